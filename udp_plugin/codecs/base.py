@@ -1,0 +1,200 @@
+"""What the two UDP codecs share: checks, types, and the toolbox's contract."""
+
+from abc import abstractmethod
+from typing import List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from mmpose.codecs.base import BaseKeypointCodec
+from torch import Tensor
+
+from udp_plugin import functional as F
+
+Array = Union[np.ndarray, Tensor]
+
+
+def check_size(size, name: str, least: int) -> Tuple[int, int]:
+    """``size`` as ``(width, height)`` if it is one, else a ``ValueError``."""
+    try:
+        width, height = size
+        valid = all(float(s) == int(s) and int(s) >= least for s in (width, height))
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f'{name} must be two integers (width, height) of at least {least} '
+            f'pixels, got {size!r}'
+        )
+    return int(width), int(height)
+
+
+def check_positive(value, name: str) -> float:
+    """``value`` as a float if it is a positive number, else a ``ValueError``."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.number))
+        or not 0 < value < float('inf')
+    ):
+        raise ValueError(f'{name} must be a positive number, got {value!r}')
+    return float(value)
+
+
+def sigma_of(sigma, kernel_size: Optional[int], default: float) -> float:
+    """The Gaussian's sigma in heatmap px, from whichever argument gives it."""
+    if kernel_size is None:
+        return default if sigma is None else check_positive(sigma, 'sigma')
+    if sigma is not None:
+        raise ValueError(
+            f'sigma={sigma!r} and kernel_size={kernel_size!r} both give the width of '
+            'the Gaussian; give one of them'
+        )
+    return F.gaussian_kernel_sigma(F.check_kernel_size(kernel_size))
+
+
+def check_unbiased(unbiased: bool) -> None:
+    """Refuse the biased coding, which the stock ``unbiased=False`` asks for."""
+    if not unbiased:
+        raise ValueError(
+            'unbiased=False asks for the biased coding that this codec replaces; '
+            'remove it, or keep MSRAHeatmap'
+        )
+
+
+class UDPCodec(BaseKeypointCodec):
+    """A heatmap codec under the unbiased measure.
+
+    Subclasses say how many maps a keypoint has and how keypoints in heatmap px
+    become maps and are read from them.
+    """
+
+    label_mapping_table = dict(keypoint_weights='keypoint_weights')
+    field_mapping_table = dict(heatmaps='heatmaps')
+
+    #: Maps a keypoint.
+    channels_per_keypoint: int
+
+    def __init__(
+        self, input_size: Sequence[int], heatmap_size: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.input_size = check_size(input_size, 'input_size', least=2)
+        self.heatmap_size = check_size(heatmap_size, 'heatmap_size', least=3)
+
+    @abstractmethod
+    def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
+        """Maps (..., C, H, W) and weights (..., K) of keypoints in heatmap px."""
+
+    @abstractmethod
+    def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """Keypoints (..., K, 2) in heatmap px and scores (..., K) of maps."""
+
+    def encode(
+        self, keypoints: Array, keypoints_visible: Optional[Array] = None
+    ) -> dict:
+        """Turn the keypoints of one instance into its target.
+
+        Args:
+            keypoints: Shape (1, K, D), D >= 2, input px; array or tensor.
+            keypoints_visible: Shape (1, K); all visible if not given. A keypoint
+                is drawn where it is at least 0.5.
+
+        Returns:
+            dict, of arrays or of tensors on the device of ``keypoints``:
+
+            - heatmaps: Shape (K * channels_per_keypoint, H, W).
+            - keypoint_weights: Shape (1, K); 0 also where a keypoint is NaN or
+              infinite.
+
+        Raises:
+            ValueError: Shapes are not as said.
+        """
+        as_array = not isinstance(keypoints, Tensor)
+        keypoints = torch.as_tensor(keypoints)
+        if (
+            keypoints.ndim != 3
+            or keypoints.shape[0] != 1
+            or keypoints.shape[-1] < 2
+        ):
+            raise ValueError(
+                f'{type(self).__name__} encodes the keypoints of one instance, of '
+                f'shape (1, K, 2), got {tuple(keypoints.shape)}'
+            )
+        if not keypoints.is_floating_point():
+            keypoints = keypoints.float()
+        if keypoints_visible is None:
+            visible = torch.ones_like(keypoints[..., 0])
+        else:
+            visible = torch.as_tensor(keypoints_visible, device=keypoints.device)
+        if not visible.is_floating_point():
+            visible = visible.float()
+
+        points = F.input_to_heatmap(
+            keypoints[..., :2], self.input_size, self.heatmap_size
+        )
+        maps, weights = self.target(points, visible)
+        maps = maps[0].float()
+        if as_array:
+            maps, weights = maps.numpy(), weights.numpy()
+        return dict(heatmaps=maps, keypoint_weights=weights)
+
+    def decode_tensors(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """Read a batch of maps, leaving the results on its device.
+
+        Args:
+            maps: Shape (B, K * channels_per_keypoint, H, W).
+
+        Returns:
+            tuple: keypoints (B, K, 2) in input px and scores (B, K).
+
+        Raises:
+            ValueError: The maps are not of that shape.
+        """
+        width, height = self.heatmap_size
+        if (
+            maps.ndim != 4
+            or maps.shape[-2:] != (height, width)
+            or maps.shape[1] % self.channels_per_keypoint
+        ):
+            raise ValueError(
+                f'{type(self).__name__} reads maps of shape '
+                f'(B, {self.channels_per_keypoint} * K, {height}, {width}), since '
+                f'heatmap_size is {self.heatmap_size}, got {tuple(maps.shape)}'
+            )
+        keypoints, scores = self.read(maps.detach())
+        keypoints = F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size)
+        return keypoints, scores
+
+    def batch_decode(
+        self, batch_encoded: Array
+    ) -> Tuple[List[np.ndarray], List[np.ndarray]]:
+        """Read a batch of maps.
+
+        Args:
+            batch_encoded: Shape (B, K * channels_per_keypoint, H, W), an array
+                or a tensor of any device and floating dtype; not changed.
+
+        Returns:
+            tuple of lists with an array per sample:
+
+            - keypoints (1, K, 2), in input px stretched as the toolbox's
+              ``TopdownPoseEstimator`` expects
+              (:func:`~udp_plugin.functional.input_to_toolbox`); finite and
+              within the map, whatever the maps hold.
+            - scores (1, K); 0 where there is no peak.
+
+        Raises:
+            ValueError: The maps are not of that shape.
+        """
+        keypoints, scores = self.decode_tensors(torch.as_tensor(batch_encoded))
+        keypoints = F.input_to_toolbox(keypoints, self.input_size)
+        # One transfer from the device.
+        decoded = torch.cat((keypoints, scores[..., None]), -1)[:, None].cpu().numpy()
+        return list(decoded[..., :2]), list(decoded[..., 2])
+
+    def decode(self, encoded: Array) -> Tuple[np.ndarray, np.ndarray]:
+        """Read one sample's maps, (K * channels_per_keypoint, H, W).
+
+        See :meth:`batch_decode` for results and errors.
+        """
+        keypoints, scores = self.batch_decode(torch.as_tensor(encoded)[None])
+        return keypoints[0], scores[0]

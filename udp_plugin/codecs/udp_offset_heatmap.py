@@ -1,0 +1,92 @@
+from typing import Optional, Sequence, Tuple
+
+from mmpose.registry import KEYPOINT_CODECS
+from torch import Tensor
+
+from udp_plugin import functional as F
+
+from .base import UDPCodec, check_positive, check_unbiased, sigma_of
+
+
+@KEYPOINT_CODECS.register_module()
+class UDPOffsetHeatmap(UDPCodec):
+    """The paper's own codec: a disc and the offsets to its centre (Eq. 24-26, 29).
+
+    Takes the arguments of ``UDPHeatmap`` (``heatmap_type='combined'``), of
+    ``MSRAHeatmap`` or of ``MegviiHeatmap``, so that it stands in for each by name.
+
+    Args:
+        input_size: ``(width, height)`` of the network's input in pixels.
+        heatmap_size: ``(W, H)`` of its output in pixels.
+        sigma: Of the Gaussian that the disc replaces, heatmap px; gives
+            ``R = 1.75 sigma`` where no radius is given. Defaults to a 32nd of the
+            map's longer side: 2 at 48x64, 3 at 72x96.
+        radius: ``R`` of the disc, heatmap px.
+        reading: How offsets are read, see
+            :func:`udp_plugin.functional.decode_offset`: ``'authors'`` (blurred,
+            as the paper's code), ``'toolbox'`` (unblurred, as MMPose 1.x) or
+            ``'voting'``.
+        blur_kernel_size: Only for ``reading='toolbox'``: the classification map
+            is blurred with ``2 * blur_kernel_size + 1`` px, as in ``UDPHeatmap``.
+        radius_factor: ``UDPHeatmap``'s way to give R: ``R = radius_factor *
+            max(W, H)``.
+        kernel_size: ``MegviiHeatmap``'s way to give sigma: that of OpenCV's
+            Gaussian of this size.
+        heatmap_type: Only ``'combined'``; ``UDPHeatmap`` has it.
+        unbiased: Only True; ``MSRAHeatmap`` has it.
+
+    Raises:
+        ValueError: An argument is of the wrong size or kind, or asks for another
+            codec.
+    """
+
+    channels_per_keypoint = 3
+
+    def __init__(
+        self,
+        input_size: Sequence[int],
+        heatmap_size: Sequence[int],
+        sigma: Optional[float] = None,
+        radius: Optional[float] = None,
+        reading: str = 'authors',
+        blur_kernel_size: int = 11,
+        radius_factor: Optional[float] = None,
+        kernel_size: Optional[int] = None,
+        heatmap_type: str = 'combined',
+        unbiased: bool = True,
+    ) -> None:
+        super().__init__(input_size, heatmap_size)
+        check_unbiased(unbiased)
+        if heatmap_type != 'combined':
+            raise ValueError(
+                f'heatmap_type={heatmap_type!r} is not an offset target; use '
+                "UDPGaussianHeatmap for 'gaussian' ones"
+            )
+        if reading not in F.READINGS:
+            raise ValueError(f'reading must be one of {F.READINGS}, got {reading!r}')
+        if radius is not None and radius_factor is not None:
+            raise ValueError(
+                f'radius={radius!r} and radius_factor={radius_factor!r} both give '
+                'the radius of the disc; give one of them'
+            )
+        longer_side = max(self.heatmap_size)
+        if radius is not None:
+            self.radius = check_positive(radius, 'radius')
+        elif radius_factor is not None:
+            self.radius = longer_side * check_positive(radius_factor, 'radius_factor')
+        else:
+            self.radius = 1.75 * sigma_of(sigma, kernel_size, default=longer_side / 32)
+        self.reading = reading
+        F.check_kernel_size(blur_kernel_size, 'blur_kernel_size')
+        self.blur_kernel_size = blur_kernel_size
+
+    def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
+        """See :func:`udp_plugin.functional.offset_target`."""
+        return F.offset_target(keypoints, visible, self.heatmap_size, self.radius)
+
+    def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """See :func:`udp_plugin.functional.decode_offset`."""
+        if self.reading == 'toolbox':
+            kernel_size = 2 * self.blur_kernel_size + 1
+            return F.decode_offset(maps, self.radius, self.reading, kernel_size)
+        return F.decode_offset(maps, self.radius, self.reading)

@@ -1,0 +1,3 @@
+from .transforms import OffsetTargetGenerator, TopDownAffineUDP
+
+__all__ = ['OffsetTargetGenerator', 'TopDownAffineUDP']

@@ -1,0 +1,108 @@
+from typing import Dict, Sequence
+
+import cv2
+import numpy as np
+from mmpose.datasets.transforms import PackPoseInputs, TopdownAffine
+from mmpose.registry import TRANSFORMS
+
+from udp_plugin import functional as F
+from udp_plugin.codecs.base import check_size
+
+
+@TRANSFORMS.register_module()
+class TopDownAffineUDP(TopdownAffine):
+    """Warp a person's box to the network's input by unit lengths (Eq. 41).
+
+    Stands in for ``TopdownAffine`` by name.
+
+    Required Keys:
+
+        - img: an image or a list of images
+        - bbox_center: shape (1, 2), source px
+        - bbox_scale: shape (1, 2), source px
+        - bbox_rotation (optional): shape (1,), degrees
+        - keypoints (optional): shape (1, K, D), source px
+
+    Modified Keys:
+
+        - img
+        - bbox_scale: widened to the input's aspect ratio
+        - bbox_rotation: zero if it was absent
+
+    Added Keys:
+
+        - input_size
+        - input_center
+        - input_scale
+        - transformed_keypoints: shape (1, K, D), input px
+        - warp_mat: shape (2, 3), float64, source px to input px
+
+    ``PackPoseInputs`` then carries ``bbox_rotation`` on as
+    ``gt_instances.bbox_rotations``, which :class:`UDPTopdownPoseEstimator` needs.
+
+    Args:
+        input_size: ``(width, height)`` of the network's input in pixels.
+        use_udp: Only True; ``TopdownAffine`` has it.
+
+    Raises:
+        ValueError: ``input_size`` is not two integers, the biased warp is asked
+            for, or (from the transform) there is not exactly one box, or the
+            box is empty or not finite.
+    """
+
+    def __init__(self, input_size: Sequence[int], use_udp: bool = True) -> None:
+        if not use_udp:
+            raise ValueError(
+                'use_udp=False asks for the biased warp that TopDownAffineUDP '
+                'replaces; remove it, or keep TopdownAffine'
+            )
+        super().__init__(check_size(input_size, 'input_size', least=2), use_udp=True)
+
+    def transform(self, results: Dict) -> dict:
+        """Warp the image(s) and the keypoints of ``results``."""
+        center, scale = results['bbox_center'], results['bbox_scale']
+        if np.shape(center) != (1, 2) or np.shape(scale) != (1, 2):
+            raise ValueError(
+                'TopDownAffineUDP warps one box: bbox_center and bbox_scale must have '
+                f'shape (1, 2), got {np.shape(center)} and {np.shape(scale)}'
+            )
+        width, height = self.input_size
+        scale = self._fix_aspect_ratio(scale, aspect_ratio=width / height)
+        rotation = results.get('bbox_rotation', np.zeros(1, dtype=np.float32))
+        warp_mat = F.warp_matrix(center[0], scale[0], rotation[0], self.input_size)
+
+        def warp(img: np.ndarray) -> np.ndarray:
+            return cv2.warpAffine(
+                img, warp_mat, self.input_size, flags=cv2.INTER_LINEAR
+            )
+
+        img = results['img']
+        results['img'] = [warp(i) for i in img] if isinstance(img, list) else warp(img)
+
+        keypoints = results.get('keypoints')
+        if keypoints is not None:
+            transformed = results.get('transformed_keypoints')
+            transformed = (keypoints if transformed is None else transformed).copy()
+            transformed[..., :2] = F.apply_affine(keypoints[..., :2], warp_mat)
+            results['transformed_keypoints'] = transformed
+        else:
+            # As TopdownAffine, for the transforms after it.
+            results['transformed_keypoints'] = np.zeros([])
+            results['keypoints_visible'] = np.ones((1, 1, 1))
+
+        results['bbox_scale'] = scale
+        results['bbox_rotation'] = rotation
+        results['input_size'] = self.input_size
+        results['input_center'] = center[0]
+        results['input_scale'] = scale[0]
+        results['warp_mat'] = warp_mat
+        results['instance_mapping_table'] = dict(
+            results.get(
+                'instance_mapping_table', PackPoseInputs.instance_mapping_table
+            ),
+            bbox_rotation='bbox_rotations',
+        )
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(input_size={self.input_size})'

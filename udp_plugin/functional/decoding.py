@@ -1,0 +1,375 @@
+"""Maps to keypoints: argmax (Eq. 18), DARK's step, and the offsets of Eq. 29.
+
+Keypoints are in heatmap px (see :mod:`.geometry`). Maps may have any leading
+dimensions, any device and any floating dtype; half precision is computed in
+float32. Nothing is changed in place. Whatever the maps hold, coordinates are
+finite and within the map: a pixel that is NaN or infinite counts as 0, and a map
+without a peak (nothing above zero, or flat) gives the map's middle with score 0.
+"""
+
+from functools import lru_cache
+from typing import Tuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from .geometry import unit_length
+
+#: The ways to read offset maps, see :func:`decode_offset`.
+READINGS = ('authors', 'toolbox', 'voting')
+
+#: Blurs of the authors' code for the classification map and for the offsets.
+AUTHORS_KERNELS = (15, 7)
+
+#: A map varying by less than this share of its maximum is flat: more than the
+#: rounding of a blur in float32, less than any peak.
+FLAT = 1e-5
+
+
+def gaussian_kernel_sigma(kernel_size: int) -> float:
+    """The sigma that OpenCV gives a Gaussian kernel of this size, in px.
+
+    Example:
+        >>> round(gaussian_kernel_sigma(11), 6)
+        2.0
+    """
+    return 0.3 * ((kernel_size - 1) * 0.5 - 1) + 0.8
+
+
+def check_kernel_size(kernel_size: int, name: str = 'kernel_size') -> int:
+    """``kernel_size`` if it is a positive odd integer, else a ``ValueError``."""
+    if (
+        isinstance(kernel_size, bool)
+        or not isinstance(kernel_size, int)
+        or kernel_size < 1
+        or kernel_size % 2 == 0
+    ):
+        raise ValueError(f'{name} must be a positive odd integer, got {kernel_size!r}')
+    return kernel_size
+
+
+def _gaussian(reach: int, sigma: float) -> Tensor:
+    """Weights of a Gaussian at ``-reach ... reach``, float64, summing to 1."""
+    x = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = torch.exp(-(x**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def _reflect(index: Tensor, last: int) -> Tensor:
+    """Indices beyond ``0 ... last`` reflected, without repeating the edge."""
+    index = index.remainder(2 * last)
+    return torch.minimum(index, 2 * last - index)
+
+
+@lru_cache(maxsize=64)
+def _blur_matrix(length: int, kernel_size: int, dtype, device) -> Tensor:
+    """A blur along an axis, reflected borders included, as a square matrix."""
+    (last,) = unit_length((length,))
+    reach = kernel_size // 2
+    taps = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
+    weights = _gaussian(reach, gaussian_kernel_sigma(kernel_size))
+    hits = one_hot(_reflect(taps, last), length).to(weights)
+    return torch.einsum('itj,t->ij', hits, weights).to(dtype=dtype, device=device)
+
+
+def blur(maps: Tensor, kernel_size: int) -> Tensor:
+    """Blur maps as ``cv2.GaussianBlur(map, (k, k), 0)`` does.
+
+    Args:
+        maps: Shape (..., H, W).
+        kernel_size: ``k``, odd; the sigma is OpenCV's for that size. Borders
+            are reflected without repeating the edge.
+
+    Returns:
+        New maps of the same shape.
+    """
+    check_kernel_size(kernel_size)
+    height, width = maps.shape[-2:]
+    rows = _blur_matrix(height, kernel_size, maps.dtype, maps.device)
+    columns = _blur_matrix(width, kernel_size, maps.dtype, maps.device)
+    return rows @ (maps @ columns.T)
+
+
+def _readable(maps: Tensor) -> Tensor:
+    """Maps in a computable dtype, with 0 for what is not finite."""
+    if not maps.is_floating_point() or maps.dtype in (torch.float16, torch.bfloat16):
+        maps = maps.float()
+    return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _check_maps(maps: Tensor) -> None:
+    if maps.ndim < 3 or min(maps.shape[-2:]) < 3:
+        raise ValueError(
+            'maps must have shape (..., K, H, W) with H and W of at least 3, got '
+            f'{tuple(maps.shape)}'
+        )
+
+
+def _find_peaks(maps: Tensor) -> Tuple[Tensor, Tensor]:
+    """Argmax pixels (..., 2) as (x, y) integers, and their values (...)."""
+    height, width = maps.shape[-2:]
+    flat = maps.flatten(-2)
+    score, index = flat.max(-1)
+    found = (score > 0) & (score - flat.amin(-1) > FLAT * score)
+    middle = height // 2 * width + width // 2
+    index = torch.where(found, index, torch.full_like(index, middle))
+    y = torch.div(index, width, rounding_mode='floor')
+    peak = torch.stack((index - y * width, y), -1)
+    return peak, torch.where(found, score, torch.zeros_like(score))
+
+
+def _last(maps: Tensor) -> Tensor:
+    """Index of the last pixel, (x, y)."""
+    height, width = maps.shape[-2:]
+    return torch.as_tensor(unit_length((width, height)), device=maps.device)
+
+
+def _within(keypoints: Tensor, maps: Tensor) -> Tensor:
+    last = _last(maps).to(keypoints)
+    return torch.minimum(keypoints.clamp(min=0), last)
+
+
+def _window(
+    maps: Tensor, center: Tensor, reach: int, border: str
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Square windows of maps.
+
+    Args:
+        maps: Shape (..., C, H, W), the C maps share a centre.
+        center: Shape (..., 2), integer (x, y).
+        reach: The window is ``2 * reach + 1`` wide.
+        border: ``'reflect'`` or ``'zero'``.
+
+    Returns:
+        tuple: values (..., C, P, P), and the x and y pixel indices of the
+        window's columns and rows, each (..., P).
+    """
+    height, width = maps.shape[-2:]
+    last_x, last_y = unit_length((width, height))
+    taps = torch.arange(-reach, reach + 1, device=maps.device)
+    x, y = center[..., 0:1] + taps, center[..., 1:2] + taps
+    if border == 'reflect':
+        read_x, read_y = _reflect(x, last_x), _reflect(y, last_y)
+    else:
+        read_x, read_y = x.clamp(0, last_x), y.clamp(0, last_y)
+    index = (read_y[..., :, None] * width + read_x[..., None, :]).flatten(-2)
+    flat = maps.flatten(-2)
+    index = index[..., None, :].expand(flat.shape[:-1] + index.shape[-1:])
+    values = flat.gather(-1, index).unflatten(-1, (taps.numel(), taps.numel()))
+    if border == 'zero':
+        on_map = (read_y == y)[..., :, None] & (read_x == x)[..., None, :]
+        values = values * on_map[..., None, :, :]
+    return values, x, y
+
+
+def decode_argmax(maps: Tensor, quarter: bool = True) -> Tuple[Tensor, Tensor]:
+    """The biased decoding (Eq. 18): argmax, and a quarter pixel towards the
+    higher neighbour on each axis.
+
+    Args:
+        maps: Shape (..., K, H, W).
+        quarter: Make the quarter step, except at the border pixels where the
+            toolbox makes none.
+
+    Returns:
+        tuple: keypoints (..., K, 2) in heatmap px and scores (..., K).
+    """
+    _check_maps(maps)
+    maps = _readable(maps)
+    peak, score = _find_peaks(maps)
+    keypoints = peak.to(maps.dtype)
+    if quarter:
+        values, _, _ = _window(maps[..., None, :, :], peak, 1, 'zero')
+        values = values[..., 0, :, :]
+        slope = torch.stack(
+            (
+                values[..., 1, 2] - values[..., 1, 0],
+                values[..., 2, 1] - values[..., 0, 1],
+            ),
+            -1,
+        )
+        inner = (peak > 1) & (peak < _last(maps)) & (peak.flip(-1) > 0)
+        keypoints = keypoints + 0.25 * slope.sign() * (inner & (score > 0)[..., None])
+    return keypoints, score
+
+
+@lru_cache(maxsize=64)
+def _stencil_blurs(kernel_size: int, dtype, device) -> Tensor:
+    """Blurs of every reach up to the kernel's, at the three middle pixels.
+
+    Returns:
+        Shape (R + 1, 3, 2R + 3): matrix ``r`` takes a window of ``2R + 3``
+        pixels to its three middle ones, blurred by a Gaussian that reaches
+        ``r`` pixels. Its sigma shrinks with its reach.
+    """
+    full = kernel_size // 2
+    blurs = torch.zeros(full + 1, 3, 2 * full + 3, dtype=torch.float64)
+    for reach in range(full + 1):
+        sigma = gaussian_kernel_sigma(kernel_size) * max(reach, 0.5) / max(full, 1)
+        for row in range(3):
+            start = full + row - reach
+            blurs[reach, row, start : start + 2 * reach + 1] = _gaussian(reach, sigma)
+    return blurs.to(dtype=dtype, device=device)
+
+
+def dark_kernel_size(sigma: float) -> int:
+    """The widest blur that stays within a target cut off at three sigma.
+
+    It is the ``6 sigma - 1`` that DARK's configs use: 11 for sigma 2, 17 for 3.
+    """
+    return 2 * max(int(3 * sigma) - 1, 0) + 1
+
+
+def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
+    """The unbiased decoding of Gaussian maps: DARK's Newton step.
+
+    From the argmax, one Newton step on the logarithm of the blurred map, with
+    finite differences over 3 x 3 pixels. At the border, where the toolbox
+    differs, the window moves inwards and the blur shrinks to the pixels there
+    are, since the logarithm of a Gaussian is as quadratic there as anywhere.
+    The step is at most one pixel an axis from the window's middle, and none is
+    made where the map does not curve down on all sides.
+
+    Args:
+        maps: Shape (..., K, H, W).
+        kernel_size: Size of the blur in px, odd; see :func:`dark_kernel_size`.
+
+    Returns:
+        tuple: keypoints (..., K, 2) in heatmap px and scores (..., K), the
+        maximum of each map.
+    """
+    _check_maps(maps)
+    check_kernel_size(kernel_size)
+    maps = _readable(maps)
+    peak, score = _find_peaks(maps)
+
+    last = _last(maps)
+    center = torch.minimum(peak.clamp(min=1), last - 1)
+    full = kernel_size // 2
+    reach = torch.minimum(center, last - center).sub(1).clamp(max=full)
+    values, _, _ = _window(maps[..., None, :, :], center, full + 1, 'zero')
+    blurs = _stencil_blurs(kernel_size, maps.dtype, maps.device)
+    blur_x, blur_y = blurs[reach[..., 0]], blurs[reach[..., 1]]
+    v = blur_y @ values[..., 0, :, :] @ blur_x.transpose(-1, -2)
+
+    floor = (1e-3 * v.amax((-2, -1), keepdim=True)).clamp(min=1e-30)
+    v = torch.maximum(v, floor).log()
+    dx = (v[..., 1, 2] - v[..., 1, 0]) / 2
+    dy = (v[..., 2, 1] - v[..., 0, 1]) / 2
+    dxx = v[..., 1, 2] - 2 * v[..., 1, 1] + v[..., 1, 0]
+    dyy = v[..., 2, 1] - 2 * v[..., 1, 1] + v[..., 0, 1]
+    # Seven of the nine pixels, as in the authors' code.
+    dxy = (
+        v[..., 2, 2]
+        - v[..., 1, 2]
+        - v[..., 2, 1]
+        + 2 * v[..., 1, 1]
+        - v[..., 1, 0]
+        - v[..., 0, 1]
+        + v[..., 0, 0]
+    ) / 2
+    det = dxx * dyy - dxy**2
+    curved = (dxx < 0) & (det > 1e-9) & (score > 0)
+    det = torch.where(curved, det, torch.ones_like(det))
+    step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1) / det[..., None]
+    refined = center + step.clamp(-1, 1)
+    keypoints = torch.where(curved[..., None], refined, peak.to(refined))
+    return _within(keypoints, maps), score
+
+
+def decode_offset(
+    maps: Tensor,
+    radius: float,
+    reading: str = 'authors',
+    kernel_size: int = AUTHORS_KERNELS[0],
+) -> Tuple[Tensor, Tensor]:
+    """The paper's decoding of offset maps (Eq. 29).
+
+    The classification map H is blurred and its argmax taken, among the pixels
+    where H is positive; there
+
+    - ``'authors'`` adds ``R`` times the offsets, blurred by a 7 x 7 Gaussian
+      (the authors' code);
+    - ``'toolbox'`` adds ``R`` times the offsets as they are (MMPose 1.x);
+    - ``'voting'`` takes the mean of the places that the pixels ``p`` within
+      ``R`` of the argmax point to, weighted by their own H::
+
+          sum(H(p) * (p + R * offset(p))) / sum(H(p))
+
+    Args:
+        maps: Shape (..., 3K, H, W); channels ``3k`` (H), ``3k + 1`` (X) and
+            ``3k + 2`` (Y), see :func:`~.encoding.offset_target`.
+        radius: ``R`` in heatmap px.
+        reading: One of :data:`READINGS`.
+        kernel_size: Size of the blur of H in px, odd.
+
+    Returns:
+        tuple: keypoints (..., K, 2) in heatmap px and scores (..., K), the
+        maximum of each blurred classification map.
+
+    Raises:
+        ValueError: The maps' channels are no multiple of three, ``reading`` is
+            not known, or ``kernel_size`` is not odd.
+    """
+    _check_maps(maps)
+    if maps.shape[-3] % 3:
+        raise ValueError(
+            'offset maps have three channels a keypoint, got maps of shape '
+            f'{tuple(maps.shape)}, whose {maps.shape[-3]} channels are no multiple of 3'
+        )
+    if reading not in READINGS:
+        raise ValueError(f'reading must be one of {READINGS}, got {reading!r}')
+    maps = maps.unflatten(-3, (maps.shape[-3] // 3, 3))
+    classes = _readable(maps[..., 0, :, :])
+    # Reflected borders can raise the blurred map highest where H itself is empty.
+    blurred = blur(classes, kernel_size)
+    peak, score = _find_peaks(torch.where(classes > 0, blurred, blurred.new_zeros(())))
+    keypoints = peak.to(classes.dtype)
+
+    if reading == 'voting':
+        shift = _vote(maps, peak, radius)
+    else:
+        reach = AUTHORS_KERNELS[1] // 2 if reading == 'authors' else 0
+        offsets, _, _ = _window(maps[..., 1:, :, :], peak, reach, 'reflect')
+        offsets = _readable(offsets)
+        if reach:
+            sigma = gaussian_kernel_sigma(AUTHORS_KERNELS[1])
+            weights = _gaussian(reach, sigma).to(offsets)
+            offsets = weights @ offsets @ weights
+        else:
+            offsets = offsets[..., 0, 0]
+        shift = radius * offsets
+    shift = torch.where((score > 0)[..., None], shift, torch.zeros_like(shift))
+    return _within(keypoints + shift, maps), score
+
+
+def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tensor:
+    """The weighted mean of where the pixels near a peak point, from the peak.
+
+    Args:
+        maps: Shape (..., K, 3, H, W).
+        peak: Shape (..., K, 2), integer.
+
+    Returns:
+        Shape (..., K, 2), heatmap px.
+    """
+    values, x, y = _window(maps, peak, int(radius), 'zero')
+    values = _readable(values)
+    from_peak_x = (x - peak[..., 0:1])[..., None, :]
+    from_peak_y = (y - peak[..., 1:2])[..., :, None]
+    near = from_peak_x**2 + from_peak_y**2 <= radius**2
+    weights = values[..., 0, :, :].clamp(min=0) * near
+    # Relative to the largest, so that tiny or huge maps neither vanish nor overflow.
+    weights = weights / weights.amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    place_x = from_peak_x + radius * values[..., 1, :, :]
+    place_y = from_peak_y + radius * values[..., 2, :, :]
+    total = weights.sum((-2, -1)).clamp(min=1e-30)
+    return torch.stack(
+        (
+            (weights * place_x).sum((-2, -1)) / total,
+            (weights * place_y).sum((-2, -1)) / total,
+        ),
+        -1,
+    )
+

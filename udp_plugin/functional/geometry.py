@@ -1,0 +1,276 @@
+"""Where things are: source image, network input, heatmap, and the maps between.
+
+Convention. A coordinate is continuous and a pixel's *centre* has the pixel's
+integer index, as in OpenCV's ``warpAffine`` and in COCO's keypoints as MMPose
+reads them: the first pixel centre is 0, the last one ``pixels - 1``. The
+unbiased measure of an image is therefore its *unit length*, the interval
+between the first and the last pixel centre, ``pixels - 1``; the biased measure
+is ``pixels``. Everything UDP changes follows from that one choice, and this
+module is the only place where it is made.
+
+Three spaces: *source px* (the photograph), *input px* (the network's input) and
+*heatmap px* (the network's output). Equation numbers are those of Huang et al.,
+arXiv:1911.07524v2. Functions take NumPy arrays (and compute in float64) or
+torch tensors (and keep their dtype and device).
+"""
+
+from typing import Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = Union[np.ndarray, Tensor]
+
+
+def unit_length(size: Sequence[int]) -> Tuple[int, ...]:
+    """Intervals between the first and the last pixel centre.
+
+    Args:
+        size: Pixel counts, e.g. ``(width, height)``; each at least 2.
+
+    Returns:
+        ``pixels - 1`` of each; also the index of the last pixel.
+
+    Raises:
+        ValueError: A count is below 2, so that there is no interval.
+
+    Example:
+        >>> unit_length((192, 256))
+        (191, 255)
+    """
+    if any(int(pixels) < 2 for pixels in size):
+        raise ValueError(f'size must be at least 2 pixels an axis, got {tuple(size)}')
+    return tuple(int(pixels) - 1 for pixels in size)
+
+
+def _measure(size: Sequence[int], unbiased: bool) -> Tuple[int, ...]:
+    return unit_length(size) if unbiased else tuple(int(pixels) for pixels in size)
+
+
+def _constant(values, like: Array) -> Array:
+    """``values`` as an array of the kind, floating dtype and device of ``like``."""
+    if isinstance(like, Tensor):
+        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    return np.asarray(values, dtype=np.float64)
+
+
+def warp_matrix(
+    center: Array,
+    scale: Array,
+    rotation: Array,
+    input_size: Sequence[int],
+    unbiased: bool = True,
+) -> Array:
+    """The affine map from source px to input px: Eq. 41, or Eq. 30 if biased.
+
+    With ``a = (pw_i - 1) / w_b`` (unbiased) or ``pw_i / w_b`` (biased)::
+
+        x_i = a * (cos(r) * (x_s - x_b) - sin(r) * (y_s - y_b) + w_b / 2)
+
+    and likewise for y.
+
+    Args:
+        center: Box centre ``(x_b, y_b)`` in source px, shape (..., 2).
+        scale: Box size ``(w_b, h_b)`` in source px, shape (..., 2).
+        rotation: Rotation ``r`` in degrees, shape (...).
+        input_size: Network input ``(pw_i, ph_i)`` in pixels.
+        unbiased: Measure the input by its unit length.
+
+    Returns:
+        Matrices of shape (..., 2, 3), float64 for NumPy input.
+
+    Raises:
+        ValueError: A box (NumPy) is not finite or not larger than nothing.
+
+    Example:
+        >>> warp_matrix([95.5, 127.5], [191, 255], 0, (192, 256)).round(6)
+        array([[1., 0., 0.],
+               [0., 1., 0.]])
+    """
+    if isinstance(center, Tensor):
+        xp, like = torch, center
+    else:
+        xp, like = np, None
+    center, scale = _constant(center, like), _constant(scale, like)
+    rotation = xp.deg2rad(_constant(rotation, like))
+    if xp is np and not (
+        np.isfinite(center).all()
+        and np.isfinite(scale).all()
+        and np.isfinite(rotation).all()
+        and (scale > 0).all()
+    ):
+        raise ValueError(
+            'a box needs a finite center and rotation and a positive scale, got '
+            f'center {center.tolist()}, scale {scale.tolist()}, rotation '
+            f'{np.rad2deg(rotation).tolist()}'
+        )
+    cos, sin = xp.cos(rotation), xp.sin(rotation)
+    x_b, y_b = center[..., 0], center[..., 1]
+    w_b, h_b = scale[..., 0], scale[..., 1]
+    width, height = _measure(input_size, unbiased)
+    a, b = width / w_b, height / h_b
+    row_x = (a * cos, -a * sin, a * (-cos * x_b + sin * y_b + w_b / 2))
+    row_y = (b * sin, b * cos, b * (-sin * x_b - cos * y_b + h_b / 2))
+    return xp.stack((xp.stack(row_x, -1), xp.stack(row_y, -1)), -2)
+
+
+def apply_affine(points: Array, matrix: Array) -> Array:
+    """Map points by affine matrices.
+
+    Args:
+        points: Shape (..., K, 2).
+        matrix: Shape (2, 3) or (..., 2, 3).
+
+    Returns:
+        Points of shape (..., K, 2).
+    """
+    points = _constant(points, points)
+    matrix = _constant(matrix, points)
+    x, y = points[..., 0:1], points[..., 1:2]
+    return (
+        x * matrix[..., None, :, 0]
+        + y * matrix[..., None, :, 1]
+        + matrix[..., None, :, 2]
+    )
+
+
+def invert_affine(matrix: Array) -> Array:
+    """The inverse map of :func:`warp_matrix`, shape (..., 2, 3)."""
+    a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
+    d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
+    det = a * e - b * d
+    xp = torch if isinstance(matrix, Tensor) else np
+    row_x = (e / det, -b / det, (b * f - c * e) / det)
+    row_y = (-d / det, a / det, (c * d - a * f) / det)
+    return xp.stack((xp.stack(row_x, -1), xp.stack(row_y, -1)), -2)
+
+
+def source_to_input(points, center, scale, rotation, input_size, unbiased=True):
+    """Source px to input px: Eq. 41, or Eq. 30 if biased.
+
+    Args:
+        points: Shape (..., K, 2), source px.
+        center, scale, rotation, input_size, unbiased: See :func:`warp_matrix`.
+
+    Returns:
+        Points in input px, shape (..., K, 2).
+    """
+    matrix = warp_matrix(center, scale, rotation, input_size, unbiased)
+    return apply_affine(points, matrix)
+
+
+def input_to_source(points, center, scale, rotation, input_size, unbiased=True):
+    """Input px to source px: the exact inverse of :func:`source_to_input`."""
+    matrix = warp_matrix(center, scale, rotation, input_size, unbiased)
+    return apply_affine(points, invert_affine(matrix))
+
+
+def heatmap_to_source(points, center, scale, rotation, heatmap_size, unbiased=True):
+    """Heatmap px to source px: Eq. 47, or Eq. 33 if biased.
+
+    The heatmap covers the same box as the input, so its own size takes the
+    input's place in the inverse of Eq. 41 (or of Eq. 30).
+    """
+    return input_to_source(points, center, scale, rotation, heatmap_size, unbiased)
+
+
+def stride(
+    input_size: Sequence[int], heatmap_size: Sequence[int], unbiased: bool = True
+) -> np.ndarray:
+    """Input px per heatmap px: ``t`` of Eq. 43, or ``s`` of Eq. 32 if biased.
+
+    Returns:
+        Float64 of shape (2,), for x and y.
+
+    Example:
+        >>> stride((192, 256), (48, 64)).round(4), stride((192, 256), (48, 64), False)
+        (array([4.0638, 4.0476]), array([4., 4.]))
+    """
+    measure_i = np.asarray(_measure(input_size, unbiased), dtype=np.float64)
+    return measure_i / np.asarray(_measure(heatmap_size, unbiased))
+
+
+def input_to_heatmap(points, input_size, heatmap_size, unbiased=True):
+    """Input px to heatmap px: Eq. 43, or Eq. 32 if biased. Shape (..., 2)."""
+    return points / _constant(stride(input_size, heatmap_size, unbiased), points)
+
+
+def heatmap_to_input(points, input_size, heatmap_size, unbiased=True):
+    """Heatmap px to input px: the exact inverse of :func:`input_to_heatmap`."""
+    return points * _constant(stride(input_size, heatmap_size, unbiased), points)
+
+
+def input_to_toolbox(points: Array, input_size: Sequence[int]) -> Array:
+    """Input px to what MMPose's ``TopdownPoseEstimator`` expects of a codec.
+
+    The estimator maps to the source by ``/ pw_i * w_b`` where Eq. 47 asks for
+    ``/ (pw_i - 1) * w_b``. Coordinates stretched by ``pw_i / (pw_i - 1)`` come
+    out right in the source. Shape (..., 2).
+    """
+    pixels = np.asarray(input_size, dtype=np.float64)
+    return points * _constant(pixels / unit_length(input_size), points)
+
+
+def toolbox_to_input(points: Array, input_size: Sequence[int]) -> Array:
+    """The inverse of :func:`input_to_toolbox`: decoded coordinates to input px."""
+    pixels = np.asarray(input_size, dtype=np.float64)
+    return points * _constant(unit_length(input_size) / pixels, points)
+
+
+def rotate(points: Array, center: Array, degrees: float) -> Array:
+    """Rotate points about a centre by the rotation that Eq. 41 contains.
+
+    Args:
+        points: Shape (..., 2).
+        center: Shape (2,), in the same px.
+        degrees: Positive is from the x axis towards the y axis.
+    """
+    points = _constant(points, points)
+    center = _constant(center, points)
+    angle = np.deg2rad(float(degrees))
+    turn = _constant([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], points)
+    return (points - center) @ turn + center
+
+
+def mirror(points: Array, width: int) -> Array:
+    """Mirror in an image of ``width`` pixels: ``x -> pw - 1 - x``, in any space.
+
+    Args:
+        points: Shape (..., 2).
+        width: Pixel count of the image the points are in.
+
+    Returns:
+        New points of the same shape; left and right keypoints are not swapped.
+
+    Example:
+        >>> mirror(np.array([[0.0, 5.0]]), 48)
+        array([[47.,  5.]])
+    """
+    (length,) = unit_length((width,))
+    points = _constant(points, points)
+    return _constant([length, 0], points) + points * _constant([-1, 1], points)
+
+
+def flip_misalignment(
+    input_width: int, heatmap_width: int, unbiased: bool = True, shifted: bool = False
+) -> float:
+    """How far a perfect network's mirrored output lies from the direct one.
+
+    Eq. 36 (biased: ``-(s - 1) / s``), Eq. 39 (biased and shifted by one heatmap
+    pixel: ``1 / s``), Eq. 46 (unbiased: 0; shifted, a whole heatmap pixel).
+
+    Returns:
+        The distance along x in heatmap px; averaging the two outputs leaves
+        half of it as an error.
+
+    Example:
+        >>> flip_misalignment(192, 48, unbiased=False)
+        -0.75
+    """
+    if unbiased:
+        distance = 0.0
+    else:
+        s = input_width / heatmap_width
+        distance = -(s - 1) / s
+    return distance + 1.0 if shifted else distance

@@ -1,0 +1,3 @@
+from .udp_heatmap_head import UDPHeatmapHead
+
+__all__ = ['UDPHeatmapHead']

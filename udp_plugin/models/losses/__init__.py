@@ -1,0 +1,3 @@
+from .udp_offset_loss import UDPOffsetLoss
+
+__all__ = ['UDPOffsetLoss']

@@ -1,0 +1,3 @@
+from .udp_topdown import UDPTopdownPoseEstimator
+
+__all__ = ['UDPTopdownPoseEstimator']

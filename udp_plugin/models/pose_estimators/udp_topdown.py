@@ -1,0 +1,49 @@
+from typing import Optional
+
+from mmpose.models.pose_estimators import TopdownPoseEstimator
+from mmpose.registry import MODELS
+from mmpose.utils.typing import InstanceList, PixelDataList, SampleList
+
+from udp_plugin import functional as F
+
+
+@MODELS.register_module()
+class UDPTopdownPoseEstimator(TopdownPoseEstimator):
+    """A top-down estimator that maps predictions back by Eq. 47, rotation included.
+
+    The stock ``TopdownPoseEstimator`` is exact for upright boxes; only data whose
+    boxes are rotated at test time need this one. It takes the same arguments, and
+    the rotation from :class:`TopDownAffineUDP`, through ``PackPoseInputs``, in
+    ``gt_instances.bbox_rotations`` (shape (1,), degrees).
+    """
+
+    def add_pred_to_datasample(
+        self,
+        batch_pred_instances: InstanceList,
+        batch_pred_fields: Optional[PixelDataList],
+        batch_data_samples: SampleList,
+    ) -> SampleList:
+        """Map predictions to source px and add them to the data samples.
+
+        Raises:
+            ValueError: A sample does not say how its box is rotated.
+        """
+        for data_sample in batch_data_samples:
+            if 'bbox_rotations' not in data_sample.gt_instances:
+                raise ValueError(
+                    'UDPTopdownPoseEstimator needs gt_instances.bbox_rotations, which '
+                    'TopDownAffineUDP provides: use it in the test pipeline, before '
+                    'PackPoseInputs'
+                )
+        data_samples = super().add_pred_to_datasample(
+            batch_pred_instances, batch_pred_fields, batch_data_samples
+        )
+        for data_sample in data_samples:
+            # The stock estimator has undone everything but the rotation.
+            pred = data_sample.pred_instances
+            pred.keypoints[..., :2] = F.rotate(
+                pred.keypoints[..., :2],
+                center=data_sample.metainfo['input_center'],
+                degrees=-float(data_sample.gt_instances.bbox_rotations[0]),
+            )
+        return data_samples
