@@ -15,17 +15,17 @@ Array = Union[np.ndarray, Tensor]
 
 def check_size(size, name: str, least: int) -> Tuple[int, int]:
     """``size`` as ``(width, height)`` if it is one, else a ``ValueError``."""
-    try:
-        width, height = size
-        valid = all(float(s) == int(s) and int(s) >= least for s in (width, height))
-    except (TypeError, ValueError):
-        valid = False
+    valid = (
+        isinstance(size, (list, tuple, np.ndarray))
+        and len(size) == 2
+        and all(isinstance(s, (int, np.integer)) and s >= least for s in size)
+    )
     if not valid:
         raise ValueError(
             f'{name} must be two integers (width, height) of at least {least} '
             f'pixels, got {size!r}'
         )
-    return int(width), int(height)
+    return int(size[0]), int(size[1])
 
 
 def check_positive(value, name: str) -> float:
@@ -73,9 +73,7 @@ class UDPCodec(BaseKeypointCodec):
     #: Maps a keypoint.
     channels_per_keypoint: int
 
-    def __init__(
-        self, input_size: Sequence[int], heatmap_size: Sequence[int]
-    ) -> None:
+    def __init__(self, input_size: Sequence[int], heatmap_size: Sequence[int]) -> None:
         super().__init__()
         self.input_size = check_size(input_size, 'input_size', least=2)
         self.heatmap_size = check_size(heatmap_size, 'heatmap_size', least=3)
@@ -110,11 +108,7 @@ class UDPCodec(BaseKeypointCodec):
         """
         as_array = not isinstance(keypoints, Tensor)
         keypoints = torch.as_tensor(keypoints)
-        if (
-            keypoints.ndim != 3
-            or keypoints.shape[0] != 1
-            or keypoints.shape[-1] < 2
-        ):
+        if keypoints.ndim != 3 or keypoints.shape[0] != 1 or keypoints.shape[-1] < 2:
             raise ValueError(
                 f'{type(self).__name__} encodes the keypoints of one instance, of '
                 f'shape (1, K, 2), got {tuple(keypoints.shape)}'

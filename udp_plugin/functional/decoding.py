@@ -22,6 +22,15 @@ READINGS = ('authors', 'toolbox', 'voting')
 #: Blurs of the authors' code for the classification map and for the offsets.
 AUTHORS_KERNELS = (15, 7)
 
+#: OpenCV's Gaussian kernels of up to 9 px, which do not follow its formula.
+SMALL_KERNELS = {
+    1: (1.0,),
+    3: (1.0, 2.0, 1.0),
+    5: (1.0, 4.0, 6.0, 4.0, 1.0),
+    7: (2.0, 7.0, 14.0, 18.0, 14.0, 7.0, 2.0),
+    9: (4.0, 13.0, 30.0, 51.0, 60.0, 51.0, 30.0, 13.0, 4.0),
+}
+
 #: A map varying by less than this share of its maximum is flat: more than the
 #: rounding of a blur in float32, less than any peak.
 FLAT = 1e-5
@@ -56,6 +65,14 @@ def _gaussian(reach: int, sigma: float) -> Tensor:
     return weights / weights.sum()
 
 
+def _opencv_kernel(kernel_size: int) -> Tensor:
+    """``cv2.getGaussianKernel(kernel_size, 0)``, whose small ones are tables."""
+    if kernel_size in SMALL_KERNELS:
+        weights = torch.tensor(SMALL_KERNELS[kernel_size], dtype=torch.float64)
+        return weights / weights.sum()
+    return _gaussian(kernel_size // 2, gaussian_kernel_sigma(kernel_size))
+
+
 def _reflect(index: Tensor, last: int) -> Tensor:
     """Indices beyond ``0 ... last`` reflected, without repeating the edge."""
     index = index.remainder(2 * last)
@@ -68,7 +85,7 @@ def _blur_matrix(length: int, kernel_size: int, dtype, device) -> Tensor:
     (last,) = unit_length((length,))
     reach = kernel_size // 2
     taps = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
-    weights = _gaussian(reach, gaussian_kernel_sigma(kernel_size))
+    weights = _opencv_kernel(kernel_size)
     hits = one_hot(_reflect(taps, last), length).to(weights)
     return torch.einsum('itj,t->ij', hits, weights).to(dtype=dtype, device=device)
 
@@ -78,7 +95,7 @@ def blur(maps: Tensor, kernel_size: int) -> Tensor:
 
     Args:
         maps: Shape (..., H, W).
-        kernel_size: ``k``, odd; the sigma is OpenCV's for that size. Borders
+        kernel_size: ``k``, odd; the kernel is OpenCV's for that size. Borders
             are reflected without repeating the edge.
 
     Returns:
@@ -206,10 +223,14 @@ def _stencil_blurs(kernel_size: int, dtype, device) -> Tensor:
     full = kernel_size // 2
     blurs = torch.zeros(full + 1, 3, 2 * full + 3, dtype=torch.float64)
     for reach in range(full + 1):
-        sigma = gaussian_kernel_sigma(kernel_size) * max(reach, 0.5) / max(full, 1)
+        if reach == full:
+            weights = _opencv_kernel(kernel_size)
+        else:
+            sigma = gaussian_kernel_sigma(kernel_size) * max(reach, 0.5) / full
+            weights = _gaussian(reach, sigma)
         for row in range(3):
             start = full + row - reach
-            blurs[reach, row, start : start + 2 * reach + 1] = _gaussian(reach, sigma)
+            blurs[reach, row, start : start + weights.numel()] = weights
     return blurs.to(dtype=dtype, device=device)
 
 
@@ -228,8 +249,8 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     finite differences over 3 x 3 pixels. At the border, where the toolbox
     differs, the window moves inwards and the blur shrinks to the pixels there
     are, since the logarithm of a Gaussian is as quadratic there as anywhere.
-    The step is at most one pixel an axis from the window's middle, and none is
-    made where the map does not curve down on all sides.
+    The step ends at most one pixel an axis from the argmax, and none is made
+    where the map does not curve down on all sides.
 
     Args:
         maps: Shape (..., K, H, W).
@@ -273,8 +294,8 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     curved = (dxx < 0) & (det > 1e-9) & (score > 0)
     det = torch.where(curved, det, torch.ones_like(det))
     step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1) / det[..., None]
-    refined = center + step.clamp(-1, 1)
-    keypoints = torch.where(curved[..., None], refined, peak.to(refined))
+    step = (center - peak + step).clamp(-1, 1)
+    keypoints = peak + torch.where(curved[..., None], step, torch.zeros_like(step))
     return _within(keypoints, maps), score
 
 
@@ -334,8 +355,7 @@ def decode_offset(
         offsets, _, _ = _window(maps[..., 1:, :, :], peak, reach, 'reflect')
         offsets = _readable(offsets)
         if reach:
-            sigma = gaussian_kernel_sigma(AUTHORS_KERNELS[1])
-            weights = _gaussian(reach, sigma).to(offsets)
+            weights = _opencv_kernel(AUTHORS_KERNELS[1]).to(offsets)
             offsets = weights @ offsets @ weights
         else:
             offsets = offsets[..., 0, 0]
@@ -372,4 +392,3 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tensor:
         ),
         -1,
     )
-

@@ -229,7 +229,9 @@ def rotate(points: Array, center: Array, degrees: float) -> Array:
     points = _constant(points, points)
     center = _constant(center, points)
     angle = np.deg2rad(float(degrees))
-    turn = _constant([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], points)
+    turn = _constant(
+        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], points
+    )
     return (points - center) @ turn + center
 
 

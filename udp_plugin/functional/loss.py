@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def offset_loss(maps: Tensor, target: Tensor, weights: Optional[Tensor] = None) -> Tensor:
+def offset_loss(
+    maps: Tensor, target: Tensor, weights: Optional[Tensor] = None
+) -> Tensor:
     """Squared error of H, and of X and Y inside the disc, each weighted a half.
 
     The mean is over the batch, the keypoints and all pixels, as published; it

@@ -115,7 +115,7 @@ class UDPHeatmapHead(HeatmapHead):
         in_channels: Union[int, Sequence[int]],
         out_channels: int,
         *args,
-        loss: ConfigType = dict(type='KeypointMSELoss', use_target_weight=True),  # noqa: B006, B008, C408
+        loss: ConfigType = dict(type='KeypointMSELoss', use_target_weight=True),  # noqa: B006
         decoder: OptConfigType = None,
         **kwargs,
     ) -> None:

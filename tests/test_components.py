@@ -1,0 +1,488 @@
+"""The registered components: built by name, and taken through a whole crop."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData, PixelData
+from mmpose.datasets.transforms import (
+    GenerateTarget,
+    GetBBoxCenterScale,
+    PackPoseInputs,
+    RandomBBoxTransform,
+    TopdownAffine,
+)
+from mmpose.models.heads import HeatmapHead
+from mmpose.models.pose_estimators import TopdownPoseEstimator
+from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.structures import PoseDataSample
+
+import udp_plugin
+from udp_plugin import functional as F
+
+SETUPS = [
+    ((192, 256), (48, 64), 2),
+    ((288, 384), (72, 96), 3),
+    ((256, 256), (64, 64), 2),
+    ((384, 288), (96, 72), 3),
+    ((768, 1024), (192, 256), 6),
+]
+CODECS = {
+    'gaussian': dict(type='UDPGaussianHeatmap'),
+    'unblurred': dict(type='UDPOffsetHeatmap', reading='toolbox'),
+    'voting': dict(type='UDPOffsetHeatmap', reading='voting'),
+    'authors': dict(type='UDPOffsetHeatmap'),
+}
+K = 17
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    np.random.seed(0)
+
+
+def person(rng, width=640, height=480):
+    """A random box, and keypoints in its middle so that all lie in the crop."""
+    size = rng.uniform(60, 300, 2)
+    corner = rng.uniform(-20, (width, height) - size / 2)
+    keypoints = corner + rng.uniform(0, 1, (K, 2)) * size
+    return dict(
+        bbox=np.array([[*corner, *(corner + size)]], dtype=np.float32),
+        keypoints=keypoints[None].astype(np.float32),
+        keypoints_visible=np.ones((1, K), dtype=np.float32),
+    )
+
+
+def coco_persons(folder):
+    """The persons with keypoints of the four photographs."""
+    annotations = json.loads((folder / 'test_coco.json').read_text())['annotations']
+    for annotation in annotations:
+        keypoints = np.array(annotation['keypoints'], dtype=np.float32).reshape(-1, 3)
+        if not keypoints[:, 2].any():
+            continue
+        x, y, w, h = annotation['bbox']
+        yield dict(
+            bbox=np.array([[x, y, x + w, y + h]], dtype=np.float32),
+            keypoints=keypoints[None, :, :2],
+            keypoints_visible=np.minimum(1, keypoints[None, :, 2]),
+        )
+
+
+def through_the_pipeline(person, codec, rotate=False, extra=()):
+    results = dict(
+        person,
+        img=np.zeros((480, 640, 3), dtype=np.uint8),
+        bbox_score=np.ones(1, dtype=np.float32),
+    )
+    transforms = [GetBBoxCenterScale()]
+    if rotate:
+        # Enlarged, or else the rotation moves keypoints out of the crop.
+        transforms.append(RandomBBoxTransform(scale_factor=(1.5, 1.6), rotate_prob=1))
+    transforms += [
+        TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=codec['input_size'])),
+        TRANSFORMS.build(dict(type='OffsetTargetGenerator', encoder=codec)),
+        *extra,
+        PackPoseInputs(),
+    ]
+    for transform in transforms:
+        results = transform(results)
+    return results['data_samples']
+
+
+def back_to_the_source(sample, codec, estimator_type):
+    """The keypoints that an estimator makes of the sample's own target."""
+    keypoints, scores = KEYPOINT_CODECS.build(codec).decode(sample.gt_fields.heatmaps)
+    # Only the way back is of interest here, so no network is built.
+    estimator = MODELS.get(estimator_type).__new__(MODELS.get(estimator_type))
+    torch.nn.Module.__init__(estimator)
+    estimator.test_cfg = {}
+    prediction = InstanceData(keypoints=keypoints, keypoint_scores=scores)
+    (sample,) = estimator.add_pred_to_datasample([prediction], None, [sample])
+    return sample.pred_instances.keypoints[0]
+
+
+def on_the_map(sample, person, codec):
+    matrix = F.warp_matrix(
+        sample.metainfo['input_center'],
+        sample.metainfo['input_scale'],
+        sample.gt_instances.bbox_rotations[0],
+        codec['input_size'],
+    )
+    inside = F.apply_affine(person['keypoints'][0], matrix)
+    inside = (inside >= 0) & (inside <= F.unit_length(codec['input_size']))
+    return inside.all(-1) & (person['keypoints_visible'][0] > 0)
+
+
+def round_trip_errors(persons, codec, rotate, estimator):
+    errors = []
+    for one in persons:
+        sample = through_the_pipeline(one, codec, rotate)
+        found = back_to_the_source(sample, codec, estimator)
+        inside = on_the_map(sample, one, codec)
+        # In heatmap px for the authors' reading, whose error is the map's own.
+        box_px = sample.metainfo['input_scale'] / F.unit_length(codec['heatmap_size'])
+        errors.append(
+            np.abs(found - one['keypoints'][0])[inside]
+            / (box_px if codec.get('reading', 'authors') == 'authors' else 1)
+        )
+    return np.concatenate(errors)
+
+
+@pytest.mark.parametrize('rotate', [False, True])
+@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+def test_source_to_target_to_source(
+    coco_mini, codec, input_size, heatmap_size, sigma, rotate
+):
+    codec = dict(
+        CODECS[codec], input_size=input_size, heatmap_size=heatmap_size, sigma=sigma
+    )
+    rng = np.random.default_rng(0)
+    persons = list(coco_persons(coco_mini))
+    persons += [person(rng) for _ in range(4 if sigma == 6 else 20)]
+    estimator = 'UDPTopdownPoseEstimator' if rotate else 'TopdownPoseEstimator'
+    errors = round_trip_errors(persons, codec, rotate, estimator)
+    assert len(errors) > 100
+    if codec['type'] == 'UDPOffsetHeatmap' and 'reading' not in codec:
+        assert errors.mean() < 0.05
+    else:
+        assert errors.max() < 1e-3
+
+
+def test_the_stock_estimator_does_not_undo_rotation():
+    codec = dict(CODECS['voting'], input_size=(192, 256), heatmap_size=(48, 64))
+    rng = np.random.default_rng(0)
+    persons = [person(rng) for _ in range(5)]
+    errors = round_trip_errors(persons, codec, True, 'TopdownPoseEstimator')
+    assert errors.max() > 10
+    errors = round_trip_errors(persons, codec, False, 'UDPTopdownPoseEstimator')
+    assert errors.max() < 1e-3
+
+
+def test_the_exact_estimator_asks_for_the_rotation():
+    codec = dict(CODECS['voting'], input_size=(192, 256), heatmap_size=(48, 64))
+    sample = through_the_pipeline(person(np.random.default_rng(0)), codec)
+    del sample.gt_instances.bbox_rotations
+    with pytest.raises(ValueError, match=r'bbox_rotations.*TopDownAffineUDP'):
+        back_to_the_source(sample, codec, 'UDPTopdownPoseEstimator')
+
+
+# --- TopDownAffineUDP -----------------------------------------------------------
+
+
+def affine_results(keypoints=True, rotation=None):
+    rng = np.random.default_rng(0)
+    results = dict(
+        img=rng.integers(0, 255, (480, 640, 3), dtype=np.uint8),
+        bbox_center=np.array([[300.0, 200.0]], dtype=np.float32),
+        bbox_scale=np.array([[150.0, 260.0]], dtype=np.float32),
+    )
+    if keypoints:
+        results['keypoints'] = rng.uniform(150, 350, (1, K, 2)).astype(np.float32)
+    if rotation is not None:
+        results['bbox_rotation'] = np.array([rotation], dtype=np.float32)
+    return results
+
+
+@pytest.mark.parametrize('keypoints', [True, False])
+@pytest.mark.parametrize('rotation', [None, 33.0])
+@pytest.mark.parametrize('images', [None, 3])
+def test_affine_leaves_what_the_stock_one_leaves(keypoints, rotation, images):
+    ours, stock = (affine_results(keypoints, rotation) for _ in range(2))
+    if images:
+        ours['img'], stock['img'] = ([r['img']] * images for r in (ours, stock))
+    ours = TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=(192, 256)))(ours)
+    stock = TopdownAffine((192, 256), use_udp=True)(stock)
+    for key, expected in stock.items():
+        if key == 'img':
+            difference = np.abs(np.float32(ours['img']) - np.float32(expected))
+            assert difference.mean() < 0.1
+            assert isinstance(ours['img'], list) == bool(images)
+        else:
+            np.testing.assert_allclose(ours[key], expected, atol=2e-3, err_msg=key)
+            assert np.asarray(ours[key]).dtype == np.asarray(expected).dtype, key
+    assert ours['warp_mat'].shape == (2, 3)
+    assert set(ours) - set(stock) == {
+        'warp_mat',
+        'instance_mapping_table',
+        *(() if rotation else ('bbox_rotation',)),
+    }
+
+
+def test_the_warp_matrix_maps_predictions_back():
+    results = affine_results(rotation=33.0)
+    source = results['keypoints'].copy()
+    results = udp_plugin.TopDownAffineUDP((192, 256))(results)
+    inverse = cv2.invertAffineTransform(results['warp_mat'])
+    back = cv2.transform(np.float64(results['transformed_keypoints']), inverse)
+    np.testing.assert_allclose(back, source, atol=1e-4)
+
+
+def test_affine_leaves_its_input_arrays_alone():
+    results = affine_results(rotation=10.0)
+    before = {key: value.copy() for key, value in results.items()}
+    originals = dict(results)
+    udp_plugin.TopDownAffineUDP((192, 256))(results)
+    for key, value in originals.items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(bbox_scale=np.zeros((1, 2))), 'a box needs .* positive scale'),
+        (dict(bbox_center=np.full((1, 2), np.nan)), 'a box needs a finite center'),
+        (dict(bbox_center=np.zeros((2, 2))), r'shape \(1, 2\), got \(2, 2\)'),
+    ],
+)
+def test_affine_names_boxes_it_cannot_warp(change, message):
+    with pytest.raises(ValueError, match=message):
+        udp_plugin.TopDownAffineUDP((192, 256))(dict(affine_results(), **change))
+
+
+def test_affine_arguments_are_named():
+    with pytest.raises(ValueError, match='input_size must be two integers'):
+        udp_plugin.TopDownAffineUDP(192)
+    with pytest.raises(ValueError, match='use_udp=False asks for the biased warp'):
+        udp_plugin.TopDownAffineUDP((192, 256), use_udp=False)
+
+
+# --- OffsetTargetGenerator ------------------------------------------------------
+
+
+def target_results(visible_weights=False):
+    rng = np.random.default_rng(0)
+    visible = rng.choice([0.0, 1.0], (1, K)).astype(np.float32)
+    if visible_weights:
+        visible = np.stack((visible, rng.random((1, K), dtype=np.float32)), -1)
+    return dict(
+        keypoints=rng.uniform(0, 190, (1, K, 2)).astype(np.float32),
+        keypoints_visible=visible,
+        dataset_keypoint_weights=rng.uniform(1, 2, (1, K)).astype(np.float32),
+    )
+
+
+OFFSET = dict(type='UDPOffsetHeatmap', input_size=(192, 256), heatmap_size=(48, 64))
+
+
+@pytest.mark.parametrize('weighted', [True, False])
+@pytest.mark.parametrize('visible_weights', [True, False])
+def test_generator_does_what_the_stock_one_does(weighted, visible_weights):
+    args = dict(encoder=OFFSET, use_dataset_keypoint_weights=weighted)
+    ours = TRANSFORMS.build(dict(type='OffsetTargetGenerator', **args))
+    ours = ours(target_results(visible_weights))
+    stock = GenerateTarget(**args)(target_results(visible_weights))
+    assert ours.keys() == stock.keys()
+    for key in ('heatmaps', 'keypoint_weights', 'keypoints_visible'):
+        np.testing.assert_array_equal(ours[key], stock[key])
+    if visible_weights:
+        assert ours['keypoints_visible_weights'].shape == (1, K)
+    if weighted:
+        assert (ours['keypoint_weights'] > 1).any()
+
+
+def test_generator_weights_lists_of_encoders():
+    encoders = [dict(OFFSET, sigma=sigma) for sigma in (1.5, 2)]
+    args = dict(encoder=encoders, multilevel=True)
+    plain = udp_plugin.OffsetTargetGenerator(**args)(target_results())
+    results = udp_plugin.OffsetTargetGenerator(
+        **args, use_dataset_keypoint_weights=True
+    )(target_results())
+    assert len(results['heatmaps']) == 2
+    assert results['heatmaps'][0].sum() != results['heatmaps'][1].sum()
+    weights = target_results()['dataset_keypoint_weights']
+    for level in range(2):
+        np.testing.assert_allclose(
+            results['keypoint_weights'][level],
+            plain['keypoint_weights'][level] * weights,
+        )
+
+
+def test_generator_names_what_is_missing():
+    with pytest.raises(ValueError, match='needs a list of encoders'):
+        udp_plugin.OffsetTargetGenerator(OFFSET, multilevel=True)
+    generator = udp_plugin.OffsetTargetGenerator(
+        OFFSET, use_dataset_keypoint_weights=True
+    )
+    for key in ('keypoints_visible', 'dataset_keypoint_weights'):
+        results = target_results()
+        del results[key]
+        with pytest.raises(ValueError, match=f"needs '{key}' in the results"):
+            generator(results)
+    results = target_results()
+    del results['keypoints']
+    with pytest.raises(ValueError, match='keypoints'):
+        generator(results)
+
+
+# --- UDPHeatmapHead -------------------------------------------------------------
+
+FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+
+
+class PerfectHead(udp_plugin.UDPHeatmapHead):
+    """A head whose network is perfect: its features are its maps."""
+
+    def forward(self, feats):
+        return feats[-1]
+
+
+def head_config(codec, **args):
+    return dict(
+        in_channels=8,
+        out_channels=K,
+        deconv_out_channels=None,
+        decoder=dict(codec, input_size=(192, 256), heatmap_size=(48, 64)),
+        **args,
+    )
+
+
+def perfect_features(codec, keypoints):
+    """What a perfect network gives for an input and for its mirror image."""
+    mirrored = F.mirror(keypoints, 192)[:, FLIP_INDICES]
+    return [
+        (torch.as_tensor(codec.encode(points)['heatmaps'])[None],)
+        for points in (keypoints, mirrored)
+    ]
+
+
+@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize('shift_heatmap', [False, True])
+def test_flip_test_changes_nothing_for_a_perfect_network(codec, shift_heatmap):
+    head = PerfectHead(**head_config(CODECS[codec]))
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(0, (191, 255), (1, K, 2)).astype(np.float32)
+    features = perfect_features(head.decoder, keypoints)
+    sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
+    plain = head.predict(features[0], [sample], dict(flip_test=False))
+    test_cfg = dict(flip_test=True, flip_mode='heatmap', shift_heatmap=shift_heatmap)
+    flipped = head.predict(features, [sample], test_cfg)
+    np.testing.assert_allclose(flipped[0].keypoints, plain[0].keypoints, atol=1e-3)
+    np.testing.assert_allclose(
+        flipped[0].keypoint_scores, plain[0].keypoint_scores, atol=1e-5
+    )
+
+
+def training_samples(codec, batch=3):
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(batch):
+        keypoints = rng.uniform(10, 180, (1, K, 2)).astype(np.float32)
+        encoded = codec.encode(keypoints)
+        sample = PoseDataSample()
+        sample.gt_fields = PixelData(heatmaps=torch.as_tensor(encoded['heatmaps']))
+        sample.gt_instance_labels = InstanceData(
+            keypoint_weights=torch.as_tensor(encoded['keypoint_weights'])
+        )
+        samples.append(sample)
+    return samples
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_training_accuracy_is_of_keypoints(codec):
+    head = PerfectHead(**head_config(CODECS[codec]))
+    samples = training_samples(head.decoder)
+    maps = torch.stack([sample.gt_fields.heatmaps for sample in samples])
+    losses = head.loss((maps,), samples)
+    assert losses['loss_kpt'] == 0
+    assert losses['acc_pose'] == 1
+    # One keypoint in 17 mirrored out of place costs a 17th, whichever the codec.
+    channels = head.decoder.channels_per_keypoint
+    maps[:, :channels] = maps[:, :channels].roll((20, 20), (-2, -1))
+    losses = head.loss((maps,), samples)
+    assert losses['acc_pose'] == pytest.approx(16 / 17, abs=1e-6)
+    assert 'acc_pose' not in head.loss((maps,), samples, dict(compute_acc=False))
+
+
+def test_heatmaps_shown_are_one_a_keypoint():
+    head = PerfectHead(**head_config(CODECS['voting']))
+    maps = perfect_features(head.decoder, np.full((1, K, 2), 100, np.float32))[0]
+    sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
+    _, fields = head.predict(maps, [sample], dict(output_heatmaps=True))
+    assert fields[0].heatmaps.shape == (K, 64, 48)
+    assert fields[0].heatmaps.min() == 0
+
+
+def test_head_derives_channels_and_loss_from_its_codec():
+    gaussian = udp_plugin.UDPHeatmapHead(**head_config(CODECS['gaussian']))
+    assert gaussian.final_layer.out_channels == K
+    assert type(gaussian.loss_module).__name__ == 'KeypointMSELoss'
+    loss = dict(type='KeypointMSELoss', use_target_weight=True, loss_weight=3.0)
+    offset = udp_plugin.UDPHeatmapHead(**head_config(CODECS['voting'], loss=loss))
+    assert offset.final_layer.out_channels == 3 * K
+    assert isinstance(offset.loss_module, udp_plugin.UDPOffsetLoss)
+    assert offset.loss_module.use_target_weight
+    assert offset.loss_module.loss_weight == 3.0
+    stock = HeatmapHead(8, 3 * K, deconv_out_channels=None)
+    assert offset.state_dict().keys() == stock.state_dict().keys()
+
+
+def test_a_stock_config_of_combined_targets_keeps_its_channel_count():
+    config = head_config(
+        dict(CODECS['voting'], heatmap_type='combined'),
+        loss=dict(type='CombinedTargetMSELoss', use_target_weight=True),
+    )
+    config['out_channels'] = 3 * 21
+    head = udp_plugin.UDPHeatmapHead(**config)
+    assert head.final_layer.out_channels == 3 * 21
+
+
+@pytest.mark.parametrize(
+    ('codec', 'args', 'message'),
+    [
+        (dict(type='MSRAHeatmap', sigma=2), {}, 'got MSRAHeatmap; swap the codec'),
+        ('gaussian', dict(out_channels=0), 'out_channels .* number of keypoints'),
+        ('gaussian', dict(out_channels='17'), "out_channels .* got '17'"),
+        (
+            'gaussian',
+            dict(loss=dict(type='CombinedTargetMSELoss')),
+            'for offset maps.*use KeypointMSELoss',
+        ),
+        (
+            'voting',
+            dict(loss=dict(type='AdaptiveWingLoss')),
+            'AdaptiveWingLoss .* is not defined on offset maps; use UDPOffsetLoss',
+        ),
+    ],
+)
+def test_head_arguments_are_named(codec, args, message):
+    codec = CODECS[codec] if isinstance(codec, str) else codec
+    with pytest.raises(ValueError, match=message):
+        udp_plugin.UDPHeatmapHead(**{**head_config(codec), **args})
+
+
+def test_head_needs_a_codec_and_two_sets_of_features():
+    with pytest.raises(ValueError, match='decoder of UDPHeatmapHead must be .* none'):
+        udp_plugin.UDPHeatmapHead(8, K)
+    head = PerfectHead(**head_config(CODECS['voting']))
+    with pytest.raises(ValueError, match='a list of two sets of features'):
+        head.predict((torch.zeros(1, 51, 64, 48),), [], dict(flip_test=True))
+
+
+def test_components_are_registered_and_the_core_needs_no_toolbox():
+    for registry, names in (
+        (TRANSFORMS, ('TopDownAffineUDP', 'OffsetTargetGenerator')),
+        (KEYPOINT_CODECS, ('UDPOffsetHeatmap', 'UDPGaussianHeatmap')),
+        (MODELS, ('UDPHeatmapHead', 'UDPOffsetLoss', 'UDPTopdownPoseEstimator')),
+    ):
+        for name in names:
+            assert registry.get(name) is getattr(udp_plugin, name)
+    assert issubclass(udp_plugin.UDPTopdownPoseEstimator, TopdownPoseEstimator)
+
+
+def test_without_mmpose_there_is_still_the_functional_core():
+    code = (
+        'import sys; sys.modules["mmpose"] = None\n'
+        'import udp_plugin, udp_plugin.functional as F\n'
+        'print(F.stride((192, 256), (48, 64)), udp_plugin.__all__)\n'
+        'assert not {"mmengine", "mmcv", "cv2"} & set(sys.modules)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "['__version__']" in done.stdout

@@ -1,0 +1,247 @@
+"""Decoding against the built-ins, OpenCV, and what the maps were made from."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
+
+import udp_plugin
+from udp_plugin import functional as F
+
+SETUPS = [
+    ((192, 256), (48, 64), 2),
+    ((288, 384), (72, 96), 3),
+    ((256, 256), (64, 64), 2),
+    ((384, 288), (96, 72), 3),
+    ((768, 1024), (192, 256), 6),
+]
+CODECS = [
+    ('UDPGaussianHeatmap', {}),
+    ('UDPOffsetHeatmap', dict(reading='authors')),
+    ('UDPOffsetHeatmap', dict(reading='toolbox')),
+    ('UDPOffsetHeatmap', dict(reading='voting')),
+]
+
+
+def random_points(heatmap_size, count, margin=0.0, seed=0):
+    """Heatmap px, float32 (1, count, 2), ``margin`` px inside the map."""
+    rng = np.random.default_rng(seed)
+    high = np.array(heatmap_size) - 1 - margin
+    return rng.uniform(margin, high, (1, count, 2)).astype(np.float32)
+
+
+def noisy(maps, seed=0, noise=0.05):
+    """Maps as a network might give them: dimmed, uneven, with smooth noise."""
+    rng = np.random.default_rng(seed)
+    grain = rng.standard_normal(maps.shape).astype(np.float32)
+    grain = np.stack([cv2.GaussianBlur(g, (5, 5), 0) for g in grain])
+    return (0.8 * maps + noise * grain / grain.std()).astype(np.float32)
+
+
+def encode(codec, points):
+    """Maps (C, H, W) of points in heatmap px."""
+    keypoints = F.heatmap_to_input(points, codec.input_size, codec.heatmap_size)
+    return codec.encode(keypoints)['heatmaps']
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.05])
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS[:4])
+def test_gaussian_decoding_is_the_builtin_s(input_size, heatmap_size, sigma, noise):
+    ours = udp_plugin.UDPGaussianHeatmap(input_size, heatmap_size, sigma=sigma)
+    stock = UDPHeatmap(
+        input_size,
+        heatmap_size,
+        sigma=sigma,
+        blur_kernel_size=ours.blur_kernel_size,
+    )
+    # The toolbox's blur darkens the border, which spoils its step there.
+    points = random_points(heatmap_size, 100, margin=3 * sigma + 2)
+    maps = noisy(encode(ours, points), noise=noise)
+    keypoints, scores = ours.decode(maps)
+    expected, expected_scores = stock.decode(maps)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+    # Beyond one heatmap px from the argmax, the built-in goes on and ours stops.
+    argmax, _ = F.decode_argmax(torch.from_numpy(maps), quarter=False)
+    argmax = F.heatmap_to_input(argmax, input_size, heatmap_size).numpy()
+    step = np.abs(F.toolbox_to_input(expected[0], input_size) - argmax)
+    clear = (step / F.stride(input_size, heatmap_size) < 1).all(-1)
+    assert clear.mean() > 0.9
+    np.testing.assert_allclose(keypoints[0, clear], expected[0, clear], atol=1e-3)
+    assert keypoints.shape == (1, 100, 2)
+    assert scores.shape == (1, 100)
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.05])
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS[:4])
+def test_unblurred_offset_decoding_is_the_builtin_s(
+    input_size, heatmap_size, sigma, noise
+):
+    factor = 1.75 * sigma / max(heatmap_size)
+    ours = udp_plugin.UDPOffsetHeatmap(
+        input_size, heatmap_size, radius_factor=factor, reading='toolbox'
+    )
+    stock = UDPHeatmap(
+        input_size, heatmap_size, heatmap_type='combined', radius_factor=factor
+    )
+    # Nearer to a corner, the built-in finds the blurred map highest outside the disc.
+    points = random_points(heatmap_size, 100, margin=4 * sigma)
+    maps = encode(ours, points)
+    if noise:
+        maps = noisy(maps, noise=noise)
+    keypoints, scores = ours.decode(maps)
+    expected, expected_scores = stock.decode(maps)
+    np.testing.assert_allclose(keypoints, expected, atol=1e-4)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
+def test_near_corners_the_builtin_reads_outside_the_disc():
+    """Reflected borders raise its blurred map there, on perfect maps, too."""
+    ours = udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64), reading='toolbox')
+    stock = UDPHeatmap((192, 256), (48, 64), heatmap_type='combined')
+    points = np.array([[[3.2, 3.3]]], dtype=np.float32)
+    truth = F.heatmap_to_input(points, (192, 256), (48, 64))
+    maps = encode(ours, points)
+    for codec, error in ((ours, 0.0), (stock, 13.0)):
+        decoded = F.toolbox_to_input(codec.decode(maps)[0], (192, 256))
+        assert np.abs(decoded - truth).max() == pytest.approx(error, abs=0.5)
+
+
+def authors_decoding(maps, radius):
+    """The authors' reading, written with OpenCV on one map after another."""
+    keypoints, scores = [], []
+    for h, x, y in maps.reshape(-1, 3, *maps.shape[-2:]):
+        h = cv2.GaussianBlur(h, (15, 15), 0)
+        x = cv2.GaussianBlur(x, (7, 7), 0)
+        y = cv2.GaussianBlur(y, (7, 7), 0)
+        _, score, _, (px, py) = cv2.minMaxLoc(h)
+        keypoints.append((px + radius * x[py, px], py + radius * y[py, px]))
+        scores.append(score)
+    return np.array(keypoints), np.array(scores)
+
+
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS[:4])
+def test_authors_reading_is_an_opencv_rendition_of_it(input_size, heatmap_size, sigma):
+    codec = udp_plugin.UDPOffsetHeatmap(input_size, heatmap_size, sigma=sigma)
+    assert codec.reading == 'authors'
+    # The blur reaches over the border, where reflection counts.
+    points = random_points(heatmap_size, 100, margin=3 * sigma)
+    maps = noisy(encode(codec, points))
+    expected, expected_scores = authors_decoding(maps, codec.radius)
+    keypoints, scores = F.decode_offset(torch.from_numpy(maps), codec.radius)
+    np.testing.assert_allclose(keypoints, expected, atol=1e-4)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
+@pytest.mark.parametrize('size', [3, 7, 15, 23])
+def test_blur_is_opencv_s(size):
+    maps = np.random.default_rng(0).random((5, 20, 16)).astype(np.float32)
+    expected = np.stack([cv2.GaussianBlur(m, (size, size), 0) for m in maps])
+    blurred = F.blur(torch.from_numpy(maps), size)
+    np.testing.assert_allclose(blurred, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('quarter', [True, False])
+def test_biased_decoding_is_the_builtin_msra_s(quarter):
+    stock = MSRAHeatmap((192, 256), (48, 64), sigma=2)
+    rng = np.random.default_rng(0)
+    maps = rng.random((200, 64, 48)).astype(np.float32)
+    expected, expected_scores = stock.decode(maps)
+    keypoints, scores = F.decode_argmax(torch.from_numpy(maps), quarter)
+    keypoints = F.heatmap_to_input(keypoints, (192, 256), (48, 64), unbiased=False)
+    distance = np.abs(keypoints.numpy() - expected[0])
+    assert distance.max() == (0.0 if quarter else 1.0)
+    np.testing.assert_allclose(scores, expected_scores[0])
+
+
+def test_biased_coding_costs_a_quarter_of_a_heatmap_pixel():
+    """What the quarter shift leaves on perfect maps, 1 input px at stride 4."""
+    points = torch.from_numpy(random_points((48, 64), 2000, margin=8))
+    maps, _ = F.gaussian_target(
+        points, torch.ones(1, 2000), (48, 64), sigma=2, unbiased=False
+    )
+    keypoints, _ = F.decode_argmax(maps)
+    assert (keypoints - points).abs().mean() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+@pytest.mark.parametrize(('codec', 'args'), CODECS)
+def test_perfect_maps_give_their_keypoints_back(
+    codec, args, input_size, heatmap_size, sigma
+):
+    """Anywhere on the map, corners and borders included."""
+    codec = getattr(udp_plugin, codec)(input_size, heatmap_size, sigma=sigma, **args)
+    points = random_points(heatmap_size, 20 if sigma == 6 else 400)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (
+        np.array(heatmap_size, dtype=np.float32) - 1
+    )
+    points[0, :4] = corners
+    keypoints = F.heatmap_to_input(points, input_size, heatmap_size)
+    if args.get('reading') == 'authors':
+        # Blurring a masked target shrinks the offsets, at the border the more.
+        margin = 4 * sigma
+        points = random_points(heatmap_size, 100, margin)
+        keypoints = F.heatmap_to_input(points, input_size, heatmap_size)
+    decoded, scores = codec.decode(codec.encode(keypoints)['heatmaps'])
+    decoded = F.toolbox_to_input(decoded, input_size)
+    if args.get('reading') == 'authors':
+        error = np.abs(decoded - keypoints) / F.stride(input_size, heatmap_size)
+        assert error.mean() < 0.05
+    else:
+        assert np.abs(decoded - keypoints).max() < 1e-3
+    assert (scores > 0.2).all()
+
+
+@pytest.mark.parametrize(('codec', 'args'), CODECS)
+def test_batched_equals_one_by_one_and_nothing_changes_in_place(codec, args):
+    codec = getattr(udp_plugin, codec)((192, 256), (48, 64), **args)
+    maps = np.stack(
+        [noisy(encode(codec, random_points((48, 64), 17, 4, i)), i) for i in range(5)]
+    )
+    before = maps.copy()
+    keypoints, scores = codec.batch_decode(torch.from_numpy(maps))
+    assert len(keypoints) == len(scores) == 5
+    for i in range(5):
+        single, single_scores = codec.decode(maps[i])
+        np.testing.assert_allclose(keypoints[i], single, atol=1e-4)
+        np.testing.assert_allclose(scores[i], single_scores, atol=1e-5)
+    np.testing.assert_array_equal(maps, before)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(('codec', 'args'), CODECS)
+def test_other_dtypes_decode(codec, args, dtype):
+    codec = getattr(udp_plugin, codec)((192, 256), (48, 64), **args)
+    # The noise leaves no two pixels equally high, between which rounding decides.
+    maps = noisy(encode(codec, random_points((48, 64), 50, 8)))
+    maps = torch.from_numpy(maps)[None].to(dtype)
+    keypoints, scores = codec.batch_decode(maps)
+    expected, expected_scores = codec.batch_decode(maps.float())
+    np.testing.assert_allclose(keypoints, expected, atol=1e-3)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
+def test_voting_averages_noise_that_one_pixel_keeps():
+    codec = udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64))
+    points = random_points((48, 64), 400, margin=8)
+    maps = encode(codec, points)
+    rng = np.random.default_rng(0)
+    maps = maps + 0.05 * rng.standard_normal(maps.shape).astype(np.float32)
+    error = {}
+    for reading in F.READINGS:
+        decoded, _ = F.decode_offset(torch.from_numpy(maps), codec.radius, reading)
+        error[reading] = np.linalg.norm(decoded - points[0], axis=-1).mean()
+    assert error['voting'] < error['authors'] < error['toolbox']
+
+
+def test_dark_stays_in_its_neighbourhood():
+    """A nearly singular Hessian sends the built-in far out of the map."""
+    maps = np.random.default_rng(0).random((300, 64, 48)).astype(np.float32)
+    argmax, _ = F.decode_argmax(torch.from_numpy(maps), quarter=False)
+    keypoints, _ = F.decode_dark(torch.from_numpy(maps), 11)
+    assert (keypoints - argmax).abs().max() <= 1
+    stock, _ = UDPHeatmap((192, 256), (48, 64)).decode(maps)
+    stock = F.input_to_heatmap(
+        F.toolbox_to_input(stock[0], (192, 256)), (192, 256), (48, 64)
+    )
+    assert np.abs(stock - argmax.numpy()).max() > 50

@@ -1,0 +1,176 @@
+"""Targets, loss and flipping against the built-ins and plain statements."""
+
+import numpy as np
+import pytest
+import torch
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
+from mmpose.models.losses.heatmap_loss import CombinedTargetMSELoss
+from mmpose.models.utils.tta import flip_heatmaps
+
+import udp_plugin
+from udp_plugin import functional as F
+
+SETUPS = [
+    ((192, 256), (48, 64), 2),
+    ((288, 384), (72, 96), 3),
+    ((256, 256), (64, 64), 2),
+    ((384, 288), (96, 72), 3),
+]
+
+
+def keypoints_around(input_size, seed=0, count=200, margin=40):
+    """Keypoints in and around the input, input px, float32 (1, K, 2)."""
+    rng = np.random.default_rng(seed)
+    low, high = -margin, np.array(input_size) + margin
+    return rng.uniform(low, high, (1, count, 2)).astype(np.float32)
+
+
+def visibility(count=200, seed=0):
+    return np.random.default_rng(seed).choice([0.0, 1.0], (1, count)).astype(np.float32)
+
+
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+def test_gaussian_targets_and_weights_are_the_builtin_s(
+    input_size, heatmap_size, sigma
+):
+    args = dict(input_size=input_size, heatmap_size=heatmap_size, sigma=sigma)
+    keypoints, visible = keypoints_around(input_size), visibility()
+    ours = udp_plugin.UDPGaussianHeatmap(**args).encode(keypoints, visible)
+    stock = UDPHeatmap(**args).encode(keypoints, visible)
+    np.testing.assert_allclose(ours['heatmaps'], stock['heatmaps'], atol=1e-6)
+    np.testing.assert_array_equal(ours['keypoint_weights'], stock['keypoint_weights'])
+    assert ours['heatmaps'].dtype == stock['heatmaps'].dtype
+    assert ours['keypoint_weights'].shape == stock['keypoint_weights'].shape
+
+
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+def test_biased_gaussian_is_the_builtin_msra_target(input_size, heatmap_size, sigma):
+    keypoints, visible = keypoints_around(input_size), visibility()
+    stock = MSRAHeatmap(input_size, heatmap_size, sigma).encode(keypoints, visible)
+    points = F.input_to_heatmap(
+        torch.from_numpy(keypoints), input_size, heatmap_size, unbiased=False
+    )
+    maps, weights = F.gaussian_target(
+        points, torch.from_numpy(visible), heatmap_size, sigma, unbiased=False
+    )
+    np.testing.assert_allclose(maps[0], stock['heatmaps'], atol=1e-6)
+    np.testing.assert_array_equal(weights, stock['keypoint_weights'])
+
+
+@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+def test_offset_targets_are_the_builtin_s_inside_the_disc(
+    input_size, heatmap_size, sigma
+):
+    keypoints, visible = keypoints_around(input_size), visibility()
+    ours = udp_plugin.UDPOffsetHeatmap(input_size, heatmap_size, sigma=sigma)
+    stock = UDPHeatmap(input_size, heatmap_size, heatmap_type='combined')
+    ours = ours.encode(keypoints, visible)
+    stock = stock.encode(keypoints, visible)
+    maps = ours['heatmaps'].reshape(-1, 3, *heatmap_size[::-1])
+    expected = stock['heatmaps'].reshape(maps.shape)
+    np.testing.assert_array_equal(maps[:, 0], expected[:, 0])
+    disc = expected[:, 0] > 0
+    assert disc.sum() > 1000
+    for axis in (1, 2):
+        np.testing.assert_allclose(
+            maps[:, axis][disc], expected[:, axis][disc], atol=2e-6
+        )
+        assert not maps[:, axis][~disc].any()
+    np.testing.assert_array_equal(ours['keypoint_weights'], stock['keypoint_weights'])
+
+
+def test_radius_and_sigma_have_the_stock_meanings():
+    args = dict(input_size=(288, 384), heatmap_size=(72, 96))
+    make = udp_plugin.UDPOffsetHeatmap
+    assert make(**args, sigma=3).radius == pytest.approx(5.25)
+    assert make(**args).radius == pytest.approx(0.0546875 * 96)
+    assert make(**args, radius_factor=0.05).radius == pytest.approx(4.8)
+    assert make(**args, radius=4).radius == 4.0
+    # OpenCV's sigma of an 11 px kernel is 2.
+    assert make(**args, kernel_size=11).radius == pytest.approx(3.5)
+    gaussian = udp_plugin.UDPGaussianHeatmap
+    assert gaussian(**args, sigma=2).blur_kernel_size == 11
+    assert gaussian(**args, sigma=3).blur_kernel_size == 17
+    assert gaussian(**args, kernel_size=11).sigma == pytest.approx(2)
+
+
+@pytest.mark.parametrize('codec', ['UDPGaussianHeatmap', 'UDPOffsetHeatmap'])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
+def test_tensors_encode_as_arrays_do(codec, dtype):
+    codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
+    keypoints = torch.from_numpy(keypoints_around((192, 256))).to(dtype)
+    before = keypoints.clone()
+    as_tensor = codec.encode(keypoints)
+    as_array = codec.encode(keypoints.numpy())
+    assert isinstance(as_tensor['heatmaps'], torch.Tensor)
+    np.testing.assert_allclose(as_tensor['heatmaps'], as_array['heatmaps'], atol=1e-6)
+    assert torch.equal(keypoints, before)
+
+
+@pytest.mark.parametrize('use_target_weight', [True, False])
+@pytest.mark.parametrize('batch', [1, 4])
+@pytest.mark.parametrize('masked', [True, False])
+def test_loss_and_gradients_are_the_builtin_s(use_target_weight, batch, masked):
+    generator = torch.Generator().manual_seed(0)
+    codec = (
+        udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64))
+        if masked
+        else UDPHeatmap((192, 256), (48, 64), heatmap_type='combined')
+    )
+    target = torch.stack(
+        [
+            torch.as_tensor(
+                codec.encode(keypoints_around((192, 256), seed, 17, 0))['heatmaps']
+            )
+            for seed in range(batch)
+        ]
+    )
+    weights = torch.rand(batch, 17, generator=generator).round(decimals=1)
+    output = torch.randn(target.shape, generator=generator, requires_grad=True)
+    args = dict(use_target_weight=use_target_weight, loss_weight=2.0)
+    ours = udp_plugin.UDPOffsetLoss(**args)(output, target, weights)
+    (ours_grad,) = torch.autograd.grad(ours, output)
+    stock = CombinedTargetMSELoss(**args)(output, target, weights)
+    (stock_grad,) = torch.autograd.grad(stock, output)
+    torch.testing.assert_close(ours, stock, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours_grad, stock_grad, rtol=1e-6, atol=1e-9)
+
+
+def test_loss_names_shapes_that_do_not_fit():
+    maps = torch.zeros(2, 153, 64, 48)
+    with pytest.raises(ValueError, match='out_channels of the head is the number of'):
+        F.offset_loss(maps, torch.zeros(2, 51, 64, 48))
+    with pytest.raises(ValueError, match=r'weights must have shape \(2, 51\)'):
+        F.offset_loss(maps, maps, torch.zeros(2, 17))
+
+
+@pytest.mark.parametrize(('channels', 'mode'), [(1, 'heatmap'), (3, 'udp_combined')])
+def test_flipping_is_the_builtin_s_and_changes_nothing_in_place(channels, mode):
+    maps = torch.randn(
+        2, 4 * channels, 6, 5, generator=torch.Generator().manual_seed(0)
+    )
+    before, flip_indices = maps.clone(), [0, 2, 1, 3]
+    ours = F.flip_maps(maps, flip_indices, channels)
+    stock = flip_heatmaps(maps.clone(), flip_indices, mode, shift_heatmap=False)
+    torch.testing.assert_close(ours, stock)
+    torch.testing.assert_close(F.flip_maps(ours, flip_indices, channels), maps)
+    torch.testing.assert_close(maps, before)
+
+
+@pytest.mark.parametrize(
+    ('codec', 'channels'), [('UDPGaussianHeatmap', 1), ('UDPOffsetHeatmap', 3)]
+)
+def test_flipped_target_is_the_target_of_the_flipped_keypoints(codec, channels):
+    codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
+    keypoints = keypoints_around((192, 256), count=4, margin=0)
+    flip_indices = [0, 2, 1, 3]
+    target = torch.as_tensor(codec.encode(keypoints)['heatmaps'])[None]
+    mirrored = F.mirror(keypoints, 192)[:, flip_indices]
+    expected = torch.as_tensor(codec.encode(mirrored)['heatmaps'])[None]
+    flipped = F.flip_maps(target, flip_indices, channels)
+    torch.testing.assert_close(flipped, expected, atol=1e-5, rtol=0)
+
+
+def test_flip_indices_of_another_skeleton_are_refused():
+    with pytest.raises(ValueError, match=r'names 4 keypoints.*\(B, 12, H, W\)'):
+        F.flip_maps(torch.zeros(1, 4, 8, 8), [0, 1, 2, 3], channels=3)
