@@ -206,7 +206,7 @@ def test_a_codec_of_the_other_kind_is_pointed_out():
         udp_plugin.UDPGaussianHeatmap(**sizes, heatmap_type='combined')
     with pytest.raises(ValueError, match='use UDPGaussianHeatmap'):
         udp_plugin.UDPOffsetHeatmap(**sizes, heatmap_type='gaussian')
-    with pytest.raises(ValueError, match="reading must be one of .*'voting'.* 'vote'"):
+    with pytest.raises(ValueError, match=r"reading must be one of .*'voting'.* 'vote'"):
         udp_plugin.UDPOffsetHeatmap(**sizes, reading='vote')
-    with pytest.raises(ValueError, match='radius=4 and radius_factor=0.1 both'):
+    with pytest.raises(ValueError, match=r'radius=4 and radius_factor=0.1 both'):
         udp_plugin.UDPOffsetHeatmap(**sizes, radius=4, radius_factor=0.1)

@@ -456,7 +456,7 @@ def test_head_arguments_are_named(codec, args, message):
 
 
 def test_head_needs_a_codec_and_two_sets_of_features():
-    with pytest.raises(ValueError, match='decoder of UDPHeatmapHead must be .* none'):
+    with pytest.raises(ValueError, match=r'decoder of UDPHeatmapHead must be .* none'):
         udp_plugin.UDPHeatmapHead(8, K)
     head = PerfectHead(**head_config(CODECS['voting']))
     with pytest.raises(ValueError, match='a list of two sets of features'):

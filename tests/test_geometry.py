@@ -181,7 +181,7 @@ def test_image_and_keypoint_agree(rotated):
     ],
 )
 def test_impossible_boxes_are_named(center, scale, rotation):
-    with pytest.raises(ValueError, match='a box needs .* positive scale, got'):
+    with pytest.raises(ValueError, match=r'a box needs .* positive scale, got'):
         F.warp_matrix(center, scale, rotation, (192, 256))
 
 

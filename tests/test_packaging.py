@@ -1,0 +1,136 @@
+"""What `pip install .` installs, and what the set-up says before it installs."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+READ_EVERY_SHIPPED_CONFIG = """
+import sys
+from pathlib import Path
+from mmengine.config import Config
+import udp_plugin
+
+package = Path(udp_plugin.__file__).parent
+assert package == Path(sys.argv[1], 'udp_plugin'), package
+for path in sorted(package.glob('.mim/configs/**/*.py')):
+    if '_base_' not in path.parts:
+        codec = Config.fromfile(path).codec
+        assert codec.type in ('UDPOffsetHeatmap', 'UDPGaussianHeatmap'), path
+        print(path)
+"""
+
+
+def files_of(folder):
+    files = (path for path in folder.rglob('*') if path.is_file())
+    return sorted(path for path in files if '__pycache__' not in path.parts)
+
+
+def run(*command, **kwargs):
+    environ = {**os.environ, 'PIP_NO_INDEX': '1'}
+    environ.pop('PYTHONPATH', None)
+    environ.update(kwargs.pop('env', {}))
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    pytest.importorskip('pip')
+    pytest.importorskip('wheel')
+    clone, target = tmp_path_factory.mktemp('clone'), tmp_path_factory.mktemp('wheel')
+    ignore = shutil.ignore_patterns('__pycache__')
+    for name in ('udp_plugin', 'configs'):
+        shutil.copytree(ROOT / name, clone / name, ignore=ignore)
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md'):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, clone)
+    offline = ('--no-deps', '--no-build-isolation', '--wheel-dir')
+    run('-m', 'pip', 'wheel', *offline, target, clone)
+    return next(target.glob('*.whl'))
+
+
+def test_wheel_holds_the_package_and_the_configs(wheel):
+    expected = {
+        path.relative_to(ROOT).as_posix() for path in files_of(ROOT / 'udp_plugin')
+    } | {
+        'udp_plugin/.mim/' + path.relative_to(ROOT).as_posix()
+        for path in files_of(ROOT / 'configs')
+    }
+    assert any('/.mim/configs/' in name for name in expected)
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if '.dist-info/' not in name}
+    assert shipped == expected
+
+
+def test_installed_wheel_works_away_from_the_clone(wheel, tmp_path):
+    pytest.importorskip('mmpose')
+    target = tmp_path / 'site'
+    run('-m', 'pip', 'install', '--no-deps', '--target', target, wheel)
+    read = run(
+        '-W', 'ignore', '-c', READ_EVERY_SHIPPED_CONFIG, target,
+        cwd=tmp_path, env={'PYTHONPATH': str(target)},
+    )  # fmt: skip
+    assert str(target / 'udp_plugin/.mim/configs') in read
+
+
+@pytest.fixture
+def setup_script(monkeypatch):
+    spec = importlib.util.spec_from_file_location(
+        'environment', ROOT / '.ci/environment.py'
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.delenv('CXX', raising=False)
+    return script
+
+
+def test_set_up_wants_a_python_that_mmpose_knows(setup_script, capsys):
+    with pytest.raises(SystemExit):
+        setup_script.choose_base([('/opt/python3', (3, 12)), ('/usr/python3', (3, 7))])
+    said = capsys.readouterr().err
+    assert '3.12 (/opt/python3), 3.7 (/usr/python3)' in said
+    assert '3.8, 3.9, 3.10 or 3.11' in said
+
+
+def test_set_up_wants_a_compiler(setup_script, capsys, monkeypatch):
+    monkeypatch.setenv('PATH', os.devnull)
+    with pytest.raises(SystemExit):
+        setup_script.check_compiler(sys.executable)
+    assert 'no C++ compiler' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('free', [0.5, 100.0])
+def test_set_up_wants_room(free, setup_script, capsys, monkeypatch, tmp_path):
+    usage = namedtuple('usage', 'free')(free * 1e9)
+    monkeypatch.setattr(setup_script.shutil, 'disk_usage', lambda folder: usage)
+    if free > 50:
+        setup_script.check_disk(str(tmp_path / 'envs/env-1'))
+        return
+    with pytest.raises(SystemExit):
+        setup_script.check_disk(str(tmp_path / 'envs/env-1'))
+    said = capsys.readouterr().err
+    assert '0.5 GB free' in said and f'GB in {tmp_path}/envs/env-1' in said
+
+
+def test_every_version_is_pinned(setup_script):
+    *steps, look_up = setup_script.read_pins()
+    assert len(steps) == 2 and len(look_up) == 1
+    assert all('==' in pin for section in (*steps, look_up) for pin in section)
+    assert setup_script.pin_of('mmcv', steps[1]).startswith('mmcv==')
