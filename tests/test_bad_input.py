@@ -67,6 +67,17 @@ def test_a_few_bad_pixels_are_ignored(codec):
     np.testing.assert_allclose(keypoints, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize('wild', [3e38, -3e38, np.nan, np.inf])
+@pytest.mark.parametrize('codec', ['authors', 'toolbox', 'voting'])
+def test_wild_offsets_stay_on_the_map(codec, wild):
+    codec = CODECS[codec]
+    maps = good_maps(codec)
+    maps[1], maps[2, ::2], maps[5] = wild, -wild, wild
+    keypoints, scores = codec.decode(maps)
+    check_within(codec, keypoints, scores)
+    assert (scores > 0).all()
+
+
 @every_codec
 def test_an_empty_batch_and_no_keypoints(codec):
     c = codec.channels_per_keypoint

@@ -382,8 +382,11 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tensor:
     weights = values[..., 0, :, :].clamp(min=0) * near
     # Relative to the largest, so that tiny or huge maps neither vanish nor overflow.
     weights = weights / weights.amax((-2, -1), keepdim=True).clamp(min=1e-30)
-    place_x = from_peak_x + radius * values[..., 1, :, :]
-    place_y = from_peak_y + radius * values[..., 2, :, :]
+    # No place on the map is further; a wild offset's overflow would become NaN.
+    furthest = sum(maps.shape[-2:])
+    offsets = (radius * values[..., 1:, :, :]).clamp(-furthest, furthest)
+    place_x = from_peak_x + offsets[..., 0, :, :]
+    place_y = from_peak_y + offsets[..., 1, :, :]
     total = weights.sum((-2, -1)).clamp(min=1e-30)
     return torch.stack(
         (
