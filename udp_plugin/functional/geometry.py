@@ -84,7 +84,7 @@ def warp_matrix(
         ValueError: A box (NumPy) is not finite or not larger than nothing.
 
     Example:
-        >>> warp_matrix([95.5, 127.5], [191, 255], 0, (192, 256)).round(6)
+        >>> warp_matrix([95.5, 127.5], [191, 255], 0, (192, 256)).round(6) + 0.0
         array([[1., 0., 0.],
                [0., 1., 0.]])
     """

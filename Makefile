@@ -1,0 +1,46 @@
+# `make` alone lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint env clean
+
+# An existing Python with MMPose to use instead of the environment built here.
+PYTHON ?=
+# Further arguments for the demo or pytest.
+ARGS ?=
+
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+# Sets $python for the rest of a recipe; the argument names what $(PYTHON) must have.
+find_python = python="$$(python3 .ci/environment.py \
+	$(if $(PYTHON),--python '$(PYTHON)' --needs $(1)))"
+
+help:
+	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
+	@echo 'make test    run the tests'
+	@echo 'make lint    check style and format with ruff'
+	@echo 'make env     only build the environment, and print its Python'
+	@echo 'make clean   remove what builds, tests and demos left in this folder'
+	@echo
+	@echo 'The first of these builds an environment with MMPose, outside this folder, once'
+	@echo 'per machine; compiling mmcv takes about 14 minutes of that on two cores.'
+	@echo
+	@echo 'PYTHON=/path/to/python   use that Python, which has MMPose, and build nothing'
+	@echo 'ARGS="..."               pass arguments on: make test ARGS="-k flip -x"'
+	@echo 'UDP_PLUGIN_ENVS=folder   keep environments there instead of ~/.cache/udp_plugin'
+
+demo:
+	@$(call find_python,mmpose rich matplotlib) && "$$python" -m udp_plugin demo $(ARGS)
+
+test:
+	@$(call find_python,mmpose rich matplotlib pytest hypothesis) \
+		&& "$$python" -m pytest $(ARGS)
+
+lint:
+	@$(call find_python,ruff) && "$$python" -m ruff check . \
+		&& "$$python" -m ruff format --check .
+
+env:
+	@$(call find_python,mmpose) && echo "$$python"
+
+clean:
+	rm -rf build dist *.egg-info work_dirs .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
