@@ -7,6 +7,8 @@ PYTHON ?=
 # Further arguments for the demo or pytest.
 ARGS ?=
 
+# Threads that spin while they wait are several times slower where cores are shared.
+export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # Sets $python for the rest of a recipe; the argument names what $(PYTHON) must have.
