@@ -1,0 +1,100 @@
+"""The command ``udp-plugin``, also ``python -m udp_plugin``.
+
+A subcommand's module is imported when it is called, so that each needs no more than
+its own dependencies.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a positive number')
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 2**31')
+    return number
+
+
+# argparse says "invalid number value", not "invalid _positive value".
+_positive.__name__ = _seed.__name__ = 'number'
+
+
+def _add_demo(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'demo',
+        help='train and test a stock config and its UDP twins, and compare them',
+        description='Draws figures with known sub-pixel keypoints (or takes your '
+        "data), trains and tests a stock MMPose config and the same with UDP's names "
+        "through MMPose's own tools, and ends with a table and pictures.",
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/demo'),
+        metavar='DIR',
+        help='where everything goes; what an earlier demo left there is replaced '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--codec',
+        choices=['gaussian', 'offset', 'both'],
+        default='both',
+        help='the codec(s) to compare with the stock one (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--iters',
+        type=_positive,
+        default=None,
+        metavar='N',
+        help='training iterations of each config (default: 800)',
+    )
+    parser.add_argument(
+        '--seed', type=_seed, default=0, metavar='N', help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--images',
+        type=_positive,
+        default=None,
+        metavar='N',
+        help='figures drawn for training, and a third as many for testing '
+        '(default: 600)',
+    )
+    own = parser.add_argument_group('your own data, instead of drawn figures')
+    own.add_argument(
+        '--ann', type=Path, metavar='FILE', help='annotations in COCO format'
+    )
+    own.add_argument('--img', type=Path, metavar='DIR', help='the images they name')
+    parser.set_defaults(call=_demo, parser=parser)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    if (args.ann is None) != (args.img is None):
+        args.parser.error('--ann and --img go together')
+    if args.ann is not None and args.images is not None:
+        args.parser.error('--images is for drawn figures, not for --ann')
+    from .demo.run import run_demo
+
+    return run_demo(args)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog='udp-plugin', description='Unbiased data processing (UDP) for MMPose.'
+    )
+    subparsers = parser.add_subparsers(metavar='command', required=True)
+    _add_demo(subparsers)
+    args = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    args.command = ' '.join(map(shlex.quote, [parser.prog, *map(str, given)]))
+    return args.call(args)

@@ -1,0 +1,350 @@
+"""Drawn figures whose keypoints are known exactly, as a COCO-format data set.
+
+Hand-made annotations are a pixel or more off, which hides what this package is
+about. Here the annotation is what was drawn: OpenCV draws with fractional
+coordinates, a pixel's centre having the pixel's integer index, and the discs'
+centres are the keypoints to a few hundredths of a pixel (``tests/test_demo.py``
+measures that on the images).
+
+Figures face the viewer, and nothing but the pose tells left from right: the
+mirror image of a figure is the figure of the mirrored pose, as the flip test and
+``RandomFlip`` assume. Lengths of a pose are in trunks (hips to shoulders), those of
+a figure in source px.
+"""
+
+import json
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from udp_plugin import functional as F
+
+#: COCO's keypoints, in COCO's order.
+KEYPOINTS = [
+    'nose',
+    'left_eye',
+    'right_eye',
+    'left_ear',
+    'right_ear',
+    'left_shoulder',
+    'right_shoulder',
+    'left_elbow',
+    'right_elbow',
+    'left_wrist',
+    'right_wrist',
+    'left_hip',
+    'right_hip',
+    'left_knee',
+    'right_knee',
+    'left_ankle',
+    'right_ankle',
+]
+#: COCO's skeleton, counted from 1.
+# fmt: off
+SKELETON = [
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8),
+    (7, 9), (8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+]
+# fmt: on
+FACE = range(5)
+EARS = slice(3, 5)
+#: Outline of the trunk, and the limbs as pairs of joints.
+TRUNK = [5, 6, 12, 11]
+LIMBS = [(5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)]
+
+#: Drawn this much larger and averaged down, which brings the error of OpenCV's
+#: anti-aliased discs from 0.06 px to below 0.03 px.
+OVERSAMPLING = 2
+#: Fractional bits of the coordinates given to OpenCV.
+SHIFT = 8
+
+
+def swapped(name: str) -> str:
+    """The name of the mirrored keypoint: ``left`` and ``right`` exchanged.
+
+    Example:
+        >>> swapped('left_eye'), swapped('nose')
+        ('right_eye', 'nose')
+    """
+    for side, other in (('left', 'right'), ('Left', 'Right'), ('LEFT', 'RIGHT')):
+        if side in name:
+            return name.replace(side, other)
+        if other in name:
+            return name.replace(other, side)
+    return name
+
+
+FLIP_INDICES = [KEYPOINTS.index(swapped(name)) for name in KEYPOINTS]
+
+
+class Figure(NamedTuple):
+    """A figure to draw; lengths in source px, colours BGR."""
+
+    #: Shape (17, 2).
+    keypoints: np.ndarray
+    head_height: float
+    limb_width: float
+    joint_radius: float
+    dot_radius: float
+    body_color: Tuple[int, ...]
+    joint_color: Tuple[int, ...]
+
+    def mirrored(self, width: int) -> 'Figure':
+        """The figure seen in a mirror, in an image of ``width`` pixels."""
+        return self._replace(keypoints=F.mirror(self.keypoints, width)[FLIP_INDICES])
+
+
+def random_pose(rng: np.random.Generator) -> np.ndarray:
+    """A pose whose keypoints do not hide each other, shape (17, 2), in trunks."""
+    while True:
+        pose = _any_pose(rng)
+        distance = np.linalg.norm(pose[:, None] - pose, axis=-1)
+        np.fill_diagonal(distance, np.inf)
+        if distance[5:, 5:].min() > 0.24 and distance.min() > 0.12:
+            return pose
+
+
+def _any_pose(rng: np.random.Generator) -> np.ndarray:
+    def turned(axis, degrees):
+        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        return np.array([cos * axis[0] - sin * axis[1], sin * axis[0] + cos * axis[1]])
+
+    pose = np.zeros((17, 2))
+    down = turned((0, 1), rng.normal(0, 14))
+    # Towards the figure's left, which is the viewer's right.
+    left = turned(down, -90 + rng.normal(0, 5))
+    chest = -down
+    turn = np.cos(np.deg2rad(rng.uniform(-45, 45)))
+    shoulder, hip = rng.uniform(0.34, 0.44) * turn, rng.uniform(0.2, 0.27) * turn
+    arms, legs = rng.uniform(0.5, 0.68), rng.uniform(0.65, 0.85)
+
+    nod = rng.normal(0, 9)
+    head_down, head_left = turned(down, nod), turned(down, nod - 90)
+    head = chest - rng.uniform(0.55, 0.62) * head_down
+    look = rng.uniform(-0.1, 0.1)
+    pose[0] = head + 1.4 * look * head_left + rng.uniform(0.02, 0.08) * head_down
+    for i, side in enumerate((1, -1)):
+        pose[1 + i] = head + (look + side * 0.16) * head_left - 0.09 * head_down
+        pose[3 + i] = head + side * rng.uniform(0.33, 0.36) * head_left
+        pose[5 + i] = chest + side * shoulder * left
+        pose[11 + i] = side * hip * left
+
+        # Angles grow outwards, away from the trunk; limbs come a bit foreshortened.
+        upper = rng.uniform(0, 165) if rng.random() < 0.9 else rng.uniform(-50, 0)
+        lower = upper + rng.uniform(-110, 70)
+        pose[7 + i] = pose[5 + i] + _length(rng, arms) * turned(down, -side * upper)
+        pose[9 + i] = pose[7 + i] + _length(rng, arms) * turned(down, -side * lower)
+        upper = rng.uniform(-8, 55)
+        lower = upper + rng.uniform(-65, 20)
+        pose[13 + i] = pose[11 + i] + _length(rng, legs) * turned(down, -side * upper)
+        pose[15 + i] = pose[13 + i] + _length(rng, legs) * turned(down, -side * lower)
+    return pose
+
+
+def _length(rng: np.random.Generator, full: float) -> float:
+    return full * rng.uniform(0.75, 1)
+
+
+def random_figure(rng: np.random.Generator, size: Sequence[int]) -> Figure:
+    """A figure that lies within an image of ``size`` (width, height)."""
+    pose = random_pose(rng)
+    low, high = pose.min(0) - [0.2, 0.4], pose.max(0) + 0.2
+    # The figure fills 65 to 95 % of the image, in whichever direction is tighter.
+    trunk = rng.uniform(0.65, 0.95) * min(np.asarray(size) / (high - low))
+    free = F.unit_length(size) - trunk * (high - low)
+    keypoints = trunk * (pose - low) + rng.uniform(0, 1, 2) * free
+    return Figure(
+        # To a hundredth of a pixel, so that the annotation is exactly what is drawn.
+        keypoints=keypoints.round(2),
+        head_height=trunk * rng.uniform(0.38, 0.42),
+        limb_width=trunk * rng.uniform(0.1, 0.2),
+        joint_radius=trunk * rng.uniform(0.085, 0.11),
+        dot_radius=trunk * rng.uniform(0.05, 0.06),
+        # Light on dark, before something in between: easy to find, so that a small
+        # network is soon down to the sub-pixel errors that this is about.
+        body_color=_random_color(rng, 20, 70),
+        joint_color=_random_color(rng, 200, 240),
+    )
+
+
+def _random_color(rng: np.random.Generator, low: float, high: float) -> Tuple[int, ...]:
+    """A muted colour, BGR, with a brightness between ``low`` and ``high``."""
+    tint = rng.uniform(-45, 45, 3)
+    color = rng.uniform(low, high) + tint - tint.mean()
+    return tuple(np.clip(color, 0, 255).astype(int).tolist())
+
+
+def random_background(rng: np.random.Generator, size: Sequence[int]) -> np.ndarray:
+    """A gradient with soft blobs and shapes, uint8 of shape (H, W, 3).
+
+    Args:
+        rng: Source of randomness.
+        size: ``(width, height)``.
+    """
+    width, height = map(int, size)
+    cells = rng.integers(2, 5), 3
+    soft = rng.normal(_random_color(rng, 90, 170), 25, (*cells, 3)).astype(np.float32)
+    # cv2 repeats the outer cells' colours beyond their centres; nothing to mend.
+    image = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    for _ in range(rng.integers(2, 9)):
+        color = _random_color(rng, 90, 170)
+        x, y = map(int, rng.uniform(0, size))
+        u, v = map(int, rng.uniform(0.02, 0.3, 2) * min(width, height))
+        kind = rng.integers(3)
+        if kind == 0:
+            angle = int(rng.integers(180))
+            cv2.ellipse(image, (x, y), (u, v), angle, 0, 360, color, -1, cv2.LINE_AA)
+        elif kind == 1:
+            cv2.rectangle(image, (x - u, y - v), (x + u, y + v), color, -1)
+        else:
+            end = tuple(map(int, rng.uniform(0, size)))
+            cv2.line(image, (x, y), end, color, int(rng.integers(1, 9)), cv2.LINE_AA)
+    return image
+
+
+def draw_figure(
+    background: np.ndarray, figure: Figure, discs: Optional[Sequence[int]] = None
+) -> np.ndarray:
+    """Draw a figure over a background.
+
+    Parts of one kind share a colour and lie in one layer (body, joints, face), so
+    that the order in which left and right are drawn leaves no trace.
+
+    Args:
+        background: uint8 of shape (H, W, 3); not changed.
+        figure: What to draw.
+        discs: Indices of the keypoints whose discs are drawn; all if not given.
+
+    Returns:
+        uint8 of shape (H, W, 3).
+    """
+    height, width = background.shape[:2]
+    s = OVERSAMPLING
+    image = cv2.resize(
+        background, (s * width, s * height), interpolation=cv2.INTER_NEAREST
+    )
+
+    def fixed(points):
+        """Source px to the enlarged image's, in OpenCV's fixed-point numbers."""
+        # Pixels grow about the image's corner, which is at -0.5.
+        enlarged = s * (np.asarray(points) + 0.5) - 0.5
+        return np.round(enlarged * 2**SHIFT).astype(np.int32)
+
+    def length(pixels):
+        return round(float(s * pixels * 2**SHIFT))
+
+    body = dict(color=figure.body_color, lineType=cv2.LINE_AA, shift=SHIFT)
+    width_px = max(round(float(s * figure.limb_width)), 1)
+    at = fixed(figure.keypoints)
+    for a, b in LIMBS:
+        cv2.line(image, at[a].tolist(), at[b].tolist(), thickness=width_px, **body)
+    cv2.fillPoly(image, [at[TRUNK]], **body)
+    cv2.polylines(image, [at[TRUNK]], True, thickness=width_px, **body)
+    ears = figure.keypoints[EARS]
+    across = ears[0] - ears[1]
+    head = ears.mean(0)
+    neck = figure.keypoints[5:7].mean(0)
+    cv2.line(
+        image, fixed(head).tolist(), fixed(neck).tolist(), thickness=width_px, **body
+    )
+    cv2.ellipse(
+        image,
+        fixed(head).tolist(),
+        (length(np.hypot(*across) / 2), length(figure.head_height)),
+        np.degrees(np.arctan2(across[1], across[0])),
+        0,
+        360,
+        thickness=-1,
+        **body,
+    )
+    # Faces last: a hand in front of a face would hide it.
+    for k in sorted(range(17), key=lambda k: k in FACE):
+        if discs is None or k in discs:
+            cv2.circle(
+                image,
+                at[k].tolist(),
+                length(figure.dot_radius if k in FACE else figure.joint_radius),
+                figure.joint_color,
+                thickness=-1,
+                lineType=cv2.LINE_AA,
+                shift=SHIFT,
+            )
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def random_image(
+    rng: np.random.Generator,
+) -> Tuple[np.ndarray, Figure, int]:
+    """Draw one image.
+
+    Returns:
+        tuple: the image, uint8 of shape (H, W, 3); its figure; and the number of
+        pixels that the figure covers.
+    """
+    size = rng.integers(150, 220), rng.integers(190, 260)
+    figure = random_figure(rng, size)
+    background = random_background(rng, size)
+    image = draw_figure(background, figure)
+    area = int((image != background).any(-1).sum())
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
+    noise = rng.integers(-6, 7, image.shape, dtype=np.int16) * rng.uniform(0, 1)
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image, figure, area
+
+
+def bounding_box(figure: Figure, size: Sequence[int]) -> np.ndarray:
+    """The box ``(x, y, w, h)`` around the drawn figure, within the image."""
+    margin = max(figure.joint_radius, figure.limb_width / 2)
+    crown = figure.keypoints[EARS].mean(0) - [0, figure.head_height]
+    points = np.vstack((figure.keypoints, crown))
+    low = np.maximum(points.min(0) - margin, 0)
+    high = np.minimum(points.max(0) + margin, F.unit_length(size))
+    return np.concatenate((low, high - low)).round(2)
+
+
+def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
+    """Draw a data set in COCO's format.
+
+    Args:
+        folder: Gets a folder of images and a file ``<split>.json`` a split.
+        counts: Images a split.
+        seed: The same seed draws the same images, whatever the counts.
+
+    Yields:
+        The number of images written so far, one by one.
+    """
+    folder = Path(folder)
+    written = 0
+    for split_index, (split, count) in enumerate(counts.items()):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        images, annotations = [], []
+        for i in range(count):
+            rng = np.random.default_rng([seed, split_index, i])
+            image, figure, area = random_image(rng)
+            size = image.shape[1::-1]
+            # Lossless, and read ten times as fast as PNG.
+            name = f'{i + 1:06d}.bmp'
+            cv2.imwrite(str(folder / split / name), image)
+            images.append(dict(id=i + 1, file_name=name, width=size[0], height=size[1]))
+            keypoints = np.column_stack((figure.keypoints, np.full(17, 2)))
+            annotations.append(
+                dict(
+                    id=i + 1,
+                    image_id=i + 1,
+                    category_id=1,
+                    bbox=bounding_box(figure, size).tolist(),
+                    area=area,
+                    iscrowd=0,
+                    num_keypoints=17,
+                    keypoints=keypoints.ravel().tolist(),
+                )
+            )
+            written += 1
+            yield written
+        person = dict(id=1, name='person', keypoints=KEYPOINTS, skeleton=SKELETON)
+        dataset = dict(images=images, annotations=annotations, categories=[person])
+        (folder / f'{split}.json').write_text(json.dumps(dataset), encoding='utf-8')

@@ -1,0 +1,198 @@
+"""The user's own COCO-format data, made ready for the demo."""
+
+import json
+from operator import itemgetter
+from pathlib import Path
+from pprint import pformat
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from . import DemoError
+from .configs import Data
+from .figures import KEYPOINTS, swapped
+
+#: What the toolbox needs to know of an image.
+IMAGE_KEYS = ('id', 'file_name', 'width', 'height')
+#: With fewer images, all of them serve for training and for testing.
+FEWEST_TO_SPLIT = 5
+#: Keypoints without a published OKS sigma get a middling one of COCO's.
+OKS_SIGMA = 0.05
+
+
+class OwnData(NamedTuple):
+    """A checked data set, split by image."""
+
+    ann: Path
+    img: Path
+    category: dict
+    #: Images by split, ``train`` and ``test``.
+    images: Dict[str, List[dict]]
+    annotations: List[dict]
+    notes: List[str]
+
+
+def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
+    """Read a COCO-format file, and split it by image, four fifths for training.
+
+    Args:
+        ann: The annotation file.
+        img: The folder with its images.
+        seed: Of the split.
+
+    Raises:
+        DemoError: Files are missing, or not of this format, or have no keypoints.
+    """
+    if not img.is_dir():
+        raise DemoError(f'--img {img}: no such folder')
+    try:
+        dataset = json.loads(ann.read_text(encoding='utf-8'))
+        images, annotations = dataset['images'], dataset['annotations']
+        categories = dataset['categories']
+        for image in images:
+            itemgetter(*IMAGE_KEYS)(image)
+    except OSError as error:
+        raise DemoError(f'--ann {ann}: {error.strerror}') from error
+    except ValueError as error:
+        raise DemoError(f'--ann {ann} is not a JSON file: {error}') from error
+    except (KeyError, TypeError) as error:
+        raise DemoError(
+            f'--ann {ann} is not in COCO format: it needs images (with '
+            f'{", ".join(IMAGE_KEYS)}), annotations and categories'
+        ) from error
+
+    with_keypoints = [c for c in categories if c.get('keypoints')]
+    if not with_keypoints:
+        raise DemoError(
+            f'--ann {ann} has no keypoints: none of its categories names any. In '
+            "COCO's data they are in person_keypoints_*.json"
+        )
+    notes = []
+    category = with_keypoints[0]
+    if len(with_keypoints) > 1:
+        notes.append(
+            f'of {len(with_keypoints)} categories with keypoints, only the first, '
+            f'{category["name"]}, is used'
+        )
+    usable = [
+        _completed(a, len(category['keypoints']), ann)
+        for a in annotations
+        if a.get('category_id') == category['id'] and _is_usable(a)
+    ]
+    used = {a['image_id'] for a in usable}
+    images = [i for i in images if i['id'] in used]
+    if not images:
+        raise DemoError(
+            f'--ann {ann} has no annotation with a bbox and a labelled keypoint'
+        )
+    missing = [i['file_name'] for i in images if not (img / i['file_name']).is_file()]
+    if missing:
+        raise DemoError(
+            f'{len(missing)} of {len(images)} images of {ann} are not in {img}, '
+            f'{missing[0]} for one'
+        )
+
+    if len(images) < FEWEST_TO_SPLIT:
+        splits = dict(train=images, test=images)
+        notes.append(
+            f'{len(images)} image{"s" * (len(images) > 1)} with keypoints: too few to '
+            'split, so that the same serve for training and for testing'
+        )
+    else:
+        order = np.random.default_rng(seed).permutation(len(images))
+        train, test = np.split(order, [len(images) * 4 // 5])
+        splits = dict(
+            train=[images[i] for i in sorted(train)],
+            test=[images[i] for i in sorted(test)],
+        )
+    return OwnData(ann, img, category, splits, usable, notes)
+
+
+def write_own_data(own: OwnData, folder: Path) -> Data:
+    """Write what the toolbox reads; the images stay where they are.
+
+    Args:
+        own: The data.
+        folder: Gets ``train.json`` and ``test.json``, and ``keypoints.py`` where
+            the keypoints are not COCO's.
+    """
+    folder.mkdir(parents=True)
+    counts = {}
+    for split, images in own.images.items():
+        ids = {image['id'] for image in images}
+        annotations = [a for a in own.annotations if a['image_id'] in ids]
+        counts[split] = len(annotations)
+        dataset = dict(
+            images=images, annotations=annotations, categories=[own.category]
+        )
+        (folder / f'{split}.json').write_text(json.dumps(dataset), encoding='utf-8')
+    names, notes, metainfo = own.category['keypoints'], list(own.notes), None
+    if names != KEYPOINTS:
+        metainfo = folder / 'keypoints.py'
+        text = _metainfo(names, own.category.get('skeleton'), own.ann)
+        metainfo.write_text(text, encoding='utf-8')
+        notes.append(
+            f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
+            f'{OKS_SIGMA}'
+        )
+    return Data(
+        title=own.ann.name,
+        train_ann=folder / 'train.json',
+        train_img=own.img,
+        test_ann=folder / 'test.json',
+        test_img=own.img,
+        train_count=counts['train'],
+        test_count=counts['test'],
+        num_keypoints=len(names),
+        metainfo=metainfo,
+        notes=notes,
+    )
+
+
+def _is_usable(annotation: dict) -> bool:
+    """As the toolbox's ``BaseCocoStyleDataset`` has it."""
+    keypoints, bbox = annotation.get('keypoints'), annotation.get('bbox')
+    return (
+        not annotation.get('iscrowd')
+        and bool(bbox)
+        and min(bbox[2:]) > 0
+        and bool(keypoints)
+        and any(keypoints[2::3])
+    )
+
+
+def _completed(annotation: dict, num_keypoints: int, ann: Path) -> dict:
+    """With what COCO's evaluation needs and other tools leave out."""
+    keypoints = annotation['keypoints']
+    if len(keypoints) != 3 * num_keypoints:
+        raise DemoError(
+            f'{ann}: annotation {annotation.get("id")} has {len(keypoints)} numbers '
+            f'for the {num_keypoints} keypoints of its category, and not three each'
+        )
+    width, height = annotation['bbox'][2:]
+    return {
+        'iscrowd': 0,
+        # The toolbox's stand-in for the outline's area.
+        'area': 0.53 * width * height,
+        **annotation,
+        'num_keypoints': sum(v > 0 for v in keypoints[2::3]),
+    }
+
+
+def _metainfo(names: List[str], skeleton: Optional[list], ann: Path) -> str:
+    """The text of the toolbox's ``dataset_info`` for keypoints of these names."""
+    twins = [swapped(name) for name in names]
+    info = dict(
+        dataset_name=ann.stem,
+        keypoint_info={
+            i: dict(name=name, id=i, swap=twin if twin in names else '')
+            for i, (name, twin) in enumerate(zip(names, twins))
+        },
+        skeleton_info={
+            i: dict(link=(names[a - 1], names[b - 1]), id=i)
+            for i, (a, b) in enumerate(skeleton or [])
+        },
+        joint_weights=[1.0] * len(names),
+        sigmas=[OKS_SIGMA] * len(names),
+    )
+    return f'dataset_info = {pformat(info, sort_dicts=False)}\n'
