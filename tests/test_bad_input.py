@@ -161,6 +161,26 @@ def test_maps_of_the_wrong_size_are_named(codec, shape):
         codec.decode(np.zeros(shape, np.float32))
 
 
+def test_the_core_names_its_arguments():
+    maps, points = torch.zeros(3, 32, 24), torch.zeros(1, 5, 2)
+    visible = torch.ones(1, 5)
+    with pytest.raises(TypeError, match='maps must be a torch.Tensor, got ndarray'):
+        F.decode_dark(maps.numpy(), 11)
+    for radius in (0, -2, float('nan')):
+        with pytest.raises(ValueError, match='radius must be a positive number'):
+            F.decode_offset(maps, radius, 'voting')
+        with pytest.raises(ValueError, match='radius must be a positive number'):
+            F.offset_target(points, visible, (24, 32), radius)
+        with pytest.raises(ValueError, match='sigma must be a positive number'):
+            F.gaussian_target(points, visible, (24, 32), radius)
+    assert F.check_kernel_size(np.int64(11)) == 11
+
+
+def test_a_disc_smaller_than_a_pixel_is_refused():
+    with pytest.raises(ValueError, match='disc of a keypoint between pixels is empty'):
+        udp_plugin.UDPOffsetHeatmap((36, 48), (9, 12))
+
+
 def test_offset_maps_come_in_threes():
     with pytest.raises(
         ValueError, match=r'\(B, 3 \* K, 32, 24\).*got \(1, 4, 32, 24\)'

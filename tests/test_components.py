@@ -14,6 +14,7 @@ from mmpose.datasets.transforms import (
     GetBBoxCenterScale,
     PackPoseInputs,
     RandomBBoxTransform,
+    RandomFlip,
     TopdownAffine,
 )
 from mmpose.models.heads import HeatmapHead
@@ -38,6 +39,7 @@ CODECS = {
     'authors': dict(type='UDPOffsetHeatmap'),
 }
 K = 17
+FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +224,33 @@ def test_the_warp_matrix_maps_predictions_back():
     np.testing.assert_allclose(back, source, atol=1e-4)
 
 
+def test_mirrored_source_gives_the_mirrored_target():
+    """RandomFlip before the warp does what mirroring the maps does."""
+    plain, flipped = affine_results(rotation=20.0), affine_results(rotation=-20.0)
+    flipped.update(
+        flip_indices=FLIP_INDICES,
+        img_shape=(480, 640),
+        keypoints_visible=np.ones((1, K), dtype=np.float32),
+    )
+    flipped = RandomFlip(prob=1.0)(flipped)
+    affine = udp_plugin.TopDownAffineUDP((192, 256))
+    plain, flipped = affine(plain), affine(flipped)
+    expected = F.mirror(plain['transformed_keypoints'], 192)[:, FLIP_INDICES]
+    np.testing.assert_allclose(flipped['transformed_keypoints'], expected, atol=1e-4)
+    difference = flipped['img'][:, ::-1].astype(float) - plain['img']
+    assert np.abs(difference).mean() < 1.5
+
+
+def test_integer_keypoints_are_not_truncated():
+    results = affine_results()
+    results['keypoints'] = results['keypoints'].astype(np.int64)
+    expected = F.source_to_input(
+        results['keypoints'], [300, 200], [195, 260], 0, (192, 256)
+    )
+    results = udp_plugin.TopDownAffineUDP((192, 256))(results)
+    np.testing.assert_allclose(results['transformed_keypoints'], expected, atol=1e-3)
+
+
 def test_affine_leaves_its_input_arrays_alone():
     results = affine_results(rotation=10.0)
     before = {key: value.copy() for key, value in results.items()}
@@ -237,6 +266,9 @@ def test_affine_leaves_its_input_arrays_alone():
         (dict(bbox_scale=np.zeros((1, 2))), 'a box needs .* positive scale'),
         (dict(bbox_center=np.full((1, 2), np.nan)), 'a box needs a finite center'),
         (dict(bbox_center=np.zeros((2, 2))), r'shape \(1, 2\), got \(2, 2\)'),
+        (dict(bbox_rotation=30.0), r'bbox_rotation must have shape \(1,\), got \(\)'),
+        (dict(bbox_center=None), "needs 'bbox_center' .* GetBBoxCenterScale"),
+        (dict(img=None), "needs 'img' in the results"),
     ],
 )
 def test_affine_names_boxes_it_cannot_warp(change, message):
@@ -321,8 +353,6 @@ def test_generator_names_what_is_missing():
 
 # --- UDPHeatmapHead -------------------------------------------------------------
 
-FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-
 
 class PerfectHead(udp_plugin.UDPHeatmapHead):
     """A head whose network is perfect: its features are its maps."""
@@ -401,6 +431,71 @@ def test_training_accuracy_is_of_keypoints(codec):
     assert 'acc_pose' not in head.loss((maps,), samples, dict(compute_acc=False))
 
 
+@pytest.mark.parametrize(('axis', 'pixels'), [(0, 192), (1, 256)])
+@pytest.mark.parametrize(('share', 'found'), [(0.045, True), (0.055, False)])
+def test_training_accuracy_allows_5_percent_of_the_input(axis, pixels, share, found):
+    codec = KEYPOINT_CODECS.build(head_config(CODECS['gaussian'])['decoder'])
+    head = PerfectHead(**head_config(CODECS['gaussian']))
+    keypoints = np.full((1, K, 2), 90, dtype=np.float32)
+    sample = PoseDataSample()
+    sample.gt_fields = PixelData(
+        heatmaps=torch.as_tensor(codec.encode(keypoints)['heatmaps'])
+    )
+    sample.gt_instance_labels = InstanceData(keypoint_weights=torch.ones(1, K))
+    keypoints[..., axis] += share * pixels
+    maps = torch.as_tensor(codec.encode(keypoints)['heatmaps'])[None]
+    assert head.loss((maps,), [sample])['acc_pose'] == float(found)
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_keypoints_outside_the_crop_do_not_count_as_missed(codec):
+    head = PerfectHead(**head_config(CODECS[codec]))
+    keypoints = np.random.default_rng(0).uniform(40, 150, (1, K, 2))
+    keypoints[0, 0] = 500
+    encoded = head.decoder.encode(keypoints.astype(np.float32))
+    sample = PoseDataSample()
+    sample.gt_fields = PixelData(heatmaps=torch.as_tensor(encoded['heatmaps']))
+    sample.gt_instance_labels = InstanceData(
+        keypoint_weights=torch.as_tensor(encoded['keypoint_weights'])
+    )
+    noise = torch.rand(encoded['heatmaps'].shape) * 1e-3
+    maps = sample.gt_fields.heatmaps + noise
+    assert head.loss((maps[None],), [sample])['acc_pose'] == 1
+
+
+def test_shift_heatmap_is_said_to_be_ignored_once(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'udp_plugin.models.heads.udp_heatmap_head.print_log',
+        lambda message, **kwargs: said.append(message),
+    )
+    head = PerfectHead(**head_config(CODECS['voting']))
+    features = perfect_features(head.decoder, np.full((1, K, 2), 100, np.float32))
+    sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
+    head.predict(features, [sample], dict(flip_test=True))
+    assert not said
+    for _ in range(2):
+        head.predict(features, [sample], dict(flip_test=True, shift_heatmap=True))
+    assert len(said) == 1 and 'ignores shift_heatmap=True' in said[0]
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_autocast_does_not_round_coordinates(codec):
+    head = PerfectHead(**head_config(CODECS[codec]))
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(20, 170, (1, K, 2)).astype(np.float32)
+    maps = torch.as_tensor(head.decoder.encode(keypoints)['heatmaps'])[None]
+    # No two pixels are equally high, between which rounding would decide.
+    maps = (maps + 0.02 * torch.rand(maps.shape)).bfloat16()
+    plain = head.predict((maps,), [PoseDataSample()])
+    with torch.autocast('cpu', torch.bfloat16):
+        under = head.predict((maps,), [PoseDataSample()])
+    np.testing.assert_allclose(under[0].keypoints, plain[0].keypoints, atol=1e-4)
+    np.testing.assert_allclose(
+        under[0].keypoint_scores, plain[0].keypoint_scores, atol=1e-5
+    )
+
+
 def test_heatmaps_shown_are_one_a_keypoint():
     head = PerfectHead(**head_config(CODECS['voting']))
     maps = perfect_features(head.decoder, np.full((1, K, 2), 100, np.float32))[0]
@@ -445,6 +540,17 @@ def test_a_stock_config_of_combined_targets_keeps_its_channel_count():
             dict(loss=dict(type='CombinedTargetMSELoss')),
             'for offset maps.*use KeypointMSELoss',
         ),
+        ('voting', dict(loss='KeypointMSELoss'), r"a dict with the key 'type', got"),
+        (
+            'voting',
+            dict(loss=dict(type='KeypointMSELoss', skip_empty_channel=True)),
+            'mean nothing on offset maps: skip_empty_channel',
+        ),
+        (
+            dict(type='UDPOffsetHeatmap', heatmap_type='combined'),
+            dict(loss=dict(type='CombinedTargetMSELoss')),
+            'counts three channels a keypoint.*got 17',
+        ),
         (
             'voting',
             dict(loss=dict(type='AdaptiveWingLoss')),
@@ -459,7 +565,9 @@ def test_head_arguments_are_named(codec, args, message):
 
 
 def test_head_needs_a_codec_and_two_sets_of_features():
-    with pytest.raises(ValueError, match=r'decoder of UDPHeatmapHead must be .* none'):
+    with pytest.raises(
+        ValueError, match=r'decoder of UDPHeatmapHead must be .* NoneType'
+    ):
         udp_plugin.UDPHeatmapHead(8, K)
     head = PerfectHead(**head_config(CODECS['voting']))
     with pytest.raises(ValueError, match='a list of two sets of features'):

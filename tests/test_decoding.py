@@ -133,7 +133,7 @@ def test_authors_reading_is_an_opencv_rendition_of_it(input_size, heatmap_size, 
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
 
-@pytest.mark.parametrize('size', [3, 7, 15, 23])
+@pytest.mark.parametrize('size', [1, 3, 5, 7, 9, 11, 15, 23])
 def test_blur_is_opencv_s(size):
     maps = np.random.default_rng(0).random((5, 20, 16)).astype(np.float32)
     expected = np.stack([cv2.GaussianBlur(m, (size, size), 0) for m in maps])
@@ -245,3 +245,27 @@ def test_dark_stays_in_its_neighbourhood():
         F.toolbox_to_input(stock[0], (192, 256)), (192, 256), (48, 64)
     )
     assert np.abs(stock - argmax.numpy()).max() > 50
+
+
+def test_only_pixels_within_the_radius_vote():
+    """A second keypoint's disc in the window's corner is none of the first's."""
+    first, second = np.array([20.0, 30.0]), np.array([23.0, 33.0])
+    y, x = np.mgrid[:64, :48]
+    maps = np.zeros((3, 64, 48), dtype=np.float32)
+    for (m, n), reach in ((first, 2.0), (second, 0.5)):
+        disc = (x - m) ** 2 + (y - n) ** 2 <= reach**2
+        maps[0][disc] = 1.0
+        maps[1][disc], maps[2][disc] = ((m - x) / 3.5)[disc], ((n - y) / 3.5)[disc]
+    found, _ = F.decode_offset(torch.from_numpy(maps), 3.5, 'voting')
+    np.testing.assert_allclose(found[0], first, atol=1e-4)
+
+
+def test_decoding_leaves_nothing_behind_that_spoils_later_calls():
+    maps = torch.rand(1, 5, 16, 12)
+    with torch.inference_mode():
+        expected = F.blur(maps, 13)
+        F.decode_dark(maps, 13)
+    learning = maps.clone().requires_grad_()
+    F.blur(learning, 13).sum().backward()
+    assert learning.grad is not None
+    torch.testing.assert_close(F.blur(maps, 13), expected)

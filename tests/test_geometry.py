@@ -170,6 +170,17 @@ def test_image_and_keypoint_agree(rotated):
     assert worst < 0.03
 
 
+def test_integer_tensors_are_not_truncated():
+    points = torch.tensor([[191, 255], [10, 20]])
+    for function in (
+        lambda p: F.input_to_heatmap(p, (192, 256), (48, 64)),
+        lambda p: F.input_to_toolbox(p, (192, 256)),
+        lambda p: F.rotate(p, p[0], 30),
+    ):
+        expected = function(points.numpy())
+        np.testing.assert_allclose(function(points), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ('center', 'scale', 'rotation'),
     [

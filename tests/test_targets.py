@@ -95,16 +95,34 @@ def test_radius_and_sigma_have_the_stock_meanings():
 
 
 @pytest.mark.parametrize('codec', ['UDPGaussianHeatmap', 'UDPOffsetHeatmap'])
-@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
-def test_tensors_encode_as_arrays_do(codec, dtype):
+@pytest.mark.parametrize(
+    'dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+)
+def test_tensors_of_any_dtype_encode_as_float32_arrays_do(codec, dtype):
     codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
-    keypoints = torch.from_numpy(keypoints_around((192, 256))).to(dtype)
+    # Every dtype can say them.
+    keypoints = torch.from_numpy(keypoints_around((192, 256))).bfloat16().to(dtype)
     before = keypoints.clone()
     as_tensor = codec.encode(keypoints)
-    as_array = codec.encode(keypoints.numpy())
+    as_array = codec.encode(keypoints.float().numpy())
     assert isinstance(as_tensor['heatmaps'], torch.Tensor)
-    np.testing.assert_allclose(as_tensor['heatmaps'], as_array['heatmaps'], atol=1e-6)
+    # What float32 resolves at a coordinate of 200.
+    np.testing.assert_allclose(as_tensor['heatmaps'], as_array['heatmaps'], atol=5e-6)
     assert torch.equal(keypoints, before)
+
+
+@pytest.mark.parametrize('codec', ['UDPGaussianHeatmap', 'UDPOffsetHeatmap'])
+def test_views_and_other_array_kinds_code_as_plain_arrays_do(codec):
+    codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
+    keypoints = keypoints_around((192, 256), count=6, margin=0).round()
+    maps = codec.encode(keypoints)['heatmaps']
+    backwards = keypoints[:, ::-1].copy()[:, ::-1]
+    backwards.flags.writeable = False
+    for other in (backwards, keypoints.astype(np.uint16)):
+        np.testing.assert_array_equal(codec.encode(other)['heatmaps'], maps)
+    expected, _ = codec.decode(maps)
+    found, _ = codec.decode(maps[:, ::-1].copy()[:, ::-1])
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize('use_target_weight', [True, False])
@@ -172,5 +190,7 @@ def test_flipped_target_is_the_target_of_the_flipped_keypoints(codec, channels):
 
 
 def test_flip_indices_of_another_skeleton_are_refused():
+    with pytest.raises(ValueError, match='must name each keypoint once'):
+        F.flip_maps(torch.zeros(1, 3, 8, 8), [0, 0, 2])
     with pytest.raises(ValueError, match=r'names 4 keypoints.*\(B, 12, H, W\)'):
         F.flip_maps(torch.zeros(1, 4, 8, 8), [0, 1, 2, 3], channels=3)

@@ -28,21 +28,22 @@ def check_size(size, name: str, least: int) -> Tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def check_positive(value, name: str) -> float:
-    """``value`` as a float if it is a positive number, else a ``ValueError``."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float, np.number))
-        or not 0 < value < float('inf')
-    ):
-        raise ValueError(f'{name} must be a positive number, got {value!r}')
-    return float(value)
+def as_tensor(values: Array) -> Tensor:
+    """Values as a tensor: without a copy, if they are an array torch can share."""
+    if not isinstance(values, Tensor):
+        values = np.asarray(values)
+        if values.dtype.kind != 'f':
+            values = values.astype(np.float32)
+        elif not values.flags.writeable or any(s < 0 for s in values.strides):
+            values = values.copy()
+        values = torch.from_numpy(values)
+    return values
 
 
 def sigma_of(sigma, kernel_size: Optional[int], default: float) -> float:
     """The Gaussian's sigma in heatmap px, from whichever argument gives it."""
     if kernel_size is None:
-        return default if sigma is None else check_positive(sigma, 'sigma')
+        return default if sigma is None else F.check_positive(sigma, 'sigma')
     if sigma is not None:
         raise ValueError(
             f'sigma={sigma!r} and kernel_size={kernel_size!r} both give the width of '
@@ -107,18 +108,19 @@ class UDPCodec(BaseKeypointCodec):
             ValueError: Shapes are not as said.
         """
         as_array = not isinstance(keypoints, Tensor)
-        keypoints = torch.as_tensor(keypoints)
+        keypoints = as_tensor(keypoints)
         if keypoints.ndim != 3 or keypoints.shape[0] != 1 or keypoints.shape[-1] < 2:
             raise ValueError(
                 f'{type(self).__name__} encodes the keypoints of one instance, of '
                 f'shape (1, K, 2), got {tuple(keypoints.shape)}'
             )
-        if not keypoints.is_floating_point():
+        if keypoints.dtype != torch.float64:
+            # Half precision would round coordinates to fractions of a pixel.
             keypoints = keypoints.float()
         if keypoints_visible is None:
             visible = torch.ones_like(keypoints[..., 0])
         else:
-            visible = torch.as_tensor(keypoints_visible, device=keypoints.device)
+            visible = as_tensor(keypoints_visible).to(keypoints.device)
         if not visible.is_floating_point():
             visible = visible.float()
 
@@ -179,7 +181,7 @@ class UDPCodec(BaseKeypointCodec):
         Raises:
             ValueError: The maps are not of that shape.
         """
-        keypoints, scores = self.decode_tensors(torch.as_tensor(batch_encoded))
+        keypoints, scores = self.decode_tensors(as_tensor(batch_encoded))
         keypoints = F.input_to_toolbox(keypoints, self.input_size)
         # One transfer from the device.
         decoded = torch.cat((keypoints, scores[..., None]), -1)[:, None].cpu().numpy()
@@ -190,5 +192,5 @@ class UDPCodec(BaseKeypointCodec):
 
         See :meth:`batch_decode` for results and errors.
         """
-        keypoints, scores = self.batch_decode(torch.as_tensor(encoded)[None])
+        keypoints, scores = self.batch_decode(as_tensor(encoded)[None])
         return keypoints[0], scores[0]

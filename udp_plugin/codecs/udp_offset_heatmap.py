@@ -5,7 +5,7 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
-from .base import UDPCodec, check_positive, check_unbiased, sigma_of
+from .base import UDPCodec, check_unbiased, sigma_of
 
 
 @KEYPOINT_CODECS.register_module()
@@ -71,14 +71,20 @@ class UDPOffsetHeatmap(UDPCodec):
             )
         longer_side = max(self.heatmap_size)
         if radius is not None:
-            self.radius = check_positive(radius, 'radius')
+            self.radius = F.check_positive(radius, 'radius')
         elif radius_factor is not None:
-            self.radius = longer_side * check_positive(radius_factor, 'radius_factor')
+            self.radius = longer_side * F.check_positive(radius_factor, 'radius_factor')
         else:
             self.radius = 1.75 * sigma_of(sigma, kernel_size, default=longer_side / 32)
+        if self.radius**2 < 0.5:
+            raise ValueError(
+                f'the disc of a keypoint between pixels is empty at R = {self.radius} '
+                'heatmap px; give a larger radius or sigma, or a larger heatmap_size'
+            )
         self.reading = reading
-        F.check_kernel_size(blur_kernel_size, 'blur_kernel_size')
-        self.blur_kernel_size = blur_kernel_size
+        self.blur_kernel_size = F.check_kernel_size(
+            blur_kernel_size, 'blur_kernel_size'
+        )
 
     def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
         """See :func:`udp_plugin.functional.offset_target`."""

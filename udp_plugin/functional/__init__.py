@@ -5,10 +5,10 @@ targets, :mod:`.decoding` maps into keypoints, :mod:`.flipping` joins the maps o
 the flip test, :mod:`.loss` compares offset maps.
 """
 
+from .checks import check_kernel_size, check_positive
 from .decoding import (
     READINGS,
     blur,
-    check_kernel_size,
     dark_kernel_size,
     decode_argmax,
     decode_dark,
@@ -41,6 +41,7 @@ __all__ = [
     'apply_affine',
     'blur',
     'check_kernel_size',
+    'check_positive',
     'dark_kernel_size',
     'decode_argmax',
     'decode_dark',

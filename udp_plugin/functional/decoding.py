@@ -7,13 +7,14 @@ finite and within the map: a pixel that is NaN or infinite counts as 0, and a ma
 without a peak (nothing above zero, or flat) gives the map's middle with score 0.
 """
 
-from functools import lru_cache
-from typing import Tuple
+from functools import lru_cache, wraps
+from typing import Callable, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from .checks import check_kernel_size, check_positive
 from .geometry import unit_length
 
 #: The ways to read offset maps, see :func:`decode_offset`.
@@ -46,66 +47,79 @@ def gaussian_kernel_sigma(kernel_size: int) -> float:
     return 0.3 * ((kernel_size - 1) * 0.5 - 1) + 0.8
 
 
-def check_kernel_size(kernel_size: int, name: str = 'kernel_size') -> int:
-    """``kernel_size`` if it is a positive odd integer, else a ``ValueError``."""
-    if (
-        isinstance(kernel_size, bool)
-        or not isinstance(kernel_size, int)
-        or kernel_size < 1
-        or kernel_size % 2 == 0
-    ):
-        raise ValueError(f'{name} must be a positive odd integer, got {kernel_size!r}')
-    return kernel_size
+def _full_precision(function: Callable) -> Callable:
+    """Keep autocast, under which models run, from rounding coordinates to half."""
+
+    @wraps(function)
+    def in_full_precision(maps, *args, **kwargs):
+        device = maps.device.type if isinstance(maps, Tensor) else 'cpu'
+        if device not in ('cpu', 'cuda'):
+            return function(maps, *args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(maps, *args, **kwargs)
+
+    return in_full_precision
 
 
-def _gaussian(reach: int, sigma: float) -> Tensor:
-    """Weights of a Gaussian at ``-reach ... reach``, float64, summing to 1."""
-    x = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = torch.exp(-(x**2) / (2 * sigma**2))
+def _gaussian(reach: int, sigma: float) -> np.ndarray:
+    """Weights of a Gaussian at ``-reach ... reach``, summing to 1."""
+    x = np.arange(-reach, reach + 1)
+    weights = np.exp(-(x**2) / (2 * sigma**2))
     return weights / weights.sum()
 
 
-def _opencv_kernel(kernel_size: int) -> Tensor:
+def _opencv_kernel(kernel_size: int) -> np.ndarray:
     """``cv2.getGaussianKernel(kernel_size, 0)``, whose small ones are tables."""
     if kernel_size in SMALL_KERNELS:
-        weights = torch.tensor(SMALL_KERNELS[kernel_size], dtype=torch.float64)
+        weights = np.array(SMALL_KERNELS[kernel_size])
         return weights / weights.sum()
     return _gaussian(kernel_size // 2, gaussian_kernel_sigma(kernel_size))
 
 
-def _reflect(index: Tensor, last: int) -> Tensor:
+def _like(values: np.ndarray, maps: Tensor) -> Tensor:
+    return torch.as_tensor(values, dtype=maps.dtype, device=maps.device)
+
+
+def _reflect(index, last: int):
     """Indices beyond ``0 ... last`` reflected, without repeating the edge."""
-    index = index.remainder(2 * last)
-    return torch.minimum(index, 2 * last - index)
+    index = index % (2 * last)
+    return last - abs(last - index)
 
 
 @lru_cache(maxsize=64)
-def _blur_matrix(length: int, kernel_size: int, dtype, device) -> Tensor:
+def _blur_matrix(length: int, kernel_size: int) -> np.ndarray:
     """A blur along an axis, reflected borders included, as a square matrix."""
     (last,) = unit_length((length,))
     reach = kernel_size // 2
-    taps = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
-    weights = _opencv_kernel(kernel_size)
-    hits = one_hot(_reflect(taps, last), length).to(weights)
-    return torch.einsum('itj,t->ij', hits, weights).to(dtype=dtype, device=device)
+    rows = np.arange(length)[:, None]
+    matrix = np.zeros((length, length))
+    columns = _reflect(rows + np.arange(-reach, reach + 1), last)
+    np.add.at(matrix, (rows, columns), _opencv_kernel(kernel_size))
+    return matrix
 
 
+def _blur(maps: Tensor, kernel_size: int) -> Tensor:
+    height, width = maps.shape[-2:]
+    rows = _like(_blur_matrix(height, kernel_size), maps)
+    columns = _like(_blur_matrix(width, kernel_size), maps)
+    return rows @ (maps @ columns.T)
+
+
+@_full_precision
 def blur(maps: Tensor, kernel_size: int) -> Tensor:
     """Blur maps as ``cv2.GaussianBlur(map, (k, k), 0)`` does.
 
     Args:
-        maps: Shape (..., H, W).
+        maps: Shape (..., K, H, W).
         kernel_size: ``k``, odd; the kernel is OpenCV's for that size. Borders
             are reflected without repeating the edge.
 
     Returns:
         New maps of the same shape.
     """
+    _check_maps(maps)
     check_kernel_size(kernel_size)
-    height, width = maps.shape[-2:]
-    rows = _blur_matrix(height, kernel_size, maps.dtype, maps.device)
-    columns = _blur_matrix(width, kernel_size, maps.dtype, maps.device)
-    return rows @ (maps @ columns.T)
+    return _blur(_readable(maps), kernel_size)
 
 
 def _readable(maps: Tensor) -> Tensor:
@@ -116,6 +130,8 @@ def _readable(maps: Tensor) -> Tensor:
 
 
 def _check_maps(maps: Tensor) -> None:
+    if not isinstance(maps, Tensor):
+        raise TypeError(f'maps must be a torch.Tensor, got {type(maps).__name__}')
     if maps.ndim < 3 or min(maps.shape[-2:]) < 3:
         raise ValueError(
             'maps must have shape (..., K, H, W) with H and W of at least 3, got '
@@ -212,7 +228,7 @@ def decode_argmax(maps: Tensor, quarter: bool = True) -> Tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=64)
-def _stencil_blurs(kernel_size: int, dtype, device) -> Tensor:
+def _stencil_blurs(kernel_size: int) -> np.ndarray:
     """Blurs of every reach up to the kernel's, at the three middle pixels.
 
     Returns:
@@ -221,7 +237,7 @@ def _stencil_blurs(kernel_size: int, dtype, device) -> Tensor:
         ``r`` pixels. Its sigma shrinks with its reach.
     """
     full = kernel_size // 2
-    blurs = torch.zeros(full + 1, 3, 2 * full + 3, dtype=torch.float64)
+    blurs = np.zeros((full + 1, 3, 2 * full + 3))
     for reach in range(full + 1):
         if reach == full:
             weights = _opencv_kernel(kernel_size)
@@ -230,8 +246,8 @@ def _stencil_blurs(kernel_size: int, dtype, device) -> Tensor:
             weights = _gaussian(reach, sigma)
         for row in range(3):
             start = full + row - reach
-            blurs[reach, row, start : start + weights.numel()] = weights
-    return blurs.to(dtype=dtype, device=device)
+            blurs[reach, row, start : start + weights.size] = weights
+    return blurs
 
 
 def dark_kernel_size(sigma: float) -> int:
@@ -242,6 +258,7 @@ def dark_kernel_size(sigma: float) -> int:
     return 2 * max(int(3 * sigma) - 1, 0) + 1
 
 
+@_full_precision
 def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     """The unbiased decoding of Gaussian maps: DARK's Newton step.
 
@@ -270,7 +287,7 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     full = kernel_size // 2
     reach = torch.minimum(center, last - center).sub(1).clamp(max=full)
     values, _, _ = _window(maps[..., None, :, :], center, full + 1, 'zero')
-    blurs = _stencil_blurs(kernel_size, maps.dtype, maps.device)
+    blurs = _like(_stencil_blurs(kernel_size), maps)
     blur_x, blur_y = blurs[reach[..., 0]], blurs[reach[..., 1]]
     v = blur_y @ values[..., 0, :, :] @ blur_x.transpose(-1, -2)
 
@@ -299,6 +316,7 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     return _within(keypoints, maps), score
 
 
+@_full_precision
 def decode_offset(
     maps: Tensor,
     radius: float,
@@ -330,10 +348,12 @@ def decode_offset(
         maximum of each blurred classification map.
 
     Raises:
-        ValueError: The maps' channels are no multiple of three, ``reading`` is
-            not known, or ``kernel_size`` is not odd.
+        ValueError: The maps' channels are no multiple of three, ``radius`` is not
+            positive, ``reading`` is not known, or ``kernel_size`` is not odd.
     """
     _check_maps(maps)
+    check_positive(radius, 'radius')
+    check_kernel_size(kernel_size)
     if maps.shape[-3] % 3:
         raise ValueError(
             'offset maps have three channels a keypoint, got maps of shape '
@@ -344,7 +364,7 @@ def decode_offset(
     maps = maps.unflatten(-3, (maps.shape[-3] // 3, 3))
     classes = _readable(maps[..., 0, :, :])
     # Reflected borders can raise the blurred map highest where H itself is empty.
-    blurred = blur(classes, kernel_size)
+    blurred = _blur(classes, kernel_size)
     peak, score = _find_peaks(torch.where(classes > 0, blurred, blurred.new_zeros(())))
     keypoints = peak.to(classes.dtype)
 
@@ -355,7 +375,7 @@ def decode_offset(
         offsets, _, _ = _window(maps[..., 1:, :, :], peak, reach, 'reflect')
         offsets = _readable(offsets)
         if reach:
-            weights = _opencv_kernel(AUTHORS_KERNELS[1]).to(offsets)
+            weights = _like(_opencv_kernel(AUTHORS_KERNELS[1]), offsets)
             offsets = weights @ offsets @ weights
         else:
             offsets = offsets[..., 0, 0]

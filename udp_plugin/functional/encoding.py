@@ -9,6 +9,8 @@ from typing import Sequence, Tuple
 import torch
 from torch import Tensor
 
+from .checks import check_positive
+
 
 def _visible(keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """Checked keypoints without NaN, which of them to draw, and their weights."""
@@ -60,6 +62,7 @@ def gaussian_target(
         - Weights of shape (..., K): ``visible``, but 0 where a keypoint is not
           finite or where its Gaussian lies wholly outside the map.
     """
+    check_positive(sigma, 'sigma')
     keypoints, drawn, weights = _visible(keypoints, visible)
     width, height = heatmap_size
     reach = 3 * sigma
@@ -107,6 +110,7 @@ def offset_target(
           finite. A keypoint outside the map keeps its weight: an empty map is
           its right answer.
     """
+    check_positive(radius, 'radius')
     keypoints, drawn, weights = _visible(keypoints, visible)
     width, height = heatmap_size
     dx = (keypoints[..., 0, None] - _grid(width, keypoints))[..., None, :]

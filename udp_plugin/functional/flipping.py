@@ -25,7 +25,8 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
         New maps of the same shape.
 
     Raises:
-        ValueError: ``flip_indices`` does not fit the channels.
+        ValueError: ``flip_indices`` does not name each keypoint once, or does not
+            fit the channels.
 
     Example:
         >>> flip_maps(torch.tensor([[[[1., 2.]], [[3., 4.]]]]), [1, 0])
@@ -33,6 +34,10 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
         <BLANKLINE>
                  [[2., 1.]]]])
     """
+    if sorted(flip_indices) != list(range(len(flip_indices))):
+        raise ValueError(
+            f'flip_indices must name each keypoint once, got {list(flip_indices)}'
+        )
     if maps.ndim != 4 or maps.shape[1] != len(flip_indices) * channels:
         raise ValueError(
             f'flip_indices names {len(flip_indices)} keypoints, so maps must have '

@@ -11,7 +11,7 @@ module is the only place where it is made.
 Three spaces: *source px* (the photograph), *input px* (the network's input) and
 *heatmap px* (the network's output). Equation numbers are those of Huang et al.,
 arXiv:1911.07524v2. Functions take NumPy arrays (and compute in float64) or
-torch tensors (and keep their dtype and device).
+torch tensors (and keep their floating dtype and their device).
 """
 
 from typing import Sequence, Tuple, Union
@@ -51,7 +51,9 @@ def _measure(size: Sequence[int], unbiased: bool) -> Tuple[int, ...]:
 def _constant(values, like: Array) -> Array:
     """``values`` as an array of the kind, floating dtype and device of ``like``."""
     if isinstance(like, Tensor):
-        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+        floating = like.is_floating_point()
+        dtype = like.dtype if floating else torch.get_default_dtype()
+        return torch.as_tensor(values, dtype=dtype, device=like.device)
     return np.asarray(values, dtype=np.float64)
 
 

@@ -12,7 +12,8 @@ def offset_loss(
     """Squared error of H, and of X and Y inside the disc, each weighted a half.
 
     The mean is over the batch, the keypoints and all pixels, as published; it
-    equals the toolbox's ``CombinedTargetMSELoss``.
+    equals the toolbox's ``CombinedTargetMSELoss``. As there, a keypoint's weight
+    multiplies its errors before they are squared, those of X and Y included.
 
     Args:
         maps: Predicted maps, shape (B, 3K, H, W).
@@ -30,7 +31,8 @@ def offset_loss(
         raise ValueError(
             'predicted and target maps must both have shape (B, 3K, H, W), got '
             f'{tuple(maps.shape)} and {tuple(target.shape)}; out_channels of the head '
-            'is the number of keypoints'
+            'is the number of keypoints (three times that in a stock config of '
+            'combined targets)'
         )
     batch, channels = maps.shape[:2]
     keypoints = channels // 3

@@ -39,6 +39,8 @@ class TopDownAffineUDP(TopdownAffine):
 
     ``PackPoseInputs`` then carries ``bbox_rotation`` on as
     ``gt_instances.bbox_rotations``, which :class:`UDPTopdownPoseEstimator` needs.
+    That is done by an ``instance_mapping_table`` in the results, which a packer of
+    your own with a table of its own has to know of.
 
     Args:
         input_size: ``(width, height)`` of the network's input in pixels.
@@ -46,8 +48,8 @@ class TopDownAffineUDP(TopdownAffine):
 
     Raises:
         ValueError: ``input_size`` is not two integers, the biased warp is asked
-            for, or (from the transform) there is not exactly one box, or the
-            box is empty or not finite.
+            for, or (from the transform) a required key is missing, there is not
+            exactly one box, or the box is empty or not finite.
     """
 
     def __init__(self, input_size: Sequence[int], use_udp: bool = True) -> None:
@@ -60,6 +62,12 @@ class TopDownAffineUDP(TopdownAffine):
 
     def transform(self, results: Dict) -> dict:
         """Warp the image(s) and the keypoints of ``results``."""
+        for key in ('img', 'bbox_center', 'bbox_scale'):
+            if results.get(key) is None:
+                raise ValueError(
+                    f'TopDownAffineUDP needs {key!r} in the results (LoadImage and '
+                    f'GetBBoxCenterScale go before it), got {sorted(results)}'
+                )
         center, scale = results['bbox_center'], results['bbox_scale']
         if np.shape(center) != (1, 2) or np.shape(scale) != (1, 2):
             raise ValueError(
@@ -68,7 +76,14 @@ class TopDownAffineUDP(TopdownAffine):
             )
         width, height = self.input_size
         scale = self._fix_aspect_ratio(scale, aspect_ratio=width / height)
-        rotation = results.get('bbox_rotation', np.zeros(1, dtype=np.float32))
+        rotation = results.get('bbox_rotation')
+        if rotation is None:
+            rotation = np.zeros(1, dtype=np.float32)
+        elif np.shape(rotation) != (1,):
+            raise ValueError(
+                'TopDownAffineUDP warps one box: bbox_rotation must have shape (1,), '
+                f'got {np.shape(rotation)}'
+            )
         warp_mat = F.warp_matrix(center[0], scale[0], rotation[0], self.input_size)
 
         def warp(img: np.ndarray) -> np.ndarray:
@@ -77,12 +92,15 @@ class TopDownAffineUDP(TopdownAffine):
             )
 
         img = results['img']
-        results['img'] = [warp(i) for i in img] if isinstance(img, list) else warp(img)
+        several = isinstance(img, (list, tuple))
+        results['img'] = [warp(i) for i in img] if several else warp(img)
 
         keypoints = results.get('keypoints')
         if keypoints is not None:
             transformed = results.get('transformed_keypoints')
-            transformed = (keypoints if transformed is None else transformed).copy()
+            transformed = np.array(keypoints if transformed is None else transformed)
+            if transformed.dtype.kind != 'f':
+                transformed = transformed.astype(np.float32)
             transformed[..., :2] = F.apply_affine(keypoints[..., :2], warp_mat)
             results['transformed_keypoints'] = transformed
         else:

@@ -20,12 +20,14 @@ from torch import Tensor
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 
-#: Stock losses that the loss of offset targets replaces.
-REPLACED_LOSSES = ('KeypointMSELoss', 'CombinedTargetMSELoss')
+#: The losses of offset maps: the toolbox's, and the one that replaces it.
+OFFSET_LOSSES = ('CombinedTargetMSELoss', 'UDPOffsetLoss')
 
 
 def _type_name(cfg: ConfigType) -> str:
     """The bare type name of a config, whether given as a string or a class."""
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ValueError(f"loss must be a dict with the key 'type', got {cfg!r}")
     cfg_type = cfg['type']
     name = cfg_type if isinstance(cfg_type, str) else cfg_type.__name__
     return name.rpartition('.')[-1]
@@ -33,12 +35,12 @@ def _type_name(cfg: ConfigType) -> str:
 
 def build_udp_codec(decoder: OptConfigType, owner: str) -> UDPCodec:
     """The codec of a head's config, if it is one of this package."""
-    codec = None if decoder is None else KEYPOINT_CODECS.build(decoder)
+    codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
     if not isinstance(codec, UDPCodec):
-        given = 'none' if codec is None else type(codec).__name__
+        given = type(decoder if codec is None else codec).__name__
         raise ValueError(
-            f'decoder of {owner} must be UDPGaussianHeatmap or UDPOffsetHeatmap, '
-            f'got {given}; swap the codec by name, too'
+            f'decoder of {owner} must be the config of UDPGaussianHeatmap or '
+            f'UDPOffsetHeatmap, got {given}; swap the codec by name, too'
         )
     return codec
 
@@ -46,38 +48,50 @@ def build_udp_codec(decoder: OptConfigType, owner: str) -> UDPCodec:
 def loss_config(loss: ConfigType, codec: UDPCodec, owner: str) -> ConfigType:
     """The loss that goes with the codec's targets, from the one configured."""
     name = _type_name(loss)
-    is_offset_loss = name in ('UDPOffsetLoss', 'CombinedTargetMSELoss')
     if codec.channels_per_keypoint == 1:
-        if is_offset_loss:
+        if name in OFFSET_LOSSES:
             raise ValueError(
                 f'loss {name} of {owner} is for offset maps, which '
                 f'{type(codec).__name__} has not; use KeypointMSELoss'
             )
         return loss
-    if is_offset_loss or name in REPLACED_LOSSES:
-        kept = {k: loss[k] for k in ('use_target_weight', 'loss_weight') if k in loss}
-        return dict(type='UDPOffsetLoss', **kept)
-    raise ValueError(
-        f'loss {name} of {owner} is not defined on offset maps; use UDPOffsetLoss, '
-        'or the codec UDPGaussianHeatmap, which keeps the stock losses'
-    )
+    if name not in (*OFFSET_LOSSES, 'KeypointMSELoss'):
+        raise ValueError(
+            f'loss {name} of {owner} is not defined on offset maps; use UDPOffsetLoss, '
+            'or the codec UDPGaussianHeatmap, which keeps the stock losses'
+        )
+    # Settings at their stock default of False ask for nothing.
+    settings = {k: v for k, v in loss.items() if k != 'type' and v is not False}
+    unknown = sorted(set(settings) - {'use_target_weight', 'loss_weight', '_scope_'})
+    if unknown:
+        raise ValueError(
+            f'loss {name} of {owner} has settings that mean nothing on offset maps: '
+            f'{", ".join(unknown)}; remove them'
+        )
+    settings.pop('_scope_', None)
+    return dict(type='UDPOffsetLoss', **settings)
 
 
 def number_of_keypoints(
-    out_channels: int, loss: ConfigType, decoder: ConfigType
+    out_channels: int, loss: ConfigType, decoder: ConfigType, owner: str
 ) -> int:
     """``out_channels``, or a third of it in a stock config of combined targets.
 
     Such a config (``UDPHeatmap`` with ``heatmap_type='combined'`` and
     ``CombinedTargetMSELoss``) counts three channels a keypoint itself.
     """
-    stock_combined = (
-        decoder.get('heatmap_type') == 'combined'
-        and _type_name(loss) == 'CombinedTargetMSELoss'
-    )
-    if stock_combined and out_channels % 3 == 0:
-        return out_channels // 3
-    return out_channels
+    if (
+        decoder.get('heatmap_type') != 'combined'
+        or _type_name(loss) != 'CombinedTargetMSELoss'
+    ):
+        return out_channels
+    if out_channels % 3:
+        raise ValueError(
+            "with heatmap_type='combined' and CombinedTargetMSELoss, out_channels of "
+            f'{owner} counts three channels a keypoint, as in the stock config, got '
+            f'{out_channels}; remove heatmap_type to give the number of keypoints'
+        )
+    return out_channels // 3
 
 
 @MODELS.register_module()
@@ -130,7 +144,7 @@ class UDPHeatmapHead(HeatmapHead):
                 f'{out_channels!r}'
             )
         codec = build_udp_codec(decoder, owner)
-        keypoints = number_of_keypoints(out_channels, loss, decoder)
+        keypoints = number_of_keypoints(out_channels, loss, decoder, owner)
         super().__init__(
             in_channels,
             keypoints * codec.channels_per_keypoint,
@@ -212,8 +226,9 @@ class UDPHeatmapHead(HeatmapHead):
             train_cfg: ``compute_acc`` (default True) switches the accuracy.
 
         Returns:
-            dict: ``loss_kpt``, and ``acc_pose``: the share of visible keypoints
-            whose decoded place is within 5 % of the input's size of the target's.
+            dict: ``loss_kpt``, and ``acc_pose``: the share of keypoints on the map
+            whose decoded place is within 5 % of the input's size of the target's,
+            averaged over the keypoints of the skeleton.
         """
         maps = self.forward(feats)
         target = torch.stack([d.gt_fields.heatmaps for d in batch_data_samples])
@@ -228,11 +243,12 @@ class UDPHeatmapHead(HeatmapHead):
     @torch.no_grad()
     def _accuracy(self, maps: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         predicted, _ = self.decoder.decode_tensors(maps)
-        wanted, _ = self.decoder.decode_tensors(target)
+        # A keypoint outside the crop has an empty offset target.
+        wanted, on_map = self.decoder.decode_tensors(target)
         _, accuracy, _ = keypoint_pck_accuracy(
             to_numpy(predicted),
             to_numpy(wanted),
-            mask=to_numpy(weights) > 0,
+            mask=to_numpy((weights > 0) & (on_map > 0)),
             thr=0.05,
             norm_factor=np.tile(
                 np.float32(self.decoder.input_size), (len(predicted), 1)

@@ -13,8 +13,8 @@ class UDPOffsetLoss(nn.Module):
     Equal to ``CombinedTargetMSELoss``, for all keypoints at once.
 
     Args:
-        use_target_weight: Weight each keypoint's classification map by its
-            visibility. Defaults to False, as the stock losses.
+        use_target_weight: Multiply each keypoint's errors by its weight before
+            they are squared. Defaults to False, as the stock losses.
         loss_weight: Factor of the loss. Defaults to 1.
     """
 
