@@ -56,7 +56,7 @@ def _add_demo(subparsers) -> None:
         type=_positive,
         default=None,
         metavar='N',
-        help='training iterations of each config (default: 800)',
+        help='training iterations of each config (default: 600)',
     )
     parser.add_argument(
         '--seed', type=_seed, default=0, metavar='N', help='default: %(default)s'

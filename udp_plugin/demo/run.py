@@ -3,13 +3,16 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections import deque
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Dict, List
 
 from rich.console import Console
@@ -23,7 +26,7 @@ from .figures import write_dataset
 from .own_data import read_own_data, write_own_data
 
 #: The default budget: UDP's gain shows, and the whole takes a few minutes.
-ITERS = 800
+ITERS = 600
 IMAGES = 600
 
 #: Marks a folder as the demo's, with what it may delete there.
@@ -55,7 +58,8 @@ def run_demo(args: Namespace) -> int:
     """
     console = Console(highlight=False)
     try:
-        _run(args, console)
+        with _signals_interrupt():
+            _run(args, console)
     except DemoError as error:
         console.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
         return 1
@@ -63,6 +67,29 @@ def run_demo(args: Namespace) -> int:
         console.print(f'stopped; what was made so far is in {args.out}')
         return 130
     return 0
+
+
+@contextmanager
+def _signals_interrupt():
+    """Have the signals that end a program end the scripts it started as well."""
+    names = ('SIGTERM', 'SIGHUP') if current_thread() is main_thread() else ()
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = [signal.signal(s, signal.default_int_handler) for s in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a script with its data loader's workers, which would outlive it."""
+    if hasattr(os, 'killpg'):
+        # It leads a process group of its own.
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.terminate()
+    process.wait()
 
 
 def _run(args: Namespace, console: Console) -> None:
@@ -240,6 +267,7 @@ def _call(
         env=_environment(),
         encoding='utf-8',
         errors='replace',
+        start_new_session=True,
     ) as process:
         try:
             for line in process.stdout:
@@ -254,9 +282,7 @@ def _call(
                     note = f'{loss}{left} left' if left else loss
                     progress.update(task, completed=int(done), total=int(of), note=note)
         except BaseException:
-            # Ctrl-C in a terminal reaches the script as well; from elsewhere not.
-            process.terminate()
-            process.wait()
+            _end(process)
             raise
     seconds = time.monotonic() - started
     progress.update(task, note=f'{loss}{_took(seconds)}')
