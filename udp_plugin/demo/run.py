@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -74,19 +74,23 @@ def _signals_interrupt():
     """Have the signals that end a program end the scripts it started as well."""
     names = ('SIGTERM', 'SIGHUP') if current_thread() is main_thread() else ()
     signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = [signal.signal(s, signal.default_int_handler) for s in signals]
+    # nohup has one of them ignored.
+    signals = [s for s in signals if signal.getsignal(s) == signal.SIG_DFL]
+    for number in signals:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in zip(signals, before):
-            signal.signal(number, handler)
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen) -> None:
     """End a script with its data loader's workers, which would outlive it."""
     if hasattr(os, 'killpg'):
-        # It leads a process group of its own.
-        os.killpg(process.pid, signal.SIGTERM)
+        # It leads a process group of its own, unless that has just ended.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
     else:
         process.terminate()
     process.wait()
