@@ -50,9 +50,12 @@ SKELETON = [
 # fmt: on
 FACE = range(5)
 EARS = slice(3, 5)
-#: Outline of the trunk, and the limbs as pairs of joints.
+#: Outline of the trunk.
 TRUNK = [5, 6, 12, 11]
-LIMBS = [(5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)]
+#: Limbs as pairs of joints; the lower ones go on for a hand's or a foot's length.
+UPPER_LIMBS = [(5, 7), (6, 8), (11, 13), (12, 14)]
+LOWER_LIMBS = [(7, 9), (8, 10), (13, 15), (14, 16)]
+HAND = 0.35
 
 #: Drawn this much larger and averaged down, which brings the error of OpenCV's
 #: anti-aliased discs from 0.06 px to below 0.03 px.
@@ -94,6 +97,21 @@ class Figure(NamedTuple):
     def mirrored(self, width: int) -> 'Figure':
         """The figure seen in a mirror, in an image of ``width`` pixels."""
         return self._replace(keypoints=F.mirror(self.keypoints, width)[FLIP_INDICES])
+
+    @property
+    def tips(self) -> np.ndarray:
+        """Where hands and feet end, shape (4, 2)."""
+        return _tips(self.keypoints)
+
+    @property
+    def crown(self) -> np.ndarray:
+        """The top of the head, about, shape (2,)."""
+        return self.keypoints[EARS].mean(0) - [0, self.head_height]
+
+
+def _tips(keypoints: np.ndarray) -> np.ndarray:
+    start, end = np.transpose(LOWER_LIMBS)
+    return keypoints[end] + HAND * (keypoints[end] - keypoints[start])
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:
@@ -150,7 +168,8 @@ def _length(rng: np.random.Generator, full: float) -> float:
 def random_figure(rng: np.random.Generator, size: Sequence[int]) -> Figure:
     """A figure that lies within an image of ``size`` (width, height)."""
     pose = random_pose(rng)
-    low, high = pose.min(0) - [0.2, 0.4], pose.max(0) + 0.2
+    points = np.vstack((pose, _tips(pose)))
+    low, high = points.min(0) - [0.15, 0.35], points.max(0) + 0.15
     # The figure fills 65 to 95 % of the image, in whichever direction is tighter.
     trunk = rng.uniform(0.65, 0.95) * min(np.asarray(size) / (high - low))
     free = F.unit_length(size) - trunk * (high - low)
@@ -239,8 +258,10 @@ def draw_figure(
     body = dict(color=figure.body_color, lineType=cv2.LINE_AA, shift=SHIFT)
     width_px = max(round(float(s * figure.limb_width)), 1)
     at = fixed(figure.keypoints)
-    for a, b in LIMBS:
-        cv2.line(image, at[a].tolist(), at[b].tolist(), thickness=width_px, **body)
+    ends = np.concatenate((at[np.transpose(UPPER_LIMBS)[1]], fixed(figure.tips)))
+    starts = at[[a for a, _ in UPPER_LIMBS + LOWER_LIMBS]]
+    for start, end in zip(starts.tolist(), ends.tolist()):
+        cv2.line(image, start, end, thickness=width_px, **body)
     cv2.fillPoly(image, [at[TRUNK]], **body)
     cv2.polylines(image, [at[TRUNK]], True, thickness=width_px, **body)
     ears = figure.keypoints[EARS]
@@ -299,8 +320,7 @@ def random_image(
 def bounding_box(figure: Figure, size: Sequence[int]) -> np.ndarray:
     """The box ``(x, y, w, h)`` around the drawn figure, within the image."""
     margin = max(figure.joint_radius, figure.limb_width / 2)
-    crown = figure.keypoints[EARS].mean(0) - [0, figure.head_height]
-    points = np.vstack((figure.keypoints, crown))
+    points = np.vstack((figure.keypoints, figure.tips, figure.crown))
     low = np.maximum(points.min(0) - margin, 0)
     high = np.minimum(points.max(0) + margin, F.unit_length(size))
     return np.concatenate((low, high - low)).round(2)
