@@ -337,11 +337,16 @@ def test_an_interrupt_ends_the_script(tmp_path):
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        call(code, tmp_path)
-    thread.join()
+    # What a shell starts in the background ignores interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            call(code, tmp_path)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     pid = int((tmp_path / 'log').read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
