@@ -11,16 +11,26 @@ from .version import __version__
 if find_spec('mmpose') is not None:
     from .codecs import UDPGaussianHeatmap, UDPOffsetHeatmap
     from .datasets import OffsetTargetGenerator, TopDownAffineUDP
-    from .models import UDPHeatmapHead, UDPOffsetLoss, UDPTopdownPoseEstimator
+    from .models import (
+        UDPCPMHead,
+        UDPHeatmapHead,
+        UDPMSPNHead,
+        UDPOffsetLoss,
+        UDPTopdownPoseEstimator,
+        UDPViPNASHead,
+    )
 
     __all__ = [
         'OffsetTargetGenerator',
         'TopDownAffineUDP',
+        'UDPCPMHead',
         'UDPGaussianHeatmap',
         'UDPHeatmapHead',
+        'UDPMSPNHead',
         'UDPOffsetHeatmap',
         'UDPOffsetLoss',
         'UDPTopdownPoseEstimator',
+        'UDPViPNASHead',
         '__version__',
     ]
 else:

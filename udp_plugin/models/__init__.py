@@ -1,5 +1,12 @@
-from .heads import UDPHeatmapHead
+from .heads import UDPCPMHead, UDPHeatmapHead, UDPMSPNHead, UDPViPNASHead
 from .losses import UDPOffsetLoss
 from .pose_estimators import UDPTopdownPoseEstimator
 
-__all__ = ['UDPHeatmapHead', 'UDPOffsetLoss', 'UDPTopdownPoseEstimator']
+__all__ = [
+    'UDPCPMHead',
+    'UDPHeatmapHead',
+    'UDPMSPNHead',
+    'UDPOffsetLoss',
+    'UDPTopdownPoseEstimator',
+    'UDPViPNASHead',
+]

@@ -1,3 +1,6 @@
+from .udp_cpm_head import UDPCPMHead
 from .udp_heatmap_head import UDPHeatmapHead
+from .udp_mspn_head import UDPMSPNHead
+from .udp_vipnas_head import UDPViPNASHead
 
-__all__ = ['UDPHeatmapHead']
+__all__ = ['UDPCPMHead', 'UDPHeatmapHead', 'UDPMSPNHead', 'UDPViPNASHead']

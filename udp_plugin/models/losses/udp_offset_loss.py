@@ -10,18 +10,32 @@ from udp_plugin import functional as F
 class UDPOffsetLoss(nn.Module):
     """The loss of offset targets, as published.
 
-    Equal to ``CombinedTargetMSELoss``, for all keypoints at once.
+    Equal to ``CombinedTargetMSELoss``, for all keypoints at once. With ``topk`` it
+    is what ``KeypointOHKMMSELoss`` is to ``KeypointMSELoss``.
 
     Args:
         use_target_weight: Multiply each keypoint's errors by its weight before
             they are squared. Defaults to False, as the stock losses.
         loss_weight: Factor of the loss. Defaults to 1.
+        topk: Count only so many keypoints of each sample, those with the largest
+            errors. Defaults to all.
+
+    Raises:
+        ValueError: ``topk`` is no positive integer.
     """
 
     def __init__(
-        self, use_target_weight: bool = False, loss_weight: float = 1.0
+        self,
+        use_target_weight: bool = False,
+        loss_weight: float = 1.0,
+        topk: Optional[int] = None,
     ) -> None:
         super().__init__()
+        if topk is not None and (
+            isinstance(topk, bool) or not isinstance(topk, int) or topk < 1
+        ):
+            raise ValueError(f'topk must be a positive integer, got {topk!r}')
+        self.topk = topk
         self.use_target_weight = use_target_weight
         self.loss_weight = loss_weight
 
@@ -36,4 +50,5 @@ class UDPOffsetLoss(nn.Module):
             target_weights: Shape (B, K).
         """
         weights = target_weights if self.use_target_weight else None
-        return F.offset_loss(output, target, weights) * self.loss_weight
+        loss = F.offset_loss(output, target, weights, self.topk)
+        return loss * self.loss_weight

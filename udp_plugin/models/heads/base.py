@@ -1,0 +1,313 @@
+"""What UDP adds to a heatmap head, the same for each of the toolbox's heads."""
+
+import inspect
+from typing import List, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.structures import PixelData
+from mmpose.evaluation.functional import keypoint_pck_accuracy
+from mmpose.registry import KEYPOINT_CODECS
+from mmpose.structures import MultilevelPixelData
+from mmpose.utils.tensor_utils import to_numpy
+from mmpose.utils.typing import (
+    ConfigType,
+    Features,
+    MultiConfig,
+    OptConfigType,
+    OptSampleList,
+    Predictions,
+)
+from torch import Tensor, nn
+
+from udp_plugin import functional as F
+from udp_plugin.codecs.base import UDPCodec
+
+#: The losses of offset maps: the toolbox's, and the one that replaces it.
+OFFSET_LOSSES = ('CombinedTargetMSELoss', 'UDPOffsetLoss')
+#: The stock losses that UDPOffsetLoss stands in for, with their further settings.
+REPLACED_LOSSES = {
+    'KeypointMSELoss': {},
+    'KeypointOHKMMSELoss': {'topk': 8},
+    'CombinedTargetMSELoss': {},
+    'UDPOffsetLoss': {'topk': None},
+}
+
+
+def _type_name(cfg: ConfigType) -> str:
+    """The bare type name of a config, whether given as a string or a class."""
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ValueError(f"loss must be a dict with the key 'type', got {cfg!r}")
+    cfg_type = cfg['type']
+    name = cfg_type if isinstance(cfg_type, str) else cfg_type.__name__
+    return name.rpartition('.')[-1]
+
+
+def build_udp_codec(decoder: OptConfigType, owner: str) -> UDPCodec:
+    """The codec of a head's config, if it is one of this package."""
+    codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
+    if not isinstance(codec, UDPCodec):
+        given = type(decoder if codec is None else codec).__name__
+        raise ValueError(
+            f'decoder of {owner} must be the config of UDPGaussianHeatmap or '
+            f'UDPOffsetHeatmap, got {given}; swap the codec by name, too'
+        )
+    return codec
+
+
+def loss_config(loss: ConfigType, codec: UDPCodec, owner: str) -> ConfigType:
+    """The loss that goes with the codec's targets, from the one configured."""
+    name = _type_name(loss)
+    if codec.channels_per_keypoint == 1:
+        if name in OFFSET_LOSSES:
+            raise ValueError(
+                f'loss {name} of {owner} is for offset maps, which '
+                f'{type(codec).__name__} has not; use KeypointMSELoss'
+            )
+        return loss
+    if name not in REPLACED_LOSSES:
+        raise ValueError(
+            f'loss {name} of {owner} is not defined on offset maps; use UDPOffsetLoss, '
+            'or the codec UDPGaussianHeatmap, which keeps the stock losses'
+        )
+    # Settings at their stock default of False ask for nothing.
+    settings = {k: v for k, v in loss.items() if k != 'type' and v is not False}
+    settings = {**REPLACED_LOSSES[name], **settings}
+    known = {'use_target_weight', 'loss_weight', '_scope_', *REPLACED_LOSSES[name]}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ValueError(
+            f'loss {name} of {owner} has settings that mean nothing on offset maps: '
+            f'{", ".join(unknown)}; remove them'
+        )
+    settings.pop('_scope_', None)
+    return dict(type='UDPOffsetLoss', **settings)
+
+
+def number_of_keypoints(
+    out_channels: int, loss: MultiConfig, decoder: ConfigType, owner: str
+) -> int:
+    """``out_channels``, or a third of it in a stock config of combined targets.
+
+    Such a config (``UDPHeatmap`` with ``heatmap_type='combined'`` and
+    ``CombinedTargetMSELoss``) counts three channels a keypoint itself.
+    """
+    if (
+        isinstance(out_channels, bool)
+        or not isinstance(out_channels, int)
+        or out_channels < 1
+    ):
+        raise ValueError(
+            f'out_channels of {owner} must be the number of keypoints, got '
+            f'{out_channels!r}'
+        )
+    losses = loss if isinstance(loss, list) else [loss]
+    if decoder.get('heatmap_type') != 'combined' or any(
+        _type_name(cfg) != 'CombinedTargetMSELoss' for cfg in losses
+    ):
+        return out_channels
+    if out_channels % 3:
+        raise ValueError(
+            "with heatmap_type='combined' and CombinedTargetMSELoss, out_channels of "
+            f'{owner} counts three channels a keypoint, as in the stock config, got '
+            f'{out_channels}; remove heatmap_type to give the number of keypoints'
+        )
+    return out_channels // 3
+
+
+class UDPHead:
+    """Mixed into a stock heatmap head, in front of it, this makes a UDP head of it.
+
+    It takes the stock head's arguments and leaves its layers, so that its
+    checkpoints load. From the codec (``decoder``, which must be one of this
+    package) it derives
+
+    - the channels: ``out_channels`` is the number of keypoints K;
+    - the loss: :class:`UDPOffsetLoss` in the place of ``KeypointMSELoss`` and
+      ``KeypointOHKMMSELoss`` for offset maps;
+    - the flip test: mirrored maps are joined as the codec's kind asks, and never
+      shifted. ``flip_mode`` and ``shift_heatmap`` of ``test_cfg`` are ignored.
+
+    A batch is decoded at once on its device, and the training accuracy compares
+    decoded keypoints. A head with several outputs, of stages or units, is trained on
+    all of them and predicts from the last, as the stock ones. Its targets are one
+    for all, or one a level: which output has which level ``level_indices`` says in
+    a head that has this argument; in others there is a level for each output.
+
+    Raises:
+        ValueError: The codec is not one of this package, the loss does not go
+            with it, or ``out_channels`` is no positive integer.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        owner = type(self).__name__
+        given = inspect.signature(super().__init__).bind(*args, **kwargs)
+        given.apply_defaults()
+        arguments = given.arguments
+        decoder, loss = arguments['decoder'], arguments['loss']
+        codec = build_udp_codec(decoder, owner)
+        keypoints = number_of_keypoints(arguments['out_channels'], loss, decoder, owner)
+        arguments['out_channels'] = keypoints * codec.channels_per_keypoint
+        if isinstance(loss, list):
+            arguments['loss'] = [loss_config(cfg, codec, owner) for cfg in loss]
+        else:
+            arguments['loss'] = loss_config(loss, codec, owner)
+        arguments['decoder'] = None
+        super().__init__(*given.args, **given.kwargs)
+        self.decoder = codec
+        self._said_flip = False
+
+    def _outputs(self, feats: Features) -> List[Tensor]:
+        """The maps (B, K * channels, H, W) of each output."""
+        maps = self.forward(feats)
+        return [maps] if isinstance(maps, Tensor) else maps
+
+    def predict(
+        self,
+        feats: Features,
+        batch_data_samples: OptSampleList,
+        test_cfg: ConfigType = {},  # noqa: B006
+    ) -> Predictions:
+        """Predict keypoints from features.
+
+        Args:
+            feats: Features of the input, or with ``flip_test`` of the input and
+                of its mirror image.
+            batch_data_samples: The samples; their metainfo has ``flip_indices``.
+            test_cfg: ``flip_test`` and ``output_heatmaps`` count.
+
+        Returns:
+            A list of ``InstanceData`` with ``keypoints`` (1, K, 2) as the
+            estimator expects them and ``keypoint_scores`` (1, K). With
+            ``output_heatmaps`` also a list of ``PixelData``, with ``heatmaps``
+            (K, H, W): the Gaussian or the classification maps.
+
+        Raises:
+            ValueError: ``flip_test`` is set but there are not two sets of
+                features.
+        """
+        channels = self.decoder.channels_per_keypoint
+        if test_cfg.get('flip_test', False):
+            if not isinstance(feats, list) or len(feats) != 2:
+                raise ValueError(
+                    'feats must be a list of two sets of features (of the input and '
+                    'of its mirror image) with flip_test=True'
+                )
+            self._say_flip_once(test_cfg)
+            batch_heatmaps = F.flip_average(
+                self._outputs(feats[0])[-1],
+                self._outputs(feats[1])[-1],
+                batch_data_samples[0].metainfo['flip_indices'],
+                channels,
+            )
+        else:
+            batch_heatmaps = self._outputs(feats)[-1]
+
+        preds = self.decode(batch_heatmaps)
+        if not test_cfg.get('output_heatmaps', False):
+            return preds
+        shown = batch_heatmaps.detach()[:, ::channels]
+        return preds, [PixelData(heatmaps=maps) for maps in shown]
+
+    def _say_flip_once(self, test_cfg: ConfigType) -> None:
+        if test_cfg.get('shift_heatmap', False) and not self._said_flip:
+            self._said_flip = True
+            print_log(
+                f'{type(self).__name__} ignores shift_heatmap=True of test_cfg: with '
+                'the unbiased measure mirrored maps coincide as they are.',
+                logger='current',
+            )
+
+    def loss(
+        self,
+        feats: Features,
+        batch_data_samples: OptSampleList,
+        train_cfg: ConfigType = {},  # noqa: B006
+    ) -> dict:
+        """Compute the loss, and the share of keypoints found.
+
+        Args:
+            feats: Features of the input.
+            batch_data_samples: Samples with ``gt_fields.heatmaps`` and
+                ``gt_instance_labels.keypoint_weights``.
+            train_cfg: ``compute_acc`` (default True) switches the accuracy.
+
+        Returns:
+            dict: ``loss_kpt``, the sum of the outputs' losses, and ``acc_pose``: the
+            share of keypoints on the map whose decoded place in the last output is
+            within 5 % of the input's size of the target's, averaged over the
+            keypoints of the skeleton.
+
+        Raises:
+            ValueError: The targets' levels do not go with the outputs.
+        """
+        outputs = self._outputs(feats)
+        targets = self._targets(batch_data_samples, len(outputs))
+        loss_modules = (
+            self.loss_module
+            if isinstance(self.loss_module, nn.ModuleList)
+            else [self.loss_module] * len(outputs)
+        )
+        losses = dict(
+            loss_kpt=sum(
+                loss_module(maps, *target)
+                for loss_module, maps, target in zip(loss_modules, outputs, targets)
+            )
+        )
+        if train_cfg.get('compute_acc', True):
+            losses['acc_pose'] = self._accuracy(outputs[-1], *targets[-1])
+        return losses
+
+    def _targets(
+        self, batch_data_samples: OptSampleList, outputs: int
+    ) -> List[Tuple[Tensor, Tensor]]:
+        """Target maps (B, C, H, W) and weights (B, K) for each output."""
+        fields = [sample.gt_fields for sample in batch_data_samples]
+        weights = [
+            sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples
+        ]
+        if not isinstance(fields[0], MultilevelPixelData):
+            maps = torch.stack([field.heatmaps for field in fields])
+            return [(maps, torch.cat(weights))] * outputs
+
+        levels = fields[0].nlevel
+        indices: Optional[List[int]] = getattr(self, 'level_indices', None)
+        if indices is None:
+            if levels != outputs:
+                raise ValueError(
+                    f'the target has {levels} levels, but {type(self).__name__} has '
+                    f'{outputs} output(s): give OffsetTargetGenerator one encoder, or '
+                    'with multilevel=True one for each output'
+                )
+            indices = list(range(levels))
+        elif not all(0 <= index < levels for index in indices):
+            raise ValueError(
+                f'level_indices of {type(self).__name__} must be below {levels}, the '
+                f'number of encoders of OffsetTargetGenerator, got {list(indices)}'
+            )
+        # A level serves several outputs.
+        target_of = {
+            level: (
+                torch.stack([field[level].heatmaps for field in fields]),
+                torch.cat([weight[level] for weight in weights]),
+            )
+            for level in set(indices)
+        }
+        return [target_of[level] for level in indices]
+
+    @torch.no_grad()
+    def _accuracy(self, maps: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        predicted, _ = self.decoder.decode_tensors(maps)
+        # A keypoint outside the crop has an empty offset target.
+        wanted, on_map = self.decoder.decode_tensors(target)
+        _, accuracy, _ = keypoint_pck_accuracy(
+            to_numpy(predicted),
+            to_numpy(wanted),
+            mask=to_numpy((weights > 0) & (on_map > 0)),
+            thr=0.05,
+            norm_factor=np.tile(
+                np.float32(self.decoder.input_size), (len(predicted), 1)
+            ),
+        )
+        return torch.tensor(float(accuracy), device=maps.device)
