@@ -399,9 +399,16 @@ def test_perfect_network_end_to_end(name, multilevel, codec, monkeypatch):
         assert error.max() < 1e-3
         assert sample.pred_instances.keypoint_scores.min() > 0
 
-    losses = head.loss(perfect_outputs(name, samples), samples)
+    outputs = perfect_outputs(name, samples)
+    losses = head.loss(outputs, samples)
     assert losses['loss_kpt'] == 0
     assert losses['acc_pose'] == 1
+    if name in LEVELS:
+        # The last output is that which predicts.
+        outputs[0] = torch.zeros_like(outputs[0])
+        losses = head.loss(outputs, samples)
+        assert losses['loss_kpt'] > 0
+        assert losses['acc_pose'] == 1
 
 
 @pytest.mark.parametrize('codec', ['gaussian', 'authors'])
@@ -491,6 +498,15 @@ def test_hard_keypoints_are_mined_on_offset_maps_too(name, monkeypatch):
     wanted = 2 * np.sort(each.numpy(), axis=1)[:, -3:].mean()
     got = head.loss(maps, samples)['loss_kpt']
     assert got.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_hard_keypoints_are_eight_unless_the_config_says_else():
+    head = build_head('HeatmapHead', 'authors', loss=dict(type='KeypointOHKMMSELoss'))
+    assert head.loss_module.topk == MODELS.build(dict(type='KeypointOHKMMSELoss')).topk
+    with pytest.raises(ValueError, match='topk must be at most 2, .* got 8'):
+        head.loss_module(*torch.zeros(2, 1, 6, 4, 4))
+    with pytest.raises(ValueError, match='topk must be a positive integer, got 0'):
+        udp_plugin.UDPOffsetLoss(topk=0)
 
 
 def test_one_target_serves_all_outputs_of_a_head_with_levels():
