@@ -87,6 +87,71 @@ def _demo(args: argparse.Namespace) -> int:
     return run_demo(args)
 
 
+def _add_convert(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'convert',
+        help='write the UDP config of a stock top-down heatmap config',
+        description='Writes a short config that takes a stock one as its base and '
+        'swaps in it what UDP swaps, and says what and why. Exit status 2 means that '
+        'the config cannot be converted; the message says what stopped it.',
+    )
+    parser.add_argument(
+        'config',
+        metavar='CONFIG',
+        help="a path, mmpose::NAME, or a name in MMPose's zoo, of which a unique "
+        'prefix is enough',
+    )
+    parser.add_argument(
+        '-o',
+        '--out',
+        default='.',
+        metavar='OUT',
+        help='the file to write, a folder for it, or - to print it; an existing file '
+        'is never overwritten (default: the current folder)',
+    )
+    parser.add_argument(
+        '--codec',
+        choices=['offset', 'gaussian'],
+        default=None,
+        help='the codec to use (default: offset if the targets of CONFIG have offsets, '
+        "that is, UDPHeatmap with heatmap_type='combined'; gaussian otherwise)",
+    )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='build the result, and train a step and predict on noise',
+    )
+    parser.set_defaults(call=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from .convert.run import run_convert
+
+    return run_convert(args)
+
+
+def _add_list(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'list',
+        help="list the configs of MMPose's zoo that can be converted",
+        description="Lists the configs of MMPose's zoo that `convert` takes.",
+    )
+    parser.add_argument(
+        'pattern',
+        metavar='PATTERN',
+        nargs='?',
+        default='',
+        help='only those whose folder or name has this',
+    )
+    parser.set_defaults(call=_list)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from .convert.run import run_list
+
+    return run_list(args)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -94,6 +159,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     )
     subparsers = parser.add_subparsers(metavar='command', required=True)
     _add_demo(subparsers)
+    _add_convert(subparsers)
+    _add_list(subparsers)
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     args.command = ' '.join(map(shlex.quote, [parser.prog, *map(str, given)]))

@@ -1,0 +1,240 @@
+"""Whether a config trains and predicts: one step and one prediction on noise."""
+
+import copy
+import warnings
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.utils import import_modules_from_strings
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.registry import DATASETS, MODELS, TRANSFORMS
+from mmpose.structures import MultilevelPixelData
+from mmpose.utils import register_all_modules
+
+Shape = Tuple[int, ...]
+#: What a data set puts into each of its samples.
+SAMPLE_METAINFO = (
+    'upper_body_ids',
+    'lower_body_ids',
+    'flip_pairs',
+    'flip_indices',
+    'dataset_keypoint_weights',
+)
+
+
+@dataclass
+class Checked:
+    """What a check saw.
+
+    Attributes:
+        inputs: Shape (B, 3, h, w) of the network's input.
+        maps: Shape of each of the head's outputs in training.
+        targets: Shape of each level's target maps.
+        keypoints: Shape (N, K, 2) of the keypoints predicted for a sample.
+        flip_test: Whether the prediction was flip-tested, as the config says.
+        losses: What the training step logged.
+        left_out: Transforms left out, since the library they need is not installed.
+    """
+
+    inputs: Shape = ()
+    maps: List[Shape] = field(default_factory=list)
+    targets: List[Shape] = field(default_factory=list)
+    keypoints: Shape = ()
+    flip_test: bool = False
+    losses: Dict[str, float] = field(default_factory=dict)
+    left_out: List[str] = field(default_factory=list)
+
+
+def check(cfg: Config, batch_size: int = 2, seed: int = 0) -> Checked:
+    """Build a config's model, train it for a step and predict, on noise.
+
+    The samples go through the config's own pipelines, and the optimizer is the
+    config's; weights to start from are not loaded and no data set's files are read.
+
+    Args:
+        cfg: A top-down heatmap config; it is left as it is.
+        batch_size: Samples of the training step; the prediction is of one.
+        seed: Of the noise and the weights.
+
+    Raises:
+        ValueError: A value that the model or the pipelines made is not finite.
+    """
+    register_all_modules()
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    cfg = copy.deepcopy(cfg)
+    _forget_weights(cfg.model)
+    left_out = _leave_out_missing(cfg._cfg_dict)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    checked = Checked(
+        flip_test=bool((cfg.model.get('test_cfg') or {}).get('flip_test')),
+        left_out=left_out,
+    )
+
+    dataset = cfg.train_dataloader.dataset
+    samples = [sample_of_noise(dataset) for _ in range(batch_size)]
+    checked.inputs = (batch_size, *samples[0]['inputs'].shape)
+    for sample in samples:
+        fields = sample['data_samples'].gt_fields
+        levels = (
+            [fields[level] for level in range(fields.nlevel)]
+            if isinstance(fields, MultilevelPixelData)
+            else [fields]
+        )
+        checked.targets = [
+            (batch_size, *_finite(level.heatmaps, 'target').shape) for level in levels
+        ]
+
+    maps: List[torch.Tensor] = []
+    head = _heatmap_head(model)
+    forward = head.forward
+
+    def remember(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        maps[:] = [output] if isinstance(output, torch.Tensor) else list(output)
+        return output
+
+    head.forward = remember
+    model.train()
+    logged = model.train_step(
+        pseudo_collate(samples), build_optim_wrapper(model, _optim_wrapper(cfg))
+    )
+    checked.maps = [tuple(_finite(output, 'map').shape) for output in maps]
+    checked.losses = {
+        name: float(_finite(torch.as_tensor(value), name))
+        for name, value in logged.items()
+    }
+    for name, parameter in model.named_parameters():
+        _finite(parameter, f'parameter {name} after the step')
+
+    model.eval()
+    with torch.no_grad():
+        sample = sample_of_noise(
+            (cfg.get('val_dataloader') or {}).get('dataset', dataset)
+        )
+        (predicted,) = model.test_step(pseudo_collate([sample]))
+    keypoints = predicted.pred_instances.keypoints
+    checked.keypoints = tuple(_finite(torch.as_tensor(keypoints), 'keypoint').shape)
+    _finite(torch.as_tensor(predicted.pred_instances.keypoint_scores), 'score')
+    return checked
+
+
+def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
+    if not torch.isfinite(values).all():
+        raise ValueError(f'not every {name} is finite')
+    return values
+
+
+def _forget_weights(node: Any) -> None:
+    """Remove what would download weights or read them from a file."""
+    if isinstance(node, dict):
+        init = node.get('init_cfg')
+        inits = init if isinstance(init, list) else [init]
+        if any(isinstance(i, dict) and 'checkpoint' in i for i in inits):
+            node['init_cfg'] = None
+        if isinstance(node.get('pretrained'), str):
+            node['pretrained'] = None
+        for value in node.values():
+            _forget_weights(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _forget_weights(value)
+
+
+def _leave_out_missing(node: Any) -> List[str]:
+    """Remove augmentations for which the toolbox needs a library that is not there."""
+    if find_spec('albumentations') is not None:
+        return []
+    left_out = []
+    if isinstance(node, dict):
+        for value in node.values():
+            left_out += _leave_out_missing(value)
+    elif isinstance(node, list):
+        for value in list(node):
+            if isinstance(value, dict) and value.get('type') == 'Albumentation':
+                node.remove(value)
+                left_out.append('Albumentation')
+            else:
+                left_out += _leave_out_missing(value)
+    return sorted(set(left_out))
+
+
+def _heatmap_head(model: torch.nn.Module) -> torch.nn.Module:
+    """The head that makes the maps, also if another head holds it."""
+    heads = [m for m in model.head.modules() if getattr(m, 'decoder', None) is not None]
+    return heads[-1]
+
+
+def _optim_wrapper(cfg: Config) -> dict:
+    """The config's, in full precision: half has its own machines."""
+    wrapper = copy.deepcopy(cfg.optim_wrapper)
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        wrapper['type'] = 'OptimWrapper'
+        for key in ('dtype', 'loss_scale', 'use_fp16'):
+            wrapper.pop(key, None)
+    return wrapper
+
+
+def _metainfo(dataset: dict) -> dict:
+    metainfo = dataset.get('metainfo')
+    if metainfo is None:
+        metainfo = DATASETS.get(dataset['type']).METAINFO
+    with warnings.catch_warnings():
+        # It says at length that it found the file that was meant.
+        warnings.filterwarnings('ignore', 'The metainfo config file')
+        return parse_pose_metainfo(dict(metainfo))
+
+
+def sample_of_noise(dataset: dict) -> dict:
+    """A sample of noise that has gone through a data set's own pipelines.
+
+    Args:
+        dataset: The config of a data set or of a wrapper around some, of which the
+            first one counts.
+    """
+    inner = dataset.get('dataset') or dataset.get('datasets')
+    if inner:
+        results = sample_of_noise(
+            inner[0] if isinstance(inner, (list, tuple)) else inner
+        )
+    else:
+        results = _results_of_noise(_metainfo(dataset))
+    if inner and dataset.get('metainfo'):
+        results.update(_of_sample(_metainfo(dataset)))
+    for transform in dataset.get('pipeline') or []:
+        results = TRANSFORMS.build(transform)(results)
+    return results
+
+
+def _of_sample(metainfo: dict) -> dict:
+    return {key: metainfo[key] for key in SAMPLE_METAINFO if key in metainfo}
+
+
+def _results_of_noise(metainfo: dict) -> dict:
+    box = np.array([[40, 30, 200, 220]], np.float32)
+    shape = (1, metainfo['num_keypoints'])
+    img = np.random.randint(0, 256, (240, 240, 3), np.uint8)
+    return {
+        'id': 0,
+        'img_id': 0,
+        'img_path': 'noise.png',
+        'img': img,
+        'img_shape': img.shape[:2],
+        'ori_shape': img.shape[:2],
+        'bbox': box,
+        'bbox_score': np.ones(1, np.float32),
+        'keypoints': np.random.uniform(
+            box[:, None, :2], box[:, None, 2:], (*shape, 2)
+        ).astype(np.float32),
+        'keypoints_visible': np.ones(shape, np.float32),
+        **_of_sample(metainfo),
+    }

@@ -1,0 +1,348 @@
+"""What is swapped in a config, and why: a function on plain dicts."""
+
+import copy
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from . import ConvertError
+
+CODECS = {'gaussian': 'UDPGaussianHeatmap', 'offset': 'UDPOffsetHeatmap'}
+STOCK_CODECS = ('MSRAHeatmap', 'MegviiHeatmap', 'UDPHeatmap')
+HEADS = {
+    'HeatmapHead': 'UDPHeatmapHead',
+    'ViPNASHead': 'UDPViPNASHead',
+    'CPMHead': 'UDPCPMHead',
+    'MSPNHead': 'UDPMSPNHead',
+}
+TRANSFORMS = {
+    'TopdownAffine': 'TopDownAffineUDP',
+    'GenerateTarget': 'OffsetTargetGenerator',
+}
+#: The losses of offset maps: the toolbox's, and the one that replaces it.
+OFFSET_LOSSES = ('CombinedTargetMSELoss', 'UDPOffsetLoss')
+#: Losses in whose place the heads put UDPOffsetLoss, and the settings it takes over.
+COUNTERPARTS = {
+    'KeypointMSELoss': ('use_target_weight', 'loss_weight'),
+    'KeypointOHKMMSELoss': ('use_target_weight', 'loss_weight', 'topk'),
+    'CombinedTargetMSELoss': ('use_target_weight', 'loss_weight'),
+    'UDPOffsetLoss': ('use_target_weight', 'loss_weight', 'topk'),
+}
+#: Losses of Gaussian heatmaps only.
+GAUSSIAN_LOSSES = {
+    'AdaptiveWingLoss': 'shaped for the slope of a Gaussian; a disc has none',
+    'FocalHeatmapLoss': 'weighs a Gaussian by its height; a disc has one height',
+}
+#: Only the offset codec has these.
+OFFSET_SETTINGS = ('radius', 'reading')
+
+#: What to say of other kinds of configs, by a part of the head's name.
+OTHER_HEADS = {
+    'SimCC': 'a SimCC',
+    'RTMCC': 'a SimCC (RTMPose)',
+    'RTMW': 'a SimCC (RTMW)',
+    'Regression': 'a regression',
+    'RLE': 'a regression',
+    'DSNT': 'an integral regression',
+    'MotionRegression': 'a 3-D regression',
+    'Trajectory': 'a 3-D regression',
+    'Temporal': 'a 3-D regression',
+    'Internet': 'a 3-D hand',
+    'AssociativeEmbedding': 'a bottom-up',
+    'CID': 'a bottom-up',
+    'DEKR': 'a bottom-up',
+    'YOLOX': 'a one-stage',
+    'RTMO': 'a one-stage',
+    'EDPose': 'a one-stage',
+}
+OTHER_MODELS = {
+    'BottomupPoseEstimator': 'a bottom-up',
+    'PoseLifter': 'a 3-D lifting',
+    'DWPoseDistiller': 'a distillation',
+}
+
+
+class Swap(NamedTuple):
+    """One thing swapped: where, what was there, what is, and why."""
+
+    place: str
+    stock: str
+    udp: str
+    why: str
+
+
+def type_name(node: Any) -> Optional[str]:
+    """The bare name of a config's type if it is MMPose's or this package's.
+
+    Types of another package, by the first part of a dotted name or by ``_scope_``,
+    have none: they only happen to have the name.
+    """
+    if not isinstance(node, dict) or 'type' not in node:
+        return None
+    cfg_type = node['type']
+    if not isinstance(cfg_type, str):
+        cfg_type = f'{cfg_type.__module__}.{cfg_type.__name__}'
+    package, _, name = cfg_type.rpartition('.')
+    package = package.partition('.')[0] or node.get('_scope_') or 'mmpose'
+    return name if package in ('mmpose', 'udp_plugin') else None
+
+
+def nodes(cfg: Any, place: str = '') -> Iterator[Tuple[str, dict]]:
+    """All dicts of a config with their places, outer ones first."""
+    if isinstance(cfg, dict):
+        if place:
+            yield place, cfg
+        for key, value in cfg.items():
+            dotted = f'{place}.{key}' if place else str(key)
+            yield from nodes(value, dotted)
+    elif isinstance(cfg, (list, tuple)):
+        for index, value in enumerate(cfg):
+            yield from nodes(value, f'{place}[{index}]')
+
+
+def kind_of(cfg: dict) -> str:
+    """The kind of target that a config has: ``'offset'`` or ``'gaussian'``."""
+    for _, node in nodes(cfg):
+        name = type_name(node)
+        if name == 'UDPOffsetHeatmap' or (
+            name == 'UDPHeatmap' and node.get('heatmap_type') == 'combined'
+        ):
+            return 'offset'
+    return 'gaussian'
+
+
+def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
+    """Swap what UDP swaps.
+
+    Args:
+        cfg: A stock top-down heatmap config, or a half-swapped one, as plain dicts
+            and lists. It is left as it is.
+        kind: ``'gaussian'`` or ``'offset'``.
+
+    Returns:
+        The swapped config, and what was swapped, without the copies of a top-level
+        variable that the config has elsewhere. Nothing, if it is UDP throughout.
+
+    Raises:
+        ConvertError: It is no top-down heatmap config, or has a component for which
+            there is no counterpart.
+    """
+    _check_is_topdown_heatmap(cfg)
+    stock, cfg = cfg, copy.deepcopy(cfg)
+    swaps: List[Swap] = []
+    # Heads first: whether out_channels counts three channels a keypoint shows in
+    # the stock codec.
+    for place, node in nodes(cfg):
+        name = type_name(node)
+        if name in HEADS or name in HEADS.values():
+            _swap_head(node, name, kind, place, swaps)
+    for place, node in nodes(cfg):
+        name = type_name(node)
+        if name in STOCK_CODECS or name in CODECS.values():
+            _swap_codec(node, name, kind, place, swaps)
+        elif name in TRANSFORMS:
+            _swap_transform(node, name, place, swaps)
+        if node.get('shift_heatmap') is True and place.startswith('model'):
+            node['shift_heatmap'] = False
+            swaps.append(
+                Swap(
+                    f'{place}.shift_heatmap',
+                    'True',
+                    'False',
+                    'mirrored maps coincide as they are',
+                )
+            )
+    _add_import(cfg, swaps)
+    if len(swaps) == 1 and swaps[0].place == 'custom_imports':
+        # Nothing but the import is new: a config that gets it from elsewhere.
+        return stock, []
+    return cfg, _without_copies(stock, swaps)
+
+
+def _check_is_topdown_heatmap(cfg: dict) -> None:
+    model = cfg.get('model')
+    instead = '`udp-plugin list` shows configs that can be converted'
+    if not isinstance(model, dict):
+        raise ConvertError(
+            f'It has no model, so it is a part of a config, not a config; {instead}.'
+        )
+    name = type_name(model) or str(model.get('type'))
+    if name in OTHER_MODELS:
+        raise ConvertError(
+            f'It is {OTHER_MODELS[name]} config ({name}), and UDP here is for top-down '
+            f'heatmaps; {instead}.'
+        )
+    heads = {type_name(node) for _, node in nodes(model)}
+    if not heads & {*HEADS, *HEADS.values()}:
+        head = model.get('head')
+        name = (head.get('type') if isinstance(head, dict) else None) or 'none'
+        name = (name if isinstance(name, str) else name.__name__).rpartition('.')[-1]
+        for part, what in OTHER_HEADS.items():
+            if name.startswith(part):
+                raise ConvertError(
+                    f'It is {what} config ({name}), and UDP here is for top-down '
+                    f'heatmaps; {instead}.'
+                )
+        raise ConvertError(
+            f'Its head is {name}, for which there is no UDP counterpart; there is one '
+            f'for {", ".join(HEADS)}.'
+        )
+
+
+def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> None:
+    codec = CODECS[kind]
+    changed = []
+    if name != codec:
+        node['type'] = codec
+    heatmap_type = {'gaussian': 'gaussian', 'offset': 'combined'}[kind]
+    if node.get('heatmap_type', heatmap_type) != heatmap_type:
+        node['heatmap_type'] = heatmap_type
+        changed.append(f'heatmap_type={heatmap_type!r}')
+    if node.get('unbiased') is False:
+        node['unbiased'] = True
+        changed.append('unbiased=True')
+    if kind == 'gaussian':
+        for key in OFFSET_SETTINGS:
+            if key in node:
+                del node[key]
+                changed.append(f'without {key}')
+    if name == codec and not changed:
+        return
+    why = {
+        'gaussian': 'sub-pixel Gaussian, decoded in batches by DARK',
+        'offset': 'disc and offsets, Eq. 24-26 and 29; decoded in batches',
+    }[kind]
+    swaps.append(Swap(place, name, ', '.join([codec, *changed]), why))
+
+
+def _swap_transform(node: dict, name: str, place: str, swaps: list) -> None:
+    node['type'] = TRANSFORMS[name]
+    if name == 'TopdownAffine':
+        stock = name
+        if 'use_udp' in node:
+            stock += f', use_udp={node.pop("use_udp")}'
+        why = 'warps by unit lengths, Eq. 41'
+    else:
+        stock, why = name, 'target of its codec'
+    swaps.append(Swap(place, stock, TRANSFORMS[name], why))
+
+
+def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> None:
+    decoder = node.get('decoder')
+    known = {*STOCK_CODECS, *CODECS.values()}
+    if type_name(decoder) not in known:
+        got = decoder.get('type') if isinstance(decoder, dict) else decoder
+        raise ConvertError(
+            f'The codec of {place} is {got}, for which there is no UDP counterpart; '
+            f'there is one for {", ".join(STOCK_CODECS)}.'
+        )
+    if kind == 'offset' and node.get('use_prm'):
+        raise ConvertError(
+            f'{place} has use_prm=True, whose ReLU lets no offset be negative; use '
+            '--codec gaussian.'
+        )
+    if name in HEADS:
+        node['type'] = HEADS[name]
+        why = 'channels, loss and flip test as its codec asks'
+        swaps.append(Swap(place, name, HEADS[name], why))
+
+    losses = node.get('loss')
+    if losses is None:
+        return
+    several = isinstance(losses, (list, tuple))
+    given = list(losses) if several else [losses]
+    names = [type_name(loss) for loss in given]
+    if kind == 'gaussian':
+        if all(n == 'CombinedTargetMSELoss' for n in names) and (
+            decoder.get('heatmap_type') == 'combined'
+        ):
+            channels = node['out_channels']
+            if channels % 3 == 0:
+                node['out_channels'] = channels // 3
+                swaps.append(
+                    Swap(
+                        f'{place}.out_channels',
+                        str(channels),
+                        str(channels // 3),
+                        'a Gaussian has one map a keypoint',
+                    )
+                )
+        swap_loss = _gaussian_loss
+    else:
+        swap_loss = _offset_loss
+    swapped = []
+    for index, loss in enumerate(given):
+        where = f'{place}.loss[{index}]' if several else f'{place}.loss'
+        new, why = swap_loss(loss, where)
+        swapped.append(new)
+        if new != loss:
+            udp = new['type'].rpartition('.')[-1]
+            stock = type_name(loss)
+            if stock == udp:
+                gone = [key for key in loss if key not in new]
+                udp += ', without ' + ', '.join(gone)
+            swaps.append(Swap(where, stock, udp, why))
+    if swapped != given:
+        node['loss'] = swapped if several else swapped[0]
+
+
+def _gaussian_loss(loss: dict, place: str) -> Tuple[dict, str]:
+    if type_name(loss) not in OFFSET_LOSSES:
+        return loss, ''
+    name = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
+    kept = {k: v for k, v in loss.items() if k in COUNTERPARTS[name] and v is not None}
+    return {'type': name, **kept}, 'a Gaussian has one map a keypoint'
+
+
+def _offset_loss(loss: dict, place: str) -> Tuple[dict, str]:
+    name = type_name(loss)
+    if name in COUNTERPARTS:
+        settings = ('type', '_scope_', *COUNTERPARTS[name])
+        kept = {k: v for k, v in loss.items() if k in settings or v is False}
+        return kept, 'settings that mean nothing on offset maps'
+    if name in GAUSSIAN_LOSSES:
+        settings = ('use_target_weight', 'loss_weight')
+        kept = {k: v for k, v in loss.items() if k in settings}
+        return {'type': 'UDPOffsetLoss', **kept}, GAUSSIAN_LOSSES[name]
+    got = loss.get('type') if isinstance(loss, dict) else loss
+    raise ConvertError(
+        f'The loss of {place.rpartition(".loss")[0]} is {got}, of which it is not '
+        'known what it means on offset maps; use --codec gaussian, which keeps it.'
+    )
+
+
+def _add_import(cfg: Dict[str, Any], swaps: list) -> None:
+    found = cfg.get('custom_imports') or {'imports': [], 'allow_failed_imports': False}
+    imports = found.get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    if 'udp_plugin' not in imports:
+        before = ', '.join(imports) or 'none'
+        imports.append('udp_plugin')
+        cfg['custom_imports'] = {**found, 'imports': imports}
+        why = 'registers the names'
+        swaps.append(Swap('custom_imports', before, ', '.join(imports), why))
+
+
+def _without_copies(stock: dict, swaps: List[Swap]) -> List[Swap]:
+    """Without those in a value that the config has as a top-level variable, too."""
+    variables = [v for v in stock.values() if isinstance(v, (dict, list)) and v]
+
+    def copies(node: Any, place: str, depth: int) -> Iterator[str]:
+        if depth > 0 and any(node == variable for variable in variables):
+            yield place
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                dotted = f'{place}.{key}' if place else str(key)
+                yield from copies(value, dotted, depth + bool(place))
+        elif isinstance(node, (list, tuple)):
+            for index, value in enumerate(node):
+                yield from copies(value, f'{place}[{index}]', depth + 1)
+
+    seen: List[Any] = []
+    skip = []
+    for key, value in stock.items():
+        if isinstance(value, (dict, list)) and value and value in seen:
+            skip.append(key)
+        else:
+            seen.append(value)
+            skip.extend(copies(value, key, 0))
+    starts = tuple(p + end for p in skip for end in ('.', '['))
+    return [s for s in swaps if s.place not in skip and not s.place.startswith(starts)]

@@ -1,0 +1,337 @@
+"""Writes a config as a person would: ``_base_``, and what differs from it.
+
+The difference becomes expressions, trees of :class:`Code`, and these become lines
+as ``ruff format`` would break them.
+"""
+
+import keyword
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+WIDTH = 88
+#: A list's element of up to so many settings is written out, a longer one by what
+#: changes in the base's.
+SHORT = 4
+COMMENT = "# The base's pipelines with UDP's warp and target."
+#: Names that ``_base_.name`` would find on a dict itself.
+DICT_NAMES = frozenset(dir(dict)) | {'merge', 'to_dict', 'build_lazy'}
+
+
+class Code(NamedTuple):
+    """Source text: brackets around parts, or with no parts a text as it is."""
+
+    start: str
+    parts: Tuple['Code', ...] = ()
+    end: str = ''
+
+    def flat(self) -> str:
+        return self.start + ', '.join(part.flat() for part in self.parts) + self.end
+
+    def lines(self, indent: int, before: str, after: str) -> List[str]:
+        """The lines of ``before + self + after`` in a block of this indent."""
+        flat = ' ' * indent + before + self.flat() + after
+        if len(flat) <= WIDTH or not self.parts:
+            return [flat]
+        lines = [' ' * indent + before + self.start]
+        for part in self.parts:
+            # A keyword's value is the part's only part.
+            lines += part.lines(indent + 4, '', ',')
+        return [*lines, ' ' * indent + self.end + after]
+
+
+class Keyword(NamedTuple):
+    """``key=value``, or in a dict's display ``'key': value``."""
+
+    key: str
+    value: Union[Code, 'Keyword']
+
+    def flat(self) -> str:
+        return self.key + self.value.flat()
+
+    def lines(self, indent: int, before: str, after: str) -> List[str]:
+        return self.value.lines(indent, before + self.key, after)
+
+
+def without_scope(node: Any) -> Any:
+    """A copy without the marks that mmengine leaves on what comes from a package."""
+    if isinstance(node, dict):
+        return {k: without_scope(v) for k, v in node.items() if k != '_scope_'}
+    if isinstance(node, (list, tuple)):
+        return type(node)(without_scope(value) for value in node)
+    return node
+
+
+def write(base: Dict[str, Any], target: Dict[str, Any], base_path: str) -> str:
+    """The source text of a config that makes ``target`` of ``base``.
+
+    Args:
+        base: The config that ``_base_`` names, as plain dicts and lists.
+        target: As it shall be.
+        base_path: For ``_base_``.
+    """
+    return _Writer(base, target).write(base_path)
+
+
+def _literal(value: Any) -> Code:
+    if isinstance(value, dict):
+        return _dict([(key, _literal(v)) for key, v in value.items()])
+    if isinstance(value, list):
+        return Code('[', tuple(map(_literal, value)), ']')
+    if isinstance(value, tuple):
+        parts = tuple(map(_literal, value))
+        return Code('(', parts, ',)' if len(parts) == 1 else ')')
+    return Code(repr(value))
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
+
+
+def _dict(items: Sequence[tuple], base: Optional[str] = None) -> Code:
+    """``dict(base, key=value)``, or a display if a key is no name."""
+    if all(_is_name(key) for key, _ in items):
+        parts = [Keyword(f'{key}=', value) for key, value in items]
+        return Code('dict(', tuple([Code(base), *parts] if base else parts), ')')
+    parts = [Keyword(f'{key!r}: ', value) for key, value in items]
+    return Code('{', tuple([Code(f'**{base}'), *parts] if base else parts), '}')
+
+
+def _child(path: str, key: Any) -> str:
+    if _is_name(key) and key not in DICT_NAMES:
+        return f'{path}.{key}'
+    return f'{path}[{key!r}]'
+
+
+def _loses_keys(base: Any, target: Any) -> bool:
+    """Whether a dict within loses a key, which merging could not do."""
+    if not isinstance(base, dict) or not isinstance(target, dict):
+        return False
+    return not base.keys() <= target.keys() or any(
+        _loses_keys(value, target[key]) for key, value in base.items()
+    )
+
+
+def _holds(node: Any, value: Any) -> bool:
+    if isinstance(node, dict):
+        return any(v == value or _holds(v, value) for v in node.values())
+    if isinstance(node, (list, tuple)):
+        return any(v == value or _holds(v, value) for v in node)
+    return False
+
+
+class _Writer:
+    def __init__(self, base: dict, target: dict) -> None:
+        self.base = base
+        self.target = target
+        self.changed = {k: v for k, v in target.items() if base.get(k) != v}
+        #: The variables written so far that others may name, with their values.
+        self.variables: List[Tuple[str, Any]] = []
+
+    def write(self, base_path: str) -> str:
+        blocks = [self._base_line(base_path)]
+        last = ''
+        commented = False
+        for name in self._order():
+            code = self._variable(name, self.changed[name])
+            lines = code.lines(0, f'{name} = ', '')
+            if not commented and '*_base_.' in code.flat() and 'pipeline' in name:
+                lines.insert(0, COMMENT)
+                commented = True
+            block = '\n'.join(lines)
+            if any(word in name and word in last for word in ('pipeline', 'loader')):
+                blocks[-1] += '\n' + block
+            else:
+                blocks.append(block)
+            last = name
+        return '\n\n'.join(blocks) + '\n'
+
+    @staticmethod
+    def _base_line(path: str) -> str:
+        flat = f'_base_ = [{path!r}]'
+        if len(flat) <= WIDTH:
+            return flat
+        if len(path) <= WIDTH - 7:
+            return f'_base_ = [\n    {path!r},\n]'
+        parts, rest = [], path
+        while len(rest) > WIDTH - 8:
+            cut = rest.rfind('/', 0, WIDTH - 8) + 1 or WIDTH - 8
+            parts.append(rest[:cut])
+            rest = rest[cut:]
+        if not parts:
+            cut = path.rfind('/') + 1
+            parts, rest = [path[:cut]], path[cut:]
+        lines = [f'    {part!r}' for part in [*parts, rest]]
+        return '\n'.join(['_base_ = [', *lines, ']'])
+
+    def _order(self) -> List[str]:
+        """The changed variables, in the base's order, but each after what it names."""
+        names = [n for n in ('custom_imports', *self.target) if n in self.changed]
+        waiting = list(dict.fromkeys(names))
+        self.named = {
+            name
+            for name, value in self.changed.items()
+            if isinstance(value, (dict, list))
+            and value
+            and not _loses_keys(self.base.get(name), value)
+            and any(_holds(v, value) for k, v in self.changed.items() if k != name)
+        }
+        done: List[str] = []
+        while waiting:
+            for name in waiting:
+                if not any(
+                    _holds(self.changed[name], self.changed[other])
+                    for other in waiting
+                    if other != name and other in self.named
+                ):
+                    break
+            else:
+                raise AssertionError(f'{waiting} name each other')
+            waiting.remove(name)
+            done.append(name)
+        return done
+
+    def _variable(self, name: str, value: Any) -> Code:
+        base, path = self.base.get(name), _child('_base_', name)
+        if name == 'custom_imports' and not base:
+            code = _literal(value)
+        elif name in self.named or not isinstance(value, dict):
+            code = self._known(value) if isinstance(value, list) else None
+            code = code or self._whole(base, value, path)
+        else:
+            code = self._merged(base, value, path)
+        if name in self.named or (isinstance(value, list) and value):
+            self.variables.append((name, value))
+        return code
+
+    def _known(self, value: Any) -> Optional[Code]:
+        """The variable that has this value, or the element of one."""
+        if not isinstance(value, (dict, list)) or not value:
+            return None
+        for name, known in self.variables:
+            if known == value:
+                return Code(name)
+        for name, known in self.variables:
+            if isinstance(known, list) and value in known and 'pipeline' not in name:
+                index = known.index(value)
+                return Code(f'{name}[{-1 if index == len(known) - 1 else index}]')
+        return None
+
+    def _merged(self, base: Any, target: Any, path: str) -> Code:
+        """What mmengine merges into the base's value to make the target of it."""
+        known = self._known(target)
+        if not isinstance(target, dict):
+            return known or self._whole(base, target, path)
+        if not isinstance(base, dict):
+            whole = known or self._whole(base, target, path)
+            if base is None:
+                return whole
+            return _dict([('_delete_', Code('True')), *self._items(target)])
+        if not base.keys() <= target.keys():
+            return _dict([('_delete_', Code('True')), *self._items(target)])
+        if known and not _loses_keys(base, target):
+            return known
+        return _dict(
+            [
+                (key, self._merged(base.get(key), value, _child(path, key)))
+                for key, value in target.items()
+                if key not in base or base[key] != value
+            ]
+        )
+
+    def _items(self, target: dict) -> List[tuple]:
+        return [(key, self._written(key, value)) for key, value in target.items()]
+
+    def _written(self, key: Any, value: Any) -> Code:
+        """A value in full, but for what a variable has."""
+        known = self._known(value)
+        if known:
+            return known
+        if key == 'input_size':
+            for name, variable in self.variables:
+                if isinstance(variable, dict):
+                    place = name
+                elif variable and isinstance(variable[0], dict):
+                    variable, place = variable[0], f'{name}[0]'
+                else:
+                    continue
+                if variable.get('input_size') == value:
+                    return Code(f"{place}['input_size']")
+        if isinstance(value, dict):
+            return _dict(self._items(value))
+        if isinstance(value, list):
+            return Code('[', tuple(self._written(None, v) for v in value), ']')
+        return _literal(value)
+
+    def _whole(self, base: Any, target: Any, path: str) -> Code:
+        """An expression whose value is the target, from the base's where it pays."""
+        known = self._known(target)
+        if known:
+            return known
+        if isinstance(base, dict) and isinstance(target, dict):
+            if base == target:
+                return Code(f'{path}')
+            if base.keys() <= target.keys():
+                items = [
+                    (key, self._whole(base.get(key), value, _child(path, key)))
+                    for key, value in target.items()
+                    if key not in base or base[key] != value
+                ]
+                return _dict(items, base=path)
+            return self._written(None, target)
+        if isinstance(base, list) and isinstance(target, list):
+            if len(base) == len(target):
+                return self._each(base, target, path) or self._splice(
+                    base, target, path
+                )
+            if target[: len(base)] == base:
+                rest = [self._written(None, value) for value in target[len(base) :]]
+                return Code('[', (Code(f'*{path}'), *rest), ']')
+        return self._written(None, target)
+
+    def _each(self, base: list, target: list, path: str) -> Optional[Code]:
+        """All elements changed alike: as codecs of several levels."""
+        if len(base) < 2 or not all(isinstance(v, dict) for v in [*base, *target]):
+            return None
+        changes = []
+        for old, new in zip(base, target):
+            if not old.keys() <= new.keys():
+                return None
+            changes.append({k: v for k, v in new.items() if old.get(k) != v})
+        change = changes[0]
+        if not change or any(c != change for c in changes):
+            return None
+        if any(isinstance(value, (dict, list)) for value in change.values()):
+            return None
+        each = _dict([(k, _literal(v)) for k, v in change.items()], base='each')
+        return Code(f'[{each.flat()} for each in {path}]')
+
+    def _splice(self, base: list, target: list, path: str) -> Code:
+        """The base's list where it stays, and the other elements."""
+        n = len(base)
+        parts: List[Code] = []
+        i = 0
+        while i < n:
+            if base[i] != target[i]:
+                parts.append(self._element(base[i], target[i], f'{path}[{i - n}]'))
+                i += 1
+                continue
+            j = i
+            while j < n and base[j] == target[j]:
+                j += 1
+            if j - i == 1 and i > 0:
+                short = self._written(None, target[i])
+                fits = len(short.flat()) <= 60
+                parts.append(short if fits else Code(f'{path}[{i - n}]'))
+            else:
+                start = str(i - n) if i else ''
+                end = str(j - n) if j < n else ''
+                parts.append(Code(f'*{path}[{start}:{end}]'))
+            i = j
+        return Code('[', tuple(parts), ']')
+
+    def _element(self, base: Any, target: Any, path: str) -> Code:
+        if isinstance(target, dict):
+            written = self._known(target) or _dict(self._items(target))
+            short = len(target) <= SHORT and len(written.flat()) <= WIDTH - 5
+            if short or not isinstance(base, dict):
+                return written
+        return self._whole(base, target, path)

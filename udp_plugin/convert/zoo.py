@@ -1,0 +1,113 @@
+"""The toolbox's configs, and how a user's words name one of them."""
+
+import difflib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import List, Optional
+
+from . import ConvertError
+
+#: Where the zoo keeps its top-down heatmap configs.
+PATTERN = '*/topdown_heatmap/**/*.py'
+#: How many candidates a message lists.
+LISTED = 8
+
+
+def zoo_folder() -> Path:
+    """The folder of MMPose's configs, installed or of its source.
+
+    Raises:
+        ConvertError: There is none.
+    """
+    spec = find_spec('mmpose')
+    if spec is None or not spec.submodule_search_locations:
+        raise ConvertError('MMPose is not installed: see the README for how.')
+    package = Path(next(iter(spec.submodule_search_locations))).resolve()
+    for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
+        if (folder / '_base_').is_dir():
+            return folder.resolve()
+    raise ConvertError(
+        f'MMPose at {package} has no configs beside it; give CONFIG as a path.'
+    )
+
+
+def convertible() -> List[str]:
+    """The names of the zoo's top-down heatmap configs."""
+    folder = zoo_folder()
+    return sorted(p.relative_to(folder).as_posix() for p in folder.glob(PATTERN))
+
+
+def zoo_name(path: Path) -> Optional[str]:
+    """What ``mmpose::`` calls the file, or None if it is not in the zoo."""
+    try:
+        return path.resolve().relative_to(zoo_folder()).as_posix()
+    except (ConvertError, ValueError):
+        return None
+
+
+def find_config(words: str) -> Path:
+    """The file that a user means.
+
+    Args:
+        words: A path, ``mmpose::`` and a name, or a name of the zoo's with or without
+            its folders and ``.py``, of which a unique prefix is enough.
+
+    Raises:
+        ConvertError: There is none, or more than one.
+    """
+    if Path(words).is_file():
+        return Path(words)
+    if '::' in words:
+        package, _, name = words.partition('::')
+        if package != 'mmpose':
+            raise ConvertError(
+                f'CONFIG names a config of {package}; give a path, mmpose::NAME, or a '
+                "name of MMPose's zoo."
+            )
+    else:
+        name = words
+    folder = zoo_folder()
+    files = [p.relative_to(folder).as_posix() for p in folder.glob('*/**/*.py')]
+    files = sorted(name for name in files if not name.startswith('_base_/'))
+    name = name[:-3] if name.endswith('.py') else name
+    stems = {file: file[:-3] for file in files}
+    for found in (
+        [f for f, stem in stems.items() if name in (stem, stem.rpartition('/')[-1])],
+        [
+            f
+            for f, stem in stems.items()
+            if stem.startswith(name)
+            or stem.rpartition('/')[-1].startswith(name)
+            or (f'/{name}' in stem and '/' in name)
+        ],
+    ):
+        if len(found) > 1:
+            ours = [f for f in found if '/topdown_heatmap/' in f]
+            found = ours or found
+        if len(found) == 1:
+            return folder / found[0]
+        if found:
+            raise ConvertError(
+                f'CONFIG {words!r} could be {len(found)} configs; give more of the '
+                f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
+            )
+    if words.endswith(('.py', '.json', '.yml', '.yaml')) and '/' in words:
+        near = []
+    else:
+        last = name.rpartition('/')[-1]
+        short = sorted({f[:-3].rpartition('/')[-1] for f in convertible()})
+        near = difflib.get_close_matches(last, short, n=3, cutoff=0.6)
+    if near:
+        raise ConvertError(
+            f'There is no config {words!r}. Did you mean {" or ".join(near)}?'
+        )
+    raise ConvertError(
+        f'There is no config {words!r}, neither a file nor in the zoo; '
+        '`udp-plugin list` shows the names.'
+    )
+
+
+def _listed(names: List[str]) -> str:
+    more = len(names) - LISTED
+    shown = ''.join(f'\n  {name}' for name in names[:LISTED])
+    return shown + (f'\n  and {more} more' if more > 0 else '')
