@@ -18,6 +18,8 @@ from mmpose.registry import DATASETS, MODELS, TRANSFORMS
 from mmpose.structures import MultilevelPixelData
 from mmpose.utils import register_all_modules
 
+from .swaps import type_name
+
 Shape = Tuple[int, ...]
 #: What a data set puts into each of its samples.
 SAMPLE_METAINFO = (
@@ -160,7 +162,7 @@ def _leave_out_missing(node: Any) -> List[str]:
             left_out += _leave_out_missing(value)
     elif isinstance(node, list):
         for value in list(node):
-            if isinstance(value, dict) and value.get('type') == 'Albumentation':
+            if type_name(value) == 'Albumentation':
                 node.remove(value)
                 left_out.append('Albumentation')
             else:
@@ -177,7 +179,8 @@ def _heatmap_head(model: torch.nn.Module) -> torch.nn.Module:
 def _optim_wrapper(cfg: Config) -> dict:
     """The config's, in full precision: half has its own machines."""
     wrapper = copy.deepcopy(cfg.optim_wrapper)
-    if wrapper.get('type') == 'AmpOptimWrapper':
+    wrapper_type = wrapper.get('type', 'OptimWrapper')
+    if str(getattr(wrapper_type, '__name__', wrapper_type)) == 'AmpOptimWrapper':
         wrapper['type'] = 'OptimWrapper'
         for key in ('dtype', 'loss_scale', 'use_fp16'):
             wrapper.pop(key, None)
@@ -187,7 +190,9 @@ def _optim_wrapper(cfg: Config) -> dict:
 def _metainfo(dataset: dict) -> dict:
     metainfo = dataset.get('metainfo')
     if metainfo is None:
-        metainfo = DATASETS.get(dataset['type']).METAINFO
+        cls = dataset['type']
+        cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+        metainfo = cls.METAINFO
     with warnings.catch_warnings():
         # It says at length that it found the file that was meant.
         warnings.filterwarnings('ignore', 'The metainfo config file')

@@ -1,21 +1,25 @@
 """The commands ``udp-plugin convert`` and ``udp-plugin list``."""
 
-import ast
 import os
 import re
 import shlex
+import warnings
 from argparse import Namespace
 from collections import defaultdict
+from contextlib import ExitStack, contextmanager
+from keyword import iskeyword
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import List, Tuple
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Iterator, List, Tuple
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from . import ConvertError
-from .swaps import Swap, kind_of, swap
+from .swaps import Swap, kind_of, swap, with_full_names
 from .writer import without_scope, write
 from .zoo import convertible, find_config, zoo_name
 
@@ -30,27 +34,41 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
 
     Args:
         path: The config.
-        kind: ``'gaussian'`` or ``'offset'``, or ``''`` for the kind it has.
+        kind: ``'gaussian'`` or ``'offset'``.
         folder: Where the result will be, since ``_base_`` is relative to it.
 
     Raises:
         ConvertError: It cannot be read, or not be converted.
     """
     base = read(path)
-    kind = kind or kind_of(base)
     target, swaps = swap(base, kind)
     if not swaps:
+        other = {'gaussian': 'offset', 'offset': 'gaussian'}[kind]
         raise ConvertError(
-            f'{path} is UDP of this package already, with nothing left to swap; it can '
-            'be trained as it is, or converted to the other kind with --codec.'
+            f'{path} has UDP of this package throughout already; train it as it is, or '
+            f'take the other codec with --codec {other}.'
         )
-    name = zoo_name(path)
-    if name:
-        base_path = f'mmpose::{name}'
+    pure_python = is_pure_python(path)
+    if pure_python:
+        # There, classes are imported by the config itself.
+        target = with_full_names({**target, 'custom_imports': None})
+        target.pop('custom_imports')
+        if 'custom_imports' in base:
+            target['custom_imports'] = base['custom_imports']
+        swaps = [s for s in swaps if s.place != 'custom_imports']
+        base_path = _module(path, folder)
     else:
-        base_path = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    text = write(base, target, base_path)
-    _verify(text, path, folder, target)
+        name = zoo_name(path)
+        relative = os.path.relpath(path.resolve(), folder.resolve())
+        base_path = f'mmpose::{name}' if name else Path(relative).as_posix()
+    text, extra = write(base, target, base_path, pure_python)
+    with _written(text, path, folder, pure_python) as file:
+        found = Config.fromfile(file, import_custom_modules=False).to_dict()
+    if without_scope(found) != without_scope({**target, **extra}):
+        raise AssertionError(
+            f'the config written for {path} differs from the swapped one; please '
+            'report it with the config'
+        )
     return text, swaps
 
 
@@ -69,26 +87,43 @@ def read(path: Path) -> dict:
     return cfg.to_dict()
 
 
-def _load(text: str, folder: Path, modules: bool = True) -> Config:
-    """The config of a text that is, or will be, a file in this folder."""
-    base_path = ast.literal_eval(ast.parse(text).body[0].value)[0]
-    if '::' not in base_path:
-        _, _, rest = text.partition('\n\n')
-        text = f'_base_ = [{str((folder / base_path).resolve())!r}]\n\n{rest}'
-    with TemporaryDirectory() as temporary:
-        written = Path(temporary) / 'config.py'
-        written.write_text(text, encoding='utf-8')
-        return Config.fromfile(written, import_custom_modules=modules)
+def is_pure_python(path: Path) -> bool:
+    """Whether a config that can be read is in the style of ``with read_base():``."""
+    return Config._is_lazy_import(str(path))
 
 
-def _verify(text: str, path: Path, folder: Path, target: dict) -> None:
-    """Raise if the written config is not the swapped one: that would be a bug."""
-    found = _load(text, folder, modules=False).to_dict()
-    if without_scope(found) != without_scope(target):
-        raise AssertionError(
-            f'the config written for {path} differs from the swapped one; please '
-            'report it with the config'
+def _module(path: Path, folder: Path) -> str:
+    """The config as ``from`` names it in a config in this folder."""
+    relative = Path(os.path.relpath(path.resolve().with_suffix(''), folder.resolve()))
+    ups = relative.parts.count('..')
+    parts = relative.parts[ups:]
+    for part in parts:
+        if not part.isidentifier() or iskeyword(part):
+            raise ConvertError(
+                f'{path} is in the pure Python style, where a config names its base in '
+                f'an import, which {part!r} cannot be part of; give it a name of '
+                'letters, digits and underscores.'
+            )
+    return '.' * (ups + 1) + '.'.join(parts)
+
+
+@contextmanager
+def _written(text: str, path: Path, folder: Path, pure_python: bool) -> Iterator[Path]:
+    """A file for a while with the text of a config that will be in this folder."""
+    with ExitStack() as stack:
+        if pure_python:
+            # Its base is relative to it, and no absolute one can be named.
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            _, _, rest = text.partition('\n\n')
+            text = f'_base_ = [{str(path.resolve())!r}]\n\n{rest}'
+        file = stack.enter_context(
+            NamedTemporaryFile('w', dir=folder, suffix='.py', encoding='utf-8')
         )
+        file.write(text)
+        file.flush()
+        yield Path(file.name)
 
 
 def default_name(stem: str, kind: str) -> str:
@@ -141,17 +176,22 @@ def _convert(args: Namespace, console: Console) -> None:
         console.print(f'{out} is written', markup=False, soft_wrap=True)
     console.print(swap_table(swaps))
     if args.check:
-        _check(text, path, folder, console)
+        with _written(text, path, folder, is_pure_python(path)) as file:
+            _check(file, console)
     command = shlex.join(['mim', 'train', 'mmpose', str(out)])
     console.print(f'next: {command}', markup=False, soft_wrap=True)
 
 
-def _check(text: str, path: Path, folder: Path, console: Console) -> None:
+def _check(file: Path, console: Console) -> None:
     from .check import check
 
+    # The optimizers' remarks on each of their parameters.
+    MMLogger.get_current_instance().setLevel('WARNING')
     with console.status('building the model, training a step and predicting'):
         try:
-            checked = check(_load(text, folder))
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                checked = check(Config.fromfile(file))
         except Exception as error:
             raise ConvertError(
                 f'The check failed: {type(error).__name__}: {error}'
@@ -179,11 +219,23 @@ def _check(text: str, path: Path, folder: Path, console: Console) -> None:
 
 
 def swap_table(swaps: List[Swap]) -> Table:
-    table = Table()
-    for column in ('place', 'stock', 'UDP', 'why'):
-        table.add_column(column, overflow='fold')
+    """The swaps in a table that breaks no name in two, but for long places."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        caption='Copies of a value that the config has elsewhere are swapped, too.',
+    )
+    table.add_column('place', overflow='fold')
+    table.add_column('stock', no_wrap=True)
+    table.add_column('UDP', no_wrap=True)
+    table.add_column('why')
     for row in swaps:
-        table.add_row(*row)
+        table.add_row(
+            row.place,
+            row.stock.replace(', ', ',\n'),
+            row.udp.replace(', ', ',\n'),
+            row.why,
+        )
     return table
 
 
@@ -203,5 +255,20 @@ def run_list(args: Namespace) -> int:
         console.print(f'{folder}', style='bold', markup=False)
         for file in files:
             console.print(f'  {file}', markup=False, soft_wrap=True)
-    print(shlex.join(['udp-plugin', 'convert']))
-    return 0
+    if names:
+        console.print(
+            f'\n{len(names)} configs; convert one by its name: '
+            f'udp-plugin convert {Path(names[0]).stem}',
+            markup=False,
+            soft_wrap=True,
+        )
+        return 0
+    errors = Console(highlight=False, stderr=True)
+    errors.print(
+        f'error: no top-down heatmap config of the zoo has {args.pattern!r} in its '
+        'folder or name.',
+        style='red',
+        markup=False,
+        soft_wrap=True,
+    )
+    return 2

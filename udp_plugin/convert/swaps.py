@@ -34,6 +34,16 @@ GAUSSIAN_LOSSES = {
 #: Only the offset codec has these.
 OFFSET_SETTINGS = ('radius', 'reading')
 
+#: The modules of this package that have them, for types given as classes.
+MODULES = {
+    **dict.fromkeys(CODECS.values(), 'udp_plugin.codecs'),
+    **dict.fromkeys(HEADS.values(), 'udp_plugin.models.heads'),
+    **dict.fromkeys(TRANSFORMS.values(), 'udp_plugin.datasets.transforms'),
+    'UDPOffsetLoss': 'udp_plugin.models.losses',
+    'KeypointMSELoss': 'mmpose.models.losses',
+    'KeypointOHKMMSELoss': 'mmpose.models.losses',
+}
+
 #: What to say of other kinds of configs, by a part of the head's name.
 OTHER_HEADS = {
     'SimCC': 'a SimCC',
@@ -83,6 +93,26 @@ def type_name(node: Any) -> Optional[str]:
     package, _, name = cfg_type.rpartition('.')
     package = package.partition('.')[0] or node.get('_scope_') or 'mmpose'
     return name if package in ('mmpose', 'udp_plugin') else None
+
+
+def _like(stock: Any, name: str) -> str:
+    """A type's name, given as the stock type is: bare, with scope, or in full."""
+    if not isinstance(stock, str) or stock.count('.') > 1:
+        return f'{MODULES[name]}.{name}'
+    return f'mmpose.{name}' if '.' in stock else name
+
+
+def with_full_names(cfg: Any) -> Any:
+    """A copy in which the types of this package are the full names of classes."""
+    if isinstance(cfg, dict):
+        cfg = {key: with_full_names(value) for key, value in cfg.items()}
+        name = type_name(cfg)
+        if name in MODULES and MODULES[name].startswith('udp_plugin'):
+            cfg['type'] = f'{MODULES[name]}.{name}'
+        return cfg
+    if isinstance(cfg, (list, tuple)):
+        return type(cfg)(with_full_names(value) for value in cfg)
+    return cfg
 
 
 def nodes(cfg: Any, place: str = '') -> Iterator[Tuple[str, dict]]:
@@ -191,7 +221,7 @@ def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> No
     codec = CODECS[kind]
     changed = []
     if name != codec:
-        node['type'] = codec
+        node['type'] = _like(node['type'], codec)
     heatmap_type = {'gaussian': 'gaussian', 'offset': 'combined'}[kind]
     if node.get('heatmap_type', heatmap_type) != heatmap_type:
         node['heatmap_type'] = heatmap_type
@@ -214,7 +244,7 @@ def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> No
 
 
 def _swap_transform(node: dict, name: str, place: str, swaps: list) -> None:
-    node['type'] = TRANSFORMS[name]
+    node['type'] = _like(node['type'], TRANSFORMS[name])
     if name == 'TopdownAffine':
         stock = name
         if 'use_udp' in node:
@@ -229,7 +259,7 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
     decoder = node.get('decoder')
     known = {*STOCK_CODECS, *CODECS.values()}
     if type_name(decoder) not in known:
-        got = decoder.get('type') if isinstance(decoder, dict) else decoder
+        got = decoder.get('type') if isinstance(decoder, dict) else decoder or 'none'
         raise ConvertError(
             f'The codec of {place} is {got}, for which there is no UDP counterpart; '
             f'there is one for {", ".join(STOCK_CODECS)}.'
@@ -240,7 +270,7 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
             '--codec gaussian.'
         )
     if name in HEADS:
-        node['type'] = HEADS[name]
+        node['type'] = _like(node['type'], HEADS[name])
         why = 'channels, loss and flip test as its codec asks'
         swaps.append(Swap(place, name, HEADS[name], why))
 
@@ -289,6 +319,7 @@ def _gaussian_loss(loss: dict, place: str) -> Tuple[dict, str]:
         return loss, ''
     name = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
     kept = {k: v for k, v in loss.items() if k in COUNTERPARTS[name] and v is not None}
+    name = _like(loss['type'], name)
     return {'type': name, **kept}, 'a Gaussian has one map a keypoint'
 
 
@@ -301,7 +332,9 @@ def _offset_loss(loss: dict, place: str) -> Tuple[dict, str]:
     if name in GAUSSIAN_LOSSES:
         settings = ('use_target_weight', 'loss_weight')
         kept = {k: v for k, v in loss.items() if k in settings}
-        return {'type': 'UDPOffsetLoss', **kept}, GAUSSIAN_LOSSES[name]
+        return {'type': _like(loss['type'], 'UDPOffsetLoss'), **kept}, GAUSSIAN_LOSSES[
+            name
+        ]
     got = loss.get('type') if isinstance(loss, dict) else loss
     raise ConvertError(
         f'The loss of {place.rpartition(".loss")[0]} is {got}, of which it is not '
@@ -322,27 +355,40 @@ def _add_import(cfg: Dict[str, Any], swaps: list) -> None:
 
 
 def _without_copies(stock: dict, swaps: List[Swap]) -> List[Swap]:
-    """Without those in a value that the config has as a top-level variable, too."""
-    variables = [v for v in stock.values() if isinstance(v, (dict, list)) and v]
+    """In the config's order, without those in copies of what has others.
 
-    def copies(node: Any, place: str, depth: int) -> Iterator[str]:
-        if depth > 0 and any(node == variable for variable in variables):
-            yield place
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                dotted = f'{place}.{key}' if place else str(key)
-                yield from copies(value, dotted, depth + bool(place))
-        elif isinstance(node, (list, tuple)):
-            for index, value in enumerate(node):
-                yield from copies(value, f'{place}[{index}]', depth + 1)
+    A value that the config has as a top-level variable is shown there.
+    """
+    order = {place: index for index, (place, _) in enumerate(nodes(stock))}
+
+    def position(swap: Swap) -> int:
+        place = swap.place
+        return order.get(place, order.get(place.rpartition('.')[0], -1))
+
+    def has_swaps(place: str) -> bool:
+        starts = (f'{place}.', f'{place}[')
+        return any(s.place == place or s.place.startswith(starts) for s in swaps)
 
     seen: List[Any] = []
-    skip = []
+    copies: List[str] = []
+
+    def visit(node: Any, place: str, top: bool) -> None:
+        if not isinstance(node, (dict, list, tuple)) or not has_swaps(place):
+            return
+        if node in seen or (not top and node in variables):
+            copies.append(place)
+            return
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            end = f'.{key}' if isinstance(node, dict) else f'[{key}]'
+            visit(value, place + end, False)
+        seen.append(node)
+
+    variables = [v for v in stock.values() if isinstance(v, (dict, list)) and v]
     for key, value in stock.items():
-        if isinstance(value, (dict, list)) and value and value in seen:
-            skip.append(key)
-        else:
-            seen.append(value)
-            skip.extend(copies(value, key, 0))
-    starts = tuple(p + end for p in skip for end in ('.', '['))
-    return [s for s in swaps if s.place not in skip and not s.place.startswith(starts)]
+        visit(value, key, True)
+    starts = tuple(place + end for place in copies for end in ('.', '['))
+    kept = [
+        s for s in swaps if s.place not in copies and not s.place.startswith(starts)
+    ]
+    return sorted(kept, key=position)

@@ -5,12 +5,15 @@ as ``ruff format`` would break them.
 """
 
 import keyword
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 WIDTH = 88
 #: A list's element of up to so many settings is written out, a longer one by what
 #: changes in the base's.
 SHORT = 4
+#: The full name of a class.
+CLASS = re.compile(r'[a-z_]\w*(\.[a-z_]\w*)+\.[A-Z]\w*')
 COMMENT = "# The base's pipelines with UDP's warp and target."
 #: Names that ``_base_.name`` would find on a dict itself.
 DICT_NAMES = frozenset(dir(dict)) | {'merge', 'to_dict', 'build_lazy'}
@@ -60,15 +63,32 @@ def without_scope(node: Any) -> Any:
     return node
 
 
-def write(base: Dict[str, Any], target: Dict[str, Any], base_path: str) -> str:
+def write(
+    base: Dict[str, Any],
+    target: Dict[str, Any],
+    base_path: str,
+    pure_python: bool = False,
+) -> Tuple[str, Dict[str, Any]]:
     """The source text of a config that makes ``target`` of ``base``.
 
     Args:
         base: The config that ``_base_`` names, as plain dicts and lists.
         target: As it shall be.
-        base_path: For ``_base_``.
+        base_path: For ``_base_``, or the module for ``read_base``.
+        pure_python: Write in the style of ``with read_base():``. Types with the full
+            name of their class become this class.
+
+    Returns:
+        The text, and the variables it has that ``target`` has not: inline codecs
+        and pipelines are given names, so that they are written once.
     """
-    return _Writer(base, target).write(base_path)
+    for refer in (True, False):
+        writer = _Writer(base, target, pure_python, refer)
+        text = writer.write(base_path)
+        # Places of the base too deep to fit a line are written out.
+        if all(len(line) <= WIDTH for line in text.splitlines()):
+            break
+    return text, writer.extra
 
 
 def _literal(value: Any) -> Code:
@@ -119,21 +139,79 @@ def _holds(node: Any, value: Any) -> bool:
 
 
 class _Writer:
-    def __init__(self, base: dict, target: dict) -> None:
+    def __init__(
+        self, base: dict, target: dict, pure_python: bool, refer: bool
+    ) -> None:
+        self.pure_python = pure_python
+        self.refer = refer
         self.base = base
-        self.target = target
         self.changed = {k: v for k, v in target.items() if base.get(k) != v}
+        #: Where the value of a new variable comes from in the base.
+        self.sources: Dict[str, Tuple[Any, str]] = {}
         #: The variables written so far that others may name, with their values.
         self.variables: List[Tuple[str, Any]] = []
+        self.imports: Dict[str, Set[str]] = {}
+        self.extra = self._name_inline_values(target)
+
+    def _root(self, name: str) -> str:
+        return name if self.pure_python else _child('_base_', name)
+
+    def _name_inline_values(self, target: dict) -> Dict[str, Any]:
+        """Names for changed codecs and pipelines that are no variables yet."""
+        codecs: List[tuple] = []
+        pipelines: List[tuple] = []
+
+        def find(base: Any, value: Any, path: str, variable: str) -> None:
+            if isinstance(value, dict) and isinstance(base, dict):
+                for key, inner in value.items():
+                    place = base.get(key), inner, _child(path, key), variable
+                    if place[0] == inner:
+                        continue
+                    if key in ('encoder', 'decoder') and isinstance(
+                        inner, (dict, list)
+                    ):
+                        codecs.append(place)
+                    elif key.endswith('pipeline') and isinstance(inner, list):
+                        pipelines.append(place)
+                    find(*place)
+            elif isinstance(value, list) and isinstance(base, list):
+                for i, (old, new) in enumerate(zip(base, value)):
+                    if old != new:
+                        find(old, new, f'{path}[{i}]', variable)
+
+        for name, value in self.changed.items():
+            find(self.base.get(name), value, self._root(name), name)
+        known = [value for value in self.changed.values() if value]
+        extra: Dict[str, Any] = {}
+        # One of several levels has the others as its elements.
+        codecs.sort(key=lambda found: not isinstance(found[1], list))
+        found = [*codecs[:1], *pipelines] if len(codecs) > 1 else pipelines
+        for base, value, path, variable in found:
+            if value in known or any(v == value for v in extra.values()):
+                continue
+            if any(isinstance(v, list) and value in v for v in known):
+                continue
+            name = variable.rpartition('_')[0] + '_pipeline'
+            name = 'codec' if (base, value, path, variable) in codecs else name
+            if name in target or name in extra or name == '_pipeline':
+                continue
+            if not _loses_keys(base, value):
+                extra[name] = value
+                self.sources[name] = base, path
+        self.changed.update(extra)
+        return extra
 
     def write(self, base_path: str) -> str:
-        blocks = [self._base_line(base_path)]
+        blocks: List[str] = []
         last = ''
         commented = False
         for name in self._order():
-            code = self._variable(name, self.changed[name])
-            lines = code.lines(0, f'{name} = ', '')
-            if not commented and '*_base_.' in code.flat() and 'pipeline' in name:
+            code, merged = self._variable(name, self.changed[name])
+            if merged and self.pure_python:
+                lines = Code(f'{name}.merge(', (code,), ')').lines(0, '', '')
+            else:
+                lines = code.lines(0, f'{name} = ', '')
+            if not commented and name.endswith('pipeline') and '[*' in code.flat():
                 lines.insert(0, COMMENT)
                 commented = True
             block = '\n'.join(lines)
@@ -142,15 +220,33 @@ class _Writer:
             else:
                 blocks.append(block)
             last = name
-        return '\n\n'.join(blocks) + '\n'
+        if self.pure_python:
+            head = self._imports(base_path)
+        else:
+            head = self._base_line(base_path)
+        return '\n\n'.join([head, *blocks]) + '\n'
+
+    def _imports(self, module: str) -> str:
+        self.imports.setdefault('mmengine.config', set()).add('read_base')
+        lines = ['# ruff: noqa: F403, F405']
+        for name in sorted(self.imports):
+            parts = tuple(map(Code, sorted(self.imports[name])))
+            flat = f'from {name} import {", ".join(part.flat() for part in parts)}'
+            if len(flat) <= WIDTH:
+                lines.append(flat)
+            else:
+                lines += Code('(', parts, ')').lines(0, f'from {name} import ', '')
+        return '\n'.join(
+            [*lines, '', 'with read_base():', f'    from {module} import *']
+        )
 
     @staticmethod
     def _base_line(path: str) -> str:
         flat = f'_base_ = [{path!r}]'
         if len(flat) <= WIDTH:
             return flat
-        if len(path) <= WIDTH - 7:
-            return f'_base_ = [\n    {path!r},\n]'
+        if len(path) <= WIDTH - 6:
+            return f'_base_ = [\n    {path!r}\n]'
         parts, rest = [], path
         while len(rest) > WIDTH - 8:
             cut = rest.rfind('/', 0, WIDTH - 8) + 1 or WIDTH - 8
@@ -164,43 +260,53 @@ class _Writer:
 
     def _order(self) -> List[str]:
         """The changed variables, in the base's order, but each after what it names."""
-        names = [n for n in ('custom_imports', *self.target) if n in self.changed]
-        waiting = list(dict.fromkeys(names))
+        waiting = [name for name in self.changed if name not in self.extra]
+        for name in self.extra:
+            ends = '_dataloader' if name != 'codec' else ''
+            places = [i for i, n in enumerate(waiting) if n.endswith(ends)]
+            waiting.insert(places[0] if places else len(waiting), name)
+        if 'custom_imports' in waiting:
+            waiting.remove('custom_imports')
+            waiting.insert(0, 'custom_imports')
         self.named = {
             name
             for name, value in self.changed.items()
             if isinstance(value, (dict, list))
             and value
-            and not _loses_keys(self.base.get(name), value)
+            and (self.pure_python or not _loses_keys(self.base.get(name), value))
             and any(_holds(v, value) for k, v in self.changed.items() if k != name)
         }
         done: List[str] = []
         while waiting:
-            for name in waiting:
+            # Values hold each other in one direction only.
+            name = next(
+                name
+                for name in waiting
                 if not any(
-                    _holds(self.changed[name], self.changed[other])
+                    other in self.named
+                    and _holds(self.changed[name], self.changed[other])
                     for other in waiting
-                    if other != name and other in self.named
-                ):
-                    break
-            else:
-                raise AssertionError(f'{waiting} name each other')
+                    if other != name
+                )
+            )
             waiting.remove(name)
             done.append(name)
         return done
 
-    def _variable(self, name: str, value: Any) -> Code:
-        base, path = self.base.get(name), _child('_base_', name)
-        if name == 'custom_imports' and not base:
-            code = _literal(value)
-        elif name in self.named or not isinstance(value, dict):
+    def _variable(self, name: str, value: Any) -> Tuple[Code, bool]:
+        """The expression for a variable, and whether it is to be merged."""
+        base, path = self.sources.get(name, (self.base.get(name), self._root(name)))
+        merged = isinstance(value, dict) and bool(base) and name not in self.named
+        if not base:
+            code = self._written(None, value)
+        elif merged:
+            code = self._merged(base, value, path)
+        else:
             code = self._known(value) if isinstance(value, list) else None
             code = code or self._whole(base, value, path)
-        else:
-            code = self._merged(base, value, path)
         if name in self.named or (isinstance(value, list) and value):
             self.variables.append((name, value))
-        return code
+        return code, merged
 
     def _known(self, value: Any) -> Optional[Code]:
         """The variable that has this value, or the element of one."""
@@ -259,6 +365,10 @@ class _Writer:
             return _dict(self._items(value))
         if isinstance(value, list):
             return Code('[', tuple(self._written(None, v) for v in value), ']')
+        if self.pure_python and isinstance(value, str) and CLASS.fullmatch(value):
+            module, _, name = value.rpartition('.')
+            self.imports.setdefault(module, set()).add(name)
+            return Code(name)
         return _literal(value)
 
     def _whole(self, base: Any, target: Any, path: str) -> Code:
@@ -266,6 +376,8 @@ class _Writer:
         known = self._known(target)
         if known:
             return known
+        if not self.refer:
+            return self._written(None, target)
         if isinstance(base, dict) and isinstance(target, dict):
             if base == target:
                 return Code(f'{path}')
@@ -301,7 +413,7 @@ class _Writer:
             return None
         if any(isinstance(value, (dict, list)) for value in change.values()):
             return None
-        each = _dict([(k, _literal(v)) for k, v in change.items()], base='each')
+        each = _dict([(k, self._written(k, v)) for k, v in change.items()], base='each')
         return Code(f'[{each.flat()} for each in {path}]')
 
     def _splice(self, base: list, target: list, path: str) -> Code:
@@ -311,7 +423,8 @@ class _Writer:
         i = 0
         while i < n:
             if base[i] != target[i]:
-                parts.append(self._element(base[i], target[i], f'{path}[{i - n}]'))
+                index = i - n if 0 < i == n - 1 else i
+                parts.append(self._element(base[i], target[i], f'{path}[{index}]'))
                 i += 1
                 continue
             j = i

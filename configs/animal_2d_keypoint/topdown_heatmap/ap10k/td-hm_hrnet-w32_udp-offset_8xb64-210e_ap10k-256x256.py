@@ -12,7 +12,7 @@ model = dict(
     test_cfg=dict(shift_heatmap=False),
 )
 
-# The base's pipelines as they are, up to the warp.
+# The base's pipelines with UDP's warp and target.
 train_pipeline = [
     *_base_.train_pipeline[:-3],
     dict(type='TopDownAffineUDP', input_size=codec['input_size']),
