@@ -93,7 +93,8 @@ def _add_convert(subparsers) -> None:
         help='write the UDP config of a stock top-down heatmap config',
         description='Writes a short config that takes a stock one as its base and '
         'swaps in it what UDP swaps, and says what and why. Exit status 2 means that '
-        'the config cannot be converted; the message says what stopped it.',
+        'the config cannot be converted, 1 that the check failed; the message says '
+        'what stopped it.',
     )
     parser.add_argument(
         'config',

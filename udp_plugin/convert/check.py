@@ -66,7 +66,8 @@ def check(cfg: Config, batch_size: int = 2, seed: int = 0) -> Checked:
         seed: Of the noise and the weights.
 
     Raises:
-        ValueError: A value that the model or the pipelines made is not finite.
+        ValueError: A value that the model or the pipelines made is not finite, or
+            the data set's type is not registered.
     """
     register_all_modules()
     if cfg.get('custom_imports'):
@@ -192,6 +193,11 @@ def _metainfo(dataset: dict) -> dict:
     if metainfo is None:
         cls = dataset['type']
         cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+        if cls is None:
+            raise ValueError(
+                f'the data set {dataset["type"]} is not registered; the module that '
+                'does it belongs into custom_imports'
+            )
         metainfo = cls.METAINFO
     with warnings.catch_warnings():
         # It says at length that it found the file that was meant.

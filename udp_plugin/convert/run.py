@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from keyword import iskeyword
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -142,15 +142,18 @@ def run_convert(args: Namespace) -> int:
     """
     console = Console(highlight=False, stderr=args.out == '-')
     try:
-        _convert(args, console)
+        return _convert(args, console)
     except ConvertError as error:
-        errors = Console(highlight=False, stderr=True)
-        errors.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
+        _say_error(error)
         return 2
-    return 0
 
 
-def _convert(args: Namespace, console: Console) -> None:
+def _say_error(error: Any) -> None:
+    errors = Console(highlight=False, stderr=True)
+    errors.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
+
+
+def _convert(args: Namespace, console: Console) -> int:
     path = find_config(args.config)
     kind = args.codec or kind_of(read(path))
     if args.out == '-':
@@ -171,21 +174,27 @@ def _convert(args: Namespace, console: Console) -> None:
         print(text, end='')
         out = Path(default_name(path.stem, kind))
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding='utf-8')
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            out.write_text(text, encoding='utf-8')
+        except OSError as error:
+            raise ConvertError(f'{out} cannot be written: {error}.') from error
         console.print(f'{out} is written', markup=False, soft_wrap=True)
     console.print(swap_table(swaps))
     if args.check:
         with _written(text, path, folder, is_pure_python(path)) as file:
-            _check(file, console)
+            if not _check(file, console):
+                return 1
     command = shlex.join(['mim', 'train', 'mmpose', str(out)])
     console.print(f'next: {command}', markup=False, soft_wrap=True)
+    return 0
 
 
-def _check(file: Path, console: Console) -> None:
+def _check(file: Path, console: Console) -> bool:
+    """Whether the written config trains and predicts; shows what it saw."""
     from .check import check
 
-    # The optimizers' remarks on each of their parameters.
+    # Without the optimizers' remarks on each of their parameters.
     MMLogger.get_current_instance().setLevel('WARNING')
     with console.status('building the model, training a step and predicting'):
         try:
@@ -193,9 +202,9 @@ def _check(file: Path, console: Console) -> None:
                 warnings.simplefilter('ignore')
                 checked = check(Config.fromfile(file))
         except Exception as error:
-            raise ConvertError(
-                f'The check failed: {type(error).__name__}: {error}'
-            ) from error
+            # Whatever a user's components raise.
+            _say_error(f'the check failed: {type(error).__name__}: {error}')
+            return False
     table = Table(title='a training step and a prediction on noise')
     table.add_column('what')
     table.add_column('shape or value', overflow='fold')
@@ -216,6 +225,7 @@ def _check(file: Path, console: Console) -> None:
             f'left out, since albumentations is not installed: '
             f'{", ".join(checked.left_out)}'
         )
+    return True
 
 
 def swap_table(swaps: List[Swap]) -> Table:
@@ -246,7 +256,7 @@ def run_list(args: Namespace) -> int:
     try:
         names = [n for n in convertible() if args.pattern.lower() in n.lower()]
     except ConvertError as error:
-        console.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
+        _say_error(error)
         return 2
     for name in names:
         folder, _, file = name.rpartition('/')
@@ -263,12 +273,8 @@ def run_list(args: Namespace) -> int:
             soft_wrap=True,
         )
         return 0
-    errors = Console(highlight=False, stderr=True)
-    errors.print(
-        f'error: no top-down heatmap config of the zoo has {args.pattern!r} in its '
-        'folder or name.',
-        style='red',
-        markup=False,
-        soft_wrap=True,
+    _say_error(
+        f'no top-down heatmap config of the zoo has {args.pattern!r} in its folder or '
+        'name.'
     )
     return 2

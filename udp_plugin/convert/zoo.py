@@ -13,16 +13,20 @@ PATTERN = '*/topdown_heatmap/**/*.py'
 LISTED = 8
 
 
+def _package() -> Path:
+    spec = find_spec('mmpose')
+    if spec is None or not spec.submodule_search_locations:
+        raise ConvertError('MMPose is not installed: see the README for how.')
+    return Path(next(iter(spec.submodule_search_locations))).resolve()
+
+
 def zoo_folder() -> Path:
     """The folder of MMPose's configs, installed or of its source.
 
     Raises:
         ConvertError: There is none.
     """
-    spec = find_spec('mmpose')
-    if spec is None or not spec.submodule_search_locations:
-        raise ConvertError('MMPose is not installed: see the README for how.')
-    package = Path(next(iter(spec.submodule_search_locations))).resolve()
+    package = _package()
     for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
         if (folder / '_base_').is_dir():
             return folder.resolve()
@@ -38,8 +42,13 @@ def convertible() -> List[str]:
 
 
 def zoo_name(path: Path) -> Optional[str]:
-    """What ``mmpose::`` calls the file, or None if it is not in the zoo."""
+    """What ``mmpose::`` calls the file, or None if it calls it nothing.
+
+    The toolbox looks for such names in ``.mim``, which a bare clone has not.
+    """
     try:
+        if not (_package() / '.mim').is_dir():
+            return None
         return path.resolve().relative_to(zoo_folder()).as_posix()
     except (ConvertError, ValueError):
         return None

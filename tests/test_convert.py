@@ -1,0 +1,687 @@
+"""``udp-plugin convert`` and ``list``: what is swapped, written, said and refused."""
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from udp_plugin.cli import main
+from udp_plugin.convert import ConvertError
+from udp_plugin.convert.check import check
+from udp_plugin.convert.run import converted, default_name, read
+from udp_plugin.convert.swaps import kind_of, swap
+from udp_plugin.convert.zoo import convertible, find_config, zoo_folder
+
+PROJECT = Path(__file__).resolve().parents[1]
+GOLDEN = PROJECT / 'tests' / 'golden'
+BODY = 'body_2d_keypoint/topdown_heatmap'
+#: For each golden file the zoo config that it is converted from.
+GOLDEN_OF = {
+    'cspnext-m_udp-gaussian_8xb256-210e_aic-coco-256x192': f'{BODY}/coco/'
+    'cspnext-m_udp_8xb256-210e_aic-coco-256x192',
+    'td-hm-vis_res50_udp-offset_8xb64-210e_coco-aic-256x192-merge': f'{BODY}/coco/'
+    'td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge',
+    'td-hm_ViTPose-small_udp-offset_8xb64-210e_coco-256x192': f'{BODY}/coco/'
+    'td-hm_ViTPose-small_8xb64-210e_coco-256x192',
+    'td-hm_cpm_udp-offset_8xb64-210e_mpii-368x368': f'{BODY}/mpii/'
+    'td-hm_cpm_8xb64-210e_mpii-368x368',
+    'td-hm_hrnet-w32_udp-gaussian_8xb64-210e_coco-256x192': f'{BODY}/coco/'
+    'td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192',
+    'td-hm_hrnet-w32_udp-gaussian_8xb64-210e_humanart-256x192': f'{BODY}/humanart/'
+    'td-hm_hrnet-w32_8xb64-210e_humanart-256x192',
+    'td-hm_hrnet-w32_udp-offset_8xb64-210e_ubody-256x192': 'wholebody_2d_keypoint/'
+    'topdown_heatmap/ubody2d/td-hm_hrnet-w32_8xb64-210e_ubody-256x192',
+    'td-hm_hrnetv2-w18_awing_udp-offset_8xb64-60e_wflw-256x256': 'face_2d_keypoint/'
+    'topdown_heatmap/wflw/td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256',
+    'td-hm_litehrnet-w18_udp-gaussian_8xb32-210e_coco-wholebody-hand-256x256': (
+        'hand_2d_keypoint/topdown_heatmap/coco_wholebody_hand/'
+        'td-hm_litehrnet-w18_8xb32-210e_coco-wholebody-hand-256x256'
+    ),
+    'td-hm_mspn50_udp-offset_8xb32-210e_coco-256x192': f'{BODY}/coco/'
+    'td-hm_mspn50_8xb32-210e_coco-256x192',
+    'td-hm_vipnas-mbv3_udp-gaussian_8xb64-210e_coco-256x192': f'{BODY}/coco/'
+    'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192',
+}
+#: The names that a converted config must not have; CombinedTargetMSELoss is allowed
+#: with offsets.
+STOCK = {
+    'MSRAHeatmap',
+    'MegviiHeatmap',
+    'UDPHeatmap',
+    'HeatmapHead',
+    'ViPNASHead',
+    'CPMHead',
+    'MSPNHead',
+    'TopdownAffine',
+    'GenerateTarget',
+    'AdaptiveWingLoss',
+}
+
+# It says at length that it found the file that was meant.
+pytestmark = pytest.mark.filterwarnings('ignore:The metainfo config file')
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv('COLUMNS', '160')
+
+
+def kind_in(name):
+    (kind,) = (kind for kind in ('gaussian', 'offset') if f'_udp-{kind}_' in name)
+    return kind
+
+
+def types(node):
+    """The bare names of all types in a config, with how often they occur."""
+    if isinstance(node, dict):
+        found = sum(map(types, node.values()), Counter())
+        if 'type' in node:
+            found[str(node['type']).rpartition('.')[-1]] += 1
+        return found
+    if isinstance(node, (list, tuple)):
+        return sum(map(types, node), Counter())
+    return Counter()
+
+
+def unscoped(node):
+    if isinstance(node, dict):
+        return {k: unscoped(v) for k, v in node.items() if k != '_scope_'}
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(unscoped, node))
+    return node
+
+
+# --- the zoo --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', GOLDEN_OF)
+def test_golden_files(name):
+    source = zoo_folder() / f'{GOLDEN_OF[name]}.py'
+    text, _ = converted(source, kind_in(name), GOLDEN)
+    assert text == (GOLDEN / f'{name}.py').read_text(encoding='utf-8')
+    assert default_name(source.stem, kind_in(name)) == f'{name}.py'
+
+
+def test_golden_files_cover_the_heads_and_are_all_tested():
+    assert {p.stem for p in GOLDEN.glob('*-*.py')} == set(GOLDEN_OF)
+    found = sum((types(read(p)) for p in GOLDEN.glob('*-*.py')), Counter())
+    assert {'UDPHeatmapHead', 'UDPCPMHead', 'UDPMSPNHead', 'UDPViPNASHead'} <= {*found}
+
+
+@pytest.mark.parametrize(
+    'path', sorted((PROJECT / 'configs').rglob('*.py')), ids=lambda path: path.stem
+)
+def test_shipped_configs_are_what_convert_writes(path):
+    kind = kind_in(path.name)
+    name = path.relative_to(PROJECT / 'configs').as_posix()
+    source = zoo_folder() / name.replace(f'udp-{kind}_', '')
+    text, _ = converted(source, kind, path.parent)
+    assert text == path.read_text(encoding='utf-8')
+    assert default_name(source.stem, kind) == path.name
+
+
+def test_every_zoo_config_converts_to_both_codecs(monkeypatch):
+    """It is loaded and compared with the swap in ``converted`` itself."""
+    names = convertible()
+    assert len(names) == 278
+    memory = Path('/dev/shm')
+    if memory.is_dir():
+        # mmengine copies each config to a temporary file, which is slow on a disk.
+        monkeypatch.setattr(tempfile, 'tempdir', str(memory))
+    codecs = {'gaussian': 'UDPGaussianHeatmap', 'offset': 'UDPOffsetHeatmap'}
+    for name in names:
+        base = read(zoo_folder() / name)
+        stock = types(base)
+        for kind, codec in codecs.items():
+            text, swaps = converted(zoo_folder() / name, kind, Path())
+            assert swaps
+            assert text.startswith('_base_ = [')
+            assert all(len(line) <= 88 for line in text.splitlines())
+            target, _ = swap(base, kind)
+            found = types(target)
+            assert not STOCK - {'AdaptiveWingLoss'} & {*found}, name
+            assert stock['TopdownAffine'] == found['TopDownAffineUDP'] > 0
+            assert stock['GenerateTarget'] == found['OffsetTargetGenerator'] > 0
+            assert found[codec] == sum(
+                stock[n] for n in ('MSRAHeatmap', 'MegviiHeatmap', 'UDPHeatmap')
+            )
+            losses = {'gaussian': 'CombinedTargetMSELoss', 'offset': 'AdaptiveWingLoss'}
+            assert losses[kind] not in found, name
+            assert 'shift_heatmap=True' not in str(target)
+            assert target['model']['test_cfg'].get('shift_heatmap') is not True
+            assert 'use_udp' not in str(target)
+            assert 'udp_plugin' in target['custom_imports']['imports']
+
+
+def test_loaded_by_its_name_it_is_the_swapped_config(tmp_path):
+    """As the user has it: with ``mmpose::`` in ``_base_``."""
+    source = find_config('td-hm_res50_8xb64-210e_coco-256x192')
+    assert main(['convert', str(source), '-o', str(tmp_path)]) == 0
+    (written,) = tmp_path.iterdir()
+    assert 'mmpose::' in written.read_text()
+    expected, _ = swap(read(source), 'gaussian')
+    assert unscoped(Config.fromfile(written).to_dict()) == unscoped(expected)
+
+
+def test_combined_targets_of_the_toolbox():
+    name = f'{BODY}/coco/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192.py'
+    stock = read(zoo_folder() / name)
+    assert kind_of(stock) == 'offset'
+    offset = swap(stock, 'offset')[0]['model']['head']
+    assert offset['out_channels'] == 51
+    assert offset['loss']['type'] == 'CombinedTargetMSELoss'
+    assert offset['decoder']['heatmap_type'] == 'combined'
+    gaussian = swap(stock, 'gaussian')[0]['model']['head']
+    assert gaussian['out_channels'] == 17
+    assert gaussian['loss'] == {'type': 'KeypointMSELoss', 'use_target_weight': True}
+    assert gaussian['decoder']['heatmap_type'] == 'gaussian'
+    assert stock['model']['head']['out_channels'] == 51
+
+
+def test_adaptive_wing_loss():
+    name = GOLDEN_OF['td-hm_hrnetv2-w18_awing_udp-offset_8xb64-60e_wflw-256x256']
+    stock = read(zoo_folder() / f'{name}.py')
+    cfg, swaps = swap(stock, 'offset')
+    assert cfg['model']['head']['loss'] == {
+        'type': 'UDPOffsetLoss',
+        'use_target_weight': True,
+    }
+    (row,) = (row for row in swaps if row.place == 'model.head.loss')
+    assert 'slope of a Gaussian' in row.why
+    assert (
+        swap(stock, 'gaussian')[0]['model']['head']['loss']
+        == (stock['model']['head']['loss'])
+    )
+
+
+# --- names ----------------------------------------------------------------------------
+
+
+def test_names_of_the_zoo():
+    name = 'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192'
+    expected = zoo_folder() / f'{BODY}/coco/{name}.py'
+    for words in (
+        name,
+        f'{name}.py',
+        'td-hm_vipnas-mbv3_8xb64-210e_coco-256',
+        f'{BODY}/coco/{name}.py',
+        f'mmpose::{BODY}/coco/{name}.py',
+        f'mmpose::{name}',
+        f'coco/{name}',
+        str(expected),
+    ):
+        assert find_config(words) == expected, words
+
+
+@pytest.mark.parametrize(
+    ('words', 'sentence'),
+    [
+        ('td-hm_vipnas', r'could be 6 configs; give more of the name'),
+        ('td-hm_rss50_8xb64-210e_coco-256x192', r'Did you mean td-hm_res50_8xb64-'),
+        ('not/there.py', r'neither a file nor in the zoo'),
+        ('mmdet::yolox', r'a config of mmdet'),
+    ],
+)
+def test_names_that_name_none(words, sentence):
+    with pytest.raises(ConvertError, match=sentence):
+        find_config(words)
+
+
+@pytest.mark.parametrize(
+    ('stem', 'expected'),
+    [
+        (
+            'td-hm_res50_8xb64-210e_coco-256x192',
+            'td-hm_res50_{}_8xb64-210e_coco-256x192',
+        ),
+        ('td-hm_res50_dark-8xb64-210e_coco', 'td-hm_res50_dark_{}_8xb64-210e_coco'),
+        ('cspnext-m_udp_8xb64-210e_mpii', 'cspnext-m_{}_8xb64-210e_mpii'),
+        ('td-hm_hrnet-w32_udp-regress-8xb64-210e', 'td-hm_hrnet-w32_{}_8xb64-210e'),
+        ('mine', 'mine_{}'),
+    ],
+)
+def test_names_of_files(stem, expected):
+    assert default_name(stem, 'offset') == expected.format('udp-offset') + '.py'
+
+
+# --- users' configs -------------------------------------------------------------------
+
+MODEL = """
+model = dict(
+    type='TopdownPoseEstimator',
+    data_preprocessor=dict(type='PoseDataPreprocessor', bgr_to_rgb=True),
+    backbone=dict(type='ResNet', depth=18),
+    head=dict(
+        type='HeatmapHead', in_channels=512, out_channels=17,
+        loss=dict(type='KeypointMSELoss', use_target_weight=True),
+        decoder=CODEC),
+    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True))
+auto_scale_lr = dict(base_batch_size=512)
+optim_wrapper = dict(optimizer=dict(type='Adam', lr=5e-4))
+"""
+CODEC = (
+    "dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)"
+)
+TRAIN = f"""[
+    dict(type='LoadImage'), dict(type='GetBBoxCenterScale'),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(type='TopdownAffine', input_size=(192, 256)),
+    dict(type='GenerateTarget', encoder={CODEC}),
+    dict(type='PackPoseInputs')]"""
+VAL = """[
+    dict(type='LoadImage'), dict(type='GetBBoxCenterScale'),
+    dict(type='TopdownAffine', input_size=(192, 256)), dict(type='PackPoseInputs')]"""
+INLINE = MODEL.replace('CODEC', CODEC) + (
+    f"train_dataloader = dict(batch_size=4, dataset=dict(type='CocoDataset', "
+    f"ann_file='a.json', pipeline={TRAIN}))\n"
+    f"val_dataloader = dict(dataset=dict(type='MyDataset', pipeline={VAL}))\n"
+    'test_dataloader = val_dataloader\n'
+)
+
+
+def write(folder, text, name='mine.py'):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def convert(path, *options):
+    """The config that the command writes, which it also compares with the swap."""
+    out = path.parent / 'out.py'
+    assert main(['convert', str(path), '-o', str(out), *options]) == 0
+    ruff = [sys.executable, '-m', 'ruff']
+    settings = ['--config', str(PROJECT / 'pyproject.toml'), str(out)]
+    for command in (['check', '--ignore', 'I001'], ['format', '--check']):
+        done = subprocess.run([*ruff, *command, *settings], capture_output=True)
+        assert done.returncode == 0, done.stdout.decode() + out.read_text()
+    return Config.fromfile(out, import_custom_modules=False).to_dict()
+
+
+@pytest.mark.parametrize('kind', ['gaussian', 'offset'])
+def test_inline_pipelines(tmp_path, kind):
+    path = write(tmp_path, INLINE)
+    cfg = convert(path, '--codec', kind)
+    text = (tmp_path / 'out.py').read_text()
+    assert text.startswith("_base_ = ['mine.py']\n")
+    assert text.count('TopDownAffineUDP') == 2
+    assert cfg['auto_scale_lr'] == {'base_batch_size': 512}
+    assert cfg['val_dataloader']['dataset']['type'] == 'MyDataset'
+    assert not STOCK & {*types(cfg)}
+    assert cfg['train_dataloader']['batch_size'] == 4
+    encoder = cfg['train_dataloader']['dataset']['pipeline'][4]['encoder']
+    assert encoder == cfg['model']['head']['decoder'] == cfg['codec']
+    assert cfg['model']['test_cfg']['shift_heatmap'] is False
+
+
+@pytest.mark.parametrize(
+    'dataset',
+    [
+        "dict(type='RepeatDataset', times=3, dataset=ONE)",
+        "dict(type='ConcatDataset', datasets=[ONE, TWO])",
+        "dict(type='CombinedDataset', metainfo=dict(from_file='coco.py'), "
+        'datasets=[PLAIN, PLAIN], pipeline=PIPELINE)',
+        "dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, "
+        'dataset=TWO), ONE, PLAIN])',
+    ],
+    ids=['repeat', 'concat', 'combined', 'nested'],
+)
+def test_dataset_wrappers(tmp_path, dataset):
+    other = TRAIN.replace("'RandomFlip'", "'RandomHalfBody'")
+    dataset = dataset.replace('ONE', "dict(type='CocoDataset', pipeline=PIPELINE)")
+    dataset = dataset.replace('TWO', f"dict(type='MyDataset', pipeline={other})")
+    dataset = dataset.replace('PLAIN', "dict(type='CocoDataset', pipeline=[])")
+    text = INLINE.replace(
+        f"dict(type='CocoDataset', ann_file='a.json', pipeline={TRAIN})", dataset
+    ).replace('PIPELINE', TRAIN)
+    path = write(tmp_path, text)
+    before = types(read(path))
+    found = types(convert(path))
+    assert not STOCK & {*found}
+    # One more of each where a pipeline got a name.
+    assert found['TopDownAffineUDP'] >= before['TopdownAffine']
+    assert found['RandomHalfBody'] >= before['RandomHalfBody']
+    assert found['RepeatDataset'] == before['RepeatDataset']
+
+
+def test_several_codecs(tmp_path):
+    codecs = f'[{CODEC}, dict({CODEC}, sigma=3)]'
+    text = INLINE.replace(f'encoder={CODEC}', f'encoder={codecs}, multilevel=True')
+    cfg = convert(write(tmp_path, text), '--codec', 'offset')
+    encoder = cfg['train_dataloader']['dataset']['pipeline'][4]['encoder']
+    assert [(e['type'], e['sigma']) for e in encoder] == [
+        ('UDPOffsetHeatmap', 2),
+        ('UDPOffsetHeatmap', 3),
+    ]
+    assert cfg['model']['head']['decoder'] == encoder[0]
+
+
+def test_half_swapped(tmp_path, capsys):
+    text = INLINE.replace("'HeatmapHead'", "'UDPHeatmapHead'").replace(
+        "'MSRAHeatmap'", "'UDPOffsetHeatmap'"
+    )
+    text += "custom_imports = dict(imports=['udp_plugin', 'mine'])\n"
+    cfg = convert(write(tmp_path, text))
+    assert types(cfg)['UDPOffsetHeatmap'] and not STOCK & {*types(cfg)}
+    assert cfg['custom_imports'] == {'imports': ['udp_plugin', 'mine']}
+    assert 'HeatmapHead' not in capsys.readouterr().out
+    # And then there is nothing left.
+    assert main(['convert', str(tmp_path / 'out.py'), '-o', str(tmp_path)]) == 2
+    assert 'throughout already' in capsys.readouterr().err
+
+
+def test_from_offset_to_gaussian(tmp_path):
+    text = INLINE.replace('MSRAHeatmap', 'UDPOffsetHeatmap').replace(
+        'sigma=2', "radius=3.0, reading='voting'"
+    )
+    text = text.replace(
+        "type='KeypointMSELoss'", "type='UDPOffsetLoss', loss_weight=2, topk=8"
+    )
+    cfg = convert(write(tmp_path, text), '--codec', 'gaussian')
+    assert cfg['model']['head']['decoder'] == {
+        'type': 'UDPGaussianHeatmap',
+        'input_size': (192, 256),
+        'heatmap_size': (48, 64),
+    }
+    assert cfg['model']['head']['loss'] == {
+        'type': 'KeypointOHKMMSELoss',
+        'use_target_weight': True,
+        'loss_weight': 2,
+        'topk': 8,
+    }
+
+
+def test_what_the_codecs_would_refuse(tmp_path):
+    text = INLINE.replace('sigma=2', 'sigma=2, unbiased=False').replace(
+        'use_target_weight=True', 'use_target_weight=True, skip_empty_channel=True'
+    )
+    text = text.replace("'TopdownAffine',", "'TopdownAffine', use_udp=False,")
+    cfg = convert(write(tmp_path, text), '--codec', 'offset')
+    assert cfg['model']['head']['decoder']['unbiased'] is True
+    assert 'skip_empty_channel' not in cfg['model']['head']['loss']
+    assert 'use_udp' not in str(cfg)
+
+
+def test_types_with_scopes(tmp_path):
+    text = INLINE.replace("'HeatmapHead'", "'mmpose.HeatmapHead'").replace(
+        "dict(type='LoadImage')", "dict(type='mmdet.TopdownAffine')"
+    )
+    cfg = convert(write(tmp_path, text))
+    assert cfg['model']['head']['type'] == 'mmpose.UDPHeatmapHead'
+    pipeline = cfg['val_dataloader']['dataset']['pipeline']
+    assert pipeline[0] == {'type': 'mmdet.TopdownAffine'}
+    assert pipeline[2]['type'] == 'TopDownAffineUDP'
+
+
+def test_types_given_as_classes():
+    from mmpose.models import HeatmapHead
+
+    cfg = {
+        'model': {
+            'type': 'TopdownPoseEstimator',
+            'head': {'type': HeatmapHead, 'decoder': {'type': 'MSRAHeatmap'}},
+        }
+    }
+    head = swap(cfg, 'gaussian')[0]['model']['head']
+    assert head['type'] == 'udp_plugin.models.heads.UDPHeatmapHead'
+    assert cfg['model']['head']['type'] is HeatmapHead
+
+
+def test_hooks_and_other_keys_stay(tmp_path):
+    text = (
+        INLINE
+        + f"""
+custom_hooks = [
+    dict(type='EMAHook', priority=49),
+    dict(type='mmdet.PipelineSwitchHook', switch_epoch=3, switch_pipeline={VAL})]
+custom_imports = dict(imports='mine', allow_failed_imports=True)
+"""
+    )
+    cfg = convert(write(tmp_path, text))
+    assert cfg['custom_hooks'][0] == {'type': 'EMAHook', 'priority': 49}
+    hook = cfg['custom_hooks'][1]
+    assert hook['switch_epoch'] == 3
+    assert hook['switch_pipeline'][2]['type'] == 'TopDownAffineUDP'
+    assert cfg['custom_imports'] == {
+        'imports': ['mine', 'udp_plugin'],
+        'allow_failed_imports': True,
+    }
+
+
+def test_base_is_relative_to_out(tmp_path):
+    path = write(tmp_path / 'a' / 'b', INLINE)
+    out = tmp_path / 'c' / 'd'
+    assert main(['convert', str(path), '-o', f'{out}/']) == 0
+    written = out / 'mine_udp-gaussian.py'
+    assert written.read_text().startswith("_base_ = ['../../a/b/mine.py']\n")
+    assert 'UDPHeatmapHead' in types(read(written))
+
+
+def test_on_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, INLINE)
+    assert main(['convert', 'mine.py']) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / 'mine_udp-gaussian.py').is_file()
+    assert 'mine_udp-gaussian.py is written' in said
+    assert 'train_dataloader.dataset.pipeline[3]' in said
+    assert 'mirrored maps coincide' in said
+    assert 'next: ' in said.splitlines()[-1]
+    assert 'mine_udp-gaussian.py' in said.splitlines()[-1]
+
+    assert main(['convert', 'mine.py']) == 2
+    assert 'exists; remove it' in capsys.readouterr().err
+
+    assert main(['convert', str(path), '-o', '-']) == 0
+    printed = capsys.readouterr()
+    assert printed.out == (tmp_path / 'mine_udp-gaussian.py').read_text()
+    assert 'UDPHeatmapHead' in printed.err
+
+
+# --- pure Python configs --------------------------------------------------------------
+
+PURE = """
+from mmengine.config import read_base
+from mmpose.codecs import MSRAHeatmap
+from mmpose.datasets import CocoDataset
+from mmpose.datasets.transforms import (
+    GenerateTarget, GetBBoxCenterScale, LoadImage, PackPoseInputs, TopdownAffine)
+from mmpose.models import (
+    HeatmapHead, KeypointMSELoss, PoseDataPreprocessor, ResNet, TopdownPoseEstimator)
+
+with read_base():
+    from .runtime import *
+
+codec = dict(type=MSRAHeatmap, input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+model = dict(
+    type=TopdownPoseEstimator,
+    data_preprocessor=dict(type=PoseDataPreprocessor),
+    backbone=dict(type=ResNet, depth=18),
+    head=dict(
+        type=HeatmapHead, in_channels=512, out_channels=17,
+        loss=dict(type=KeypointMSELoss, use_target_weight=True), decoder=codec),
+    test_cfg=dict(flip_test=True, shift_heatmap=True))
+train_pipeline = [
+    dict(type=LoadImage), dict(type=GetBBoxCenterScale),
+    dict(type=TopdownAffine, input_size=(192, 256)),
+    dict(type=GenerateTarget, encoder=codec), dict(type=PackPoseInputs)]
+train_dataloader = dict(
+    batch_size=4, dataset=dict(type=CocoDataset, pipeline=train_pipeline))
+"""
+RUNTIME = (
+    "default_scope = 'mmpose'\noptim_wrapper = dict(optimizer=dict(type='Adam'))\n"
+)
+
+
+def test_pure_python(tmp_path):
+    write(tmp_path, RUNTIME, 'runtime.py')
+    path = write(tmp_path, PURE)
+    cfg = convert(path, '--codec', 'offset')
+    text = (tmp_path / 'out.py').read_text()
+    assert '    from .mine import *' in text
+    assert 'from udp_plugin.models.heads import UDPHeatmapHead' in text
+    assert not STOCK & {*types(cfg)}
+    assert cfg['model']['head']['type'] == 'udp_plugin.models.heads.UDPHeatmapHead'
+    assert cfg['model']['head']['decoder']['sigma'] == 2
+    assert cfg['train_dataloader']['batch_size'] == 4
+    assert cfg['default_scope'] == 'mmpose'
+    assert 'custom_imports' not in cfg
+    assert {p.name for p in tmp_path.iterdir()} == {'runtime.py', 'mine.py', 'out.py'}
+
+    checked = check(Config.fromfile(tmp_path / 'out.py'))
+    assert checked.maps == [(2, 51, 64, 48)]
+
+
+def test_pure_python_below_and_above(tmp_path):
+    write(tmp_path, RUNTIME, 'runtime.py')
+    path = write(tmp_path, PURE)
+    assert main(['convert', str(path), '-o', str(tmp_path / 'sub' / 'x.py')]) == 0
+    assert 'from ..mine import *' in (tmp_path / 'sub' / 'x.py').read_text()
+    path = write(tmp_path / 'not-a-name', PURE.replace('.runtime', '..runtime'))
+    assert main(['convert', str(path), '-o', str(tmp_path / 'y.py')]) == 2
+
+
+def test_pure_python_that_no_import_can_name(tmp_path, capsys):
+    write(tmp_path, RUNTIME, 'runtime.py')
+    path = write(tmp_path, PURE, 'td-hm_mine.py')
+    assert main(['convert', str(path), '-o', str(tmp_path / 'out.py')]) == 2
+    assert 'letters, digits and underscores' in capsys.readouterr().err
+    assert not (tmp_path / 'out.py').exists()
+
+
+# --- refusals -------------------------------------------------------------------------
+
+
+def of_zoo(pattern):
+    return next(zoo_folder().glob(pattern))
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'sentence'),
+    [
+        ('body_2d_keypoint/rtmpose/coco/rtmpose-m_8xb*.py', 'It is a SimCC'),
+        ('body_2d_keypoint/simcc/*/simcc_res50*.py', 'It is a SimCC'),
+        ('body_2d_keypoint/topdown_regression/*/*res50_rle*.py', 'It is a regression'),
+        ('body_2d_keypoint/integral_regression/*/*dsnt*.py', 'integral regression'),
+        ('body_2d_keypoint/associative_embedding/*/*.py', 'It is a bottom-up'),
+        ('body_2d_keypoint/dekr/*/*.py', 'It is a bottom-up'),
+        ('body_2d_keypoint/rtmo/*/*.py', 'It is a bottom-up'),
+        ('body_3d_keypoint/*/h36m/*.py', 'It is a 3-D lifting'),
+        ('hand_3d_keypoint/*/*/*.py', 'It is a 3-D hand'),
+        ('_base_/default_runtime.py', 'It has no model'),
+    ],
+)
+def test_other_kinds_of_the_zoo(pattern, sentence, capsys):
+    assert main(['convert', str(of_zoo(pattern)), '-o', '-']) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert sentence in err and 'udp-plugin list' in err
+    assert 'Traceback' not in err
+
+
+@pytest.mark.parametrize(
+    ('text', 'options', 'sentence'),
+    [
+        (INLINE.replace("'HeatmapHead'", "'MyHead'"), [], 'Its head is MyHead'),
+        (
+            INLINE.replace('MSRAHeatmap', 'MyCodec'),
+            [],
+            'model.head is MyCodec',
+        ),
+        (INLINE.replace(f'decoder={CODEC}', 'decoder=None'), [], 'is none'),
+        (
+            INLINE.replace('KeypointMSELoss', 'MyLoss'),
+            ['--codec', 'offset'],
+            'use --codec gaussian',
+        ),
+        ('model = dict(', [], 'cannot be read as a config: SyntaxError'),
+        ("_base_ = ['not_there.py']", [], 'cannot be read as a config'),
+        ('model = 3 / 0', [], 'ZeroDivisionError'),
+        ("model = dict(type='FasterRCNN')", [], 'Its head is none'),
+    ],
+)
+def test_refusals(tmp_path, capsys, text, options, sentence):
+    path = write(tmp_path, text)
+    assert main(['convert', str(path), '-o', str(tmp_path / 'o.py'), *options]) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert 'Traceback' not in err
+    assert not (tmp_path / 'o.py').exists()
+
+
+def test_own_loss_stays_with_the_gaussian_codec(tmp_path):
+    path = write(tmp_path, INLINE.replace('KeypointMSELoss', 'MyLoss'))
+    assert convert(path)['model']['head']['loss']['type'] == 'MyLoss'
+
+
+def test_out_that_cannot_be(tmp_path, capsys):
+    path = write(tmp_path, INLINE)
+    assert main(['convert', str(path), '-o', str(tmp_path / 'x.json')]) == 2
+    assert 'must end in .py' in capsys.readouterr().err
+    assert main(['convert', 'nowhere.py']) == 2
+    assert 'There is no config' in capsys.readouterr().err
+
+
+# --- check and list -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('name', 'levels', 'channels'),
+    [
+        ('td-hm_vipnas-mbv3_udp-gaussian_8xb64-210e_coco-256x192', 1, 17),
+        ('td-hm-vis_res50_udp-offset_8xb64-210e_coco-aic-256x192-merge', 1, 51),
+        ('td-hm_mspn50_udp-offset_8xb32-210e_coco-256x192', 4, 51),
+    ],
+)
+def test_check(name, levels, channels):
+    checked = check(Config.fromfile(GOLDEN / f'{name}.py'))
+    assert checked.inputs == (2, 3, 256, 192)
+    assert checked.maps == checked.targets == [(2, channels, 64, 48)] * levels
+    assert checked.keypoints == (1, 17, 2)
+    assert checked.flip_test
+    assert 0 < checked.losses['loss_kpt'] < float('inf')
+
+
+def test_check_on_the_command_line(tmp_path, capsys):
+    path = write(tmp_path, INLINE.replace("'MyDataset'", "'CocoDataset'"))
+    command = ['convert', str(path), '--check', '-o']
+    assert main([*command, str(tmp_path / 'a.py')]) == 0
+    said = capsys.readouterr().out
+    assert '2 x 3 x 256 x 192' in said and '1 x 17 x 2' in said and 'loss_kpt' in said
+
+    path = write(tmp_path, INLINE)
+    assert main([*command, str(tmp_path / 'b.py')]) == 1
+    assert 'data set MyDataset is not registered' in capsys.readouterr().err
+
+
+def test_check_sees_what_is_not_finite(monkeypatch):
+    from udp_plugin.models.heads import UDPViPNASHead
+
+    loss = UDPViPNASHead.loss
+    monkeypatch.setattr(
+        UDPViPNASHead,
+        'loss',
+        lambda *args, **kwargs: {
+            **loss(*args, **kwargs),
+            'loss_kpt': loss(*args, **kwargs)['loss_kpt'] * float('nan'),
+        },
+    )
+    name = 'td-hm_vipnas-mbv3_udp-gaussian_8xb64-210e_coco-256x192'
+    with pytest.raises(ValueError, match='finite'):
+        check(Config.fromfile(GOLDEN / f'{name}.py'))
+
+
+def test_list(capsys):
+    assert main(['list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith('  ') for line in lines) == 278
+    assert f'{BODY}/coco' in lines
+    assert main(['list', 'ViPNAS']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith('  ') for line in lines) == 6
+    assert main(['list', 'nothing-like-it']) == 2
+    assert 'nothing-like-it' in capsys.readouterr().err
