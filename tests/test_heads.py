@@ -535,6 +535,20 @@ def test_the_refine_machine_of_mspn_cannot_make_offsets():
     build_head('MSPNHead', 'gaussian', use_prm=True)
 
 
+@pytest.mark.parametrize('name', ['HeatmapHead', 'ViPNASHead', 'CPMHead'])
+def test_heads_without_a_final_layer_are_given_their_maps(name):
+    """As in the stock configs of CPM, whose backbone makes the maps."""
+    args = dict(final_layer=None, deconv_out_channels=None, deconv_kernel_sizes=None)
+    build_head(name, 'gaussian', in_channels=K, **args)
+    build_head(name, 'authors', in_channels=3 * K, **args)
+    with pytest.raises(ValueError, match='final_layer=None.* must be 51, got 17; let'):
+        build_head(name, 'authors', in_channels=K, **args)
+    args.update(deconv_out_channels=(34, 51), deconv_kernel_sizes=(4, 4))
+    if name == 'ViPNASHead':
+        args['deconv_num_groups'] = (17, 17)
+    build_head(name, 'authors', in_channels=34, **args)
+
+
 @pytest.mark.parametrize('name', HEADS)
 def test_each_head_names_what_does_not_fit(name):
     with pytest.raises(ValueError, match=f'out_channels of UDP{name} must be'):

@@ -116,6 +116,20 @@ def number_of_keypoints(
     return out_channels // 3
 
 
+def check_last_channels(arguments: dict, owner: str) -> None:
+    """Refuse a head without a final layer whose maps would be too many or too few."""
+    channels = [arguments['in_channels']]
+    for layers in ('deconv_out_channels', 'conv_out_channels'):
+        channels = arguments.get(layers) or channels
+    if channels[-1] != arguments['out_channels']:
+        raise ValueError(
+            f'{owner} has final_layer=None, so what it is given are its maps, which '
+            f'must be {arguments["out_channels"]}, got {channels[-1]}; let what is '
+            'before it (the backbone) have so many channels, and in_channels say so, '
+            'or remove final_layer=None'
+        )
+
+
 class UDPHead:
     """Mixed into a stock heatmap head, in front of it, this makes a UDP head of it.
 
@@ -137,7 +151,8 @@ class UDPHead:
 
     Raises:
         ValueError: The codec is not one of this package, the loss does not go
-            with it, or ``out_channels`` is no positive integer.
+            with it, ``out_channels`` is no positive integer, or without a final
+            layer the channels are not as many as the maps.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -149,6 +164,8 @@ class UDPHead:
         codec = build_udp_codec(decoder, owner)
         keypoints = number_of_keypoints(arguments['out_channels'], loss, decoder, owner)
         arguments['out_channels'] = keypoints * codec.channels_per_keypoint
+        if arguments.get('final_layer', {}) is None:
+            check_last_channels(arguments, owner)
         if isinstance(loss, list):
             arguments['loss'] = [loss_config(cfg, codec, owner) for cfg in loss]
         else:
