@@ -164,6 +164,8 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
         name = type_name(node)
         if name in HEADS or name in HEADS.values():
             _swap_head(node, name, kind, place, swaps)
+            if kind == 'offset' and node.get('final_layer', {}) is None:
+                _widen_backbone(cfg['model'], node, place, swaps)
     for place, node in nodes(cfg):
         name = type_name(node)
         if name in STOCK_CODECS or name in CODECS.values():
@@ -312,6 +314,34 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
             swaps.append(Swap(where, stock, udp, why))
     if swapped != given:
         node['loss'] = swapped if several else swapped[0]
+
+
+def _widen_backbone(model: dict, head: dict, place: str, swaps: list) -> None:
+    """Let the backbone make three maps a keypoint, where the head adds no layer."""
+    if head.get('deconv_out_channels') or head.get('conv_out_channels'):
+        raise ConvertError(
+            f'{place} has final_layer=None, so its last layer makes the maps, of which '
+            'there have to be three a keypoint; change its channels and final_layer, '
+            'or use --codec gaussian.'
+        )
+    backbone, channels = model.get('backbone') or {}, head.get('in_channels')
+    combined = (head.get('decoder') or {}).get('heatmap_type') == 'combined'
+    maps = head['out_channels'] * (1 if combined else 3)
+    if channels == maps:
+        return
+    if backbone.get('out_channels') != channels:
+        raise ConvertError(
+            f'{place} has final_layer=None, so the {channels} channels that it is '
+            f'given are its maps, of which there have to be {maps}; change what is '
+            'before it, or use --codec gaussian.'
+        )
+    why = 'the backbone makes the maps, three a keypoint'
+    for node, key, where in (
+        (backbone, 'out_channels', 'model.backbone'),
+        (head, 'in_channels', place),
+    ):
+        node[key] = maps
+        swaps.append(Swap(f'{where}.{key}', str(channels), str(maps), why))
 
 
 def _gaussian_loss(loss: dict, place: str) -> Tuple[dict, str]:
