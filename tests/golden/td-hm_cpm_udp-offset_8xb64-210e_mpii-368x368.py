@@ -7,7 +7,8 @@ custom_imports = dict(imports=['udp_plugin'], allow_failed_imports=False)
 codec = dict(_base_.codec, type='UDPOffsetHeatmap')
 
 model = dict(
-    head=dict(type='UDPCPMHead', decoder=codec),
+    backbone=dict(out_channels=48),
+    head=dict(type='UDPCPMHead', in_channels=48, decoder=codec),
     test_cfg=dict(shift_heatmap=False),
 )
 

@@ -40,7 +40,7 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
     Raises:
         ConvertError: It cannot be read, or not be converted.
     """
-    base = read(path)
+    base = without_scope(read(path))
     target, swaps = swap(base, kind)
     if not swaps:
         other = {'gaussian': 'offset', 'offset': 'gaussian'}[kind]
@@ -64,7 +64,7 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
     text, extra = write(base, target, base_path, pure_python)
     with _written(text, path, folder, pure_python) as file:
         found = Config.fromfile(file, import_custom_modules=False).to_dict()
-    if without_scope(found) != without_scope({**target, **extra}):
+    if without_scope(found) != {**target, **extra}:
         raise AssertionError(
             f'the config written for {path} differs from the swapped one; please '
             'report it with the config'

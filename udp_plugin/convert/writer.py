@@ -55,9 +55,13 @@ class Keyword(NamedTuple):
 
 
 def without_scope(node: Any) -> Any:
-    """A copy without the marks that mmengine leaves on what comes from a package."""
+    """A copy without the marks that mmengine leaves on what a zoo config has.
+
+    They say that the types are the toolbox's, which the default scope says, too.
+    """
     if isinstance(node, dict):
-        return {k: without_scope(v) for k, v in node.items() if k != '_scope_'}
+        kept = {k: v for k, v in node.items() if (k, v) != ('_scope_', 'mmpose')}
+        return {k: without_scope(v) for k, v in kept.items()}
     if isinstance(node, (list, tuple)):
         return type(node)(without_scope(value) for value in node)
     return node
@@ -107,7 +111,13 @@ def _is_name(key: Any) -> bool:
 
 
 def _dict(items: Sequence[tuple], base: Optional[str] = None) -> Code:
-    """``dict(base, key=value)``, or a display if a key is no name."""
+    """``dict(base, key=value)``, or a display if a key is no name; the type first."""
+    items = sorted(
+        items,
+        key=lambda item: ('_delete_', 'type').index(item[0])
+        if item[0] in ('_delete_', 'type')
+        else 2,
+    )
     if all(_is_name(key) for key, _ in items):
         parts = [Keyword(f'{key}=', value) for key, value in items]
         return Code('dict(', tuple([Code(base), *parts] if base else parts), ')')
