@@ -452,6 +452,53 @@ custom_imports = dict(imports='mine', allow_failed_imports=True)
     }
 
 
+def test_on_top_of_a_zoo_config(tmp_path):
+    """What comes from there has marks of its scope."""
+    base = f'mmpose::{BODY}/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
+    text = f"_base_ = ['{base}']\ntrain_dataloader = dict(batch_size=8)\n"
+    cfg = convert(write(tmp_path, text))
+    out = (tmp_path / 'out.py').read_text()
+    assert out.count('UDPGaussianHeatmap') == 1
+    assert '_scope_' not in out
+    assert cfg['train_dataloader']['batch_size'] == 8
+    assert not STOCK & {*types(cfg)}
+
+
+@pytest.mark.parametrize('suffix', ['json', 'yaml'])
+def test_other_formats(tmp_path, suffix):
+    path = tmp_path / f'mine.{suffix}'
+    Config.fromfile(write(tmp_path, INLINE)).dump(path)
+    cfg = convert(path)
+    assert not STOCK & {*types(cfg)}
+
+
+def test_an_inline_stage_of_a_hook_and_no_imports(tmp_path):
+    other = VAL.replace('GetBBoxCenterScale', 'RandomBBoxTransform')
+    text = (
+        INLINE
+        + f"""
+custom_imports = None
+custom_hooks = [dict(type='mmdet.PipelineSwitchHook', switch_pipeline={other})]
+"""
+    )
+    cfg = convert(write(tmp_path, text))
+    assert cfg['switch_pipeline'] == cfg['custom_hooks'][0]['switch_pipeline']
+    assert cfg['switch_pipeline'][1]['type'] == 'RandomBBoxTransform'
+    assert cfg['custom_imports']['imports'] == ['udp_plugin']
+
+
+def test_places_too_deep_for_a_line(tmp_path):
+    dataset = f"dict(type='CocoDataset', pipeline={TRAIN})"
+    for _ in range(4):
+        dataset = f"dict(type='ConcatDataset', datasets=[{dataset}])"
+    text = INLINE.replace(
+        f"dict(type='CocoDataset', ann_file='a.json', pipeline={TRAIN})", dataset
+    )
+    cfg = convert(write(tmp_path, text))
+    assert types(cfg)['ConcatDataset'] == 4
+    assert not STOCK & {*types(cfg)}
+
+
 def test_base_is_relative_to_out(tmp_path):
     path = write(tmp_path / 'a' / 'b', INLINE)
     out = tmp_path / 'c' / 'd'

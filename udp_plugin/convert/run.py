@@ -9,7 +9,7 @@ from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from keyword import iskeyword
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 from typing import Any, Iterator, List, Tuple
 
 from mmengine.config import Config
@@ -118,12 +118,10 @@ def _written(text: str, path: Path, folder: Path, pure_python: bool) -> Iterator
             folder = Path(stack.enter_context(TemporaryDirectory()))
             _, _, rest = text.partition('\n\n')
             text = f'_base_ = [{str(path.resolve())!r}]\n\n{rest}'
-        file = stack.enter_context(
-            NamedTemporaryFile('w', dir=folder, suffix='.py', encoding='utf-8')
-        )
-        file.write(text)
-        file.flush()
-        yield Path(file.name)
+        file = folder / f'converted_{os.getpid()}.py'
+        stack.callback(file.unlink)
+        file.write_text(text, encoding='utf-8')
+        yield file
 
 
 def default_name(stem: str, kind: str) -> str:
@@ -145,7 +143,10 @@ def run_convert(args: Namespace) -> int:
         return _convert(args, console)
     except ConvertError as error:
         _say_error(error)
-        return 2
+    except OSError as error:
+        # What cannot be read is a ConvertError already.
+        _say_error(f'{args.out} cannot be written: {error}')
+    return 2
 
 
 def _say_error(error: Any) -> None:
@@ -172,21 +173,18 @@ def _convert(args: Namespace, console: Console) -> int:
     text, swaps = converted(path, kind, folder)
     if out is None:
         print(text, end='')
-        out = Path(default_name(path.stem, kind))
     else:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            out.write_text(text, encoding='utf-8')
-        except OSError as error:
-            raise ConvertError(f'{out} cannot be written: {error}.') from error
+        folder.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding='utf-8')
         console.print(f'{out} is written', markup=False, soft_wrap=True)
     console.print(swap_table(swaps))
     if args.check:
         with _written(text, path, folder, is_pure_python(path)) as file:
-            if not _check(file, console):
+            if not _check(out or file, console):
                 return 1
-    command = shlex.join(['mim', 'train', 'mmpose', str(out)])
-    console.print(f'next: {command}', markup=False, soft_wrap=True)
+    if out is not None:
+        command = shlex.join(['mim', 'train', 'mmpose', str(out)])
+        console.print(f'next: {command}', markup=False, soft_wrap=True)
     return 0
 
 

@@ -23,7 +23,7 @@ class Code(NamedTuple):
     """Source text: brackets around parts, or with no parts a text as it is."""
 
     start: str
-    parts: Tuple['Code', ...] = ()
+    parts: Tuple[Union['Code', 'Keyword'], ...] = ()
     end: str = ''
 
     def flat(self) -> str:
@@ -36,7 +36,6 @@ class Code(NamedTuple):
             return [flat]
         lines = [' ' * indent + before + self.start]
         for part in self.parts:
-            # A keyword's value is the part's only part.
             lines += part.lines(indent + 4, '', ',')
         return [*lines, ' ' * indent + self.end + after]
 
@@ -45,7 +44,7 @@ class Keyword(NamedTuple):
     """``key=value``, or in a dict's display ``'key': value``."""
 
     key: str
-    value: Union[Code, 'Keyword']
+    value: Code
 
     def flat(self) -> str:
         return self.key + self.value.flat()
@@ -112,12 +111,8 @@ def _is_name(key: Any) -> bool:
 
 def _dict(items: Sequence[tuple], base: Optional[str] = None) -> Code:
     """``dict(base, key=value)``, or a display if a key is no name; the type first."""
-    items = sorted(
-        items,
-        key=lambda item: ('_delete_', 'type').index(item[0])
-        if item[0] in ('_delete_', 'type')
-        else 2,
-    )
+    first = {'_delete_': 0, 'type': 1}
+    items = sorted(items, key=lambda item: first.get(item[0], 2))
     if all(_is_name(key) for key, _ in items):
         parts = [Keyword(f'{key}=', value) for key, value in items]
         return Code('dict(', tuple([Code(base), *parts] if base else parts), ')')
@@ -174,16 +169,16 @@ class _Writer:
         def find(base: Any, value: Any, path: str, variable: str) -> None:
             if isinstance(value, dict) and isinstance(base, dict):
                 for key, inner in value.items():
-                    place = base.get(key), inner, _child(path, key), variable
-                    if place[0] == inner:
+                    if base.get(key) == inner:
                         continue
-                    if key in ('encoder', 'decoder') and isinstance(
-                        inner, (dict, list)
-                    ):
-                        codecs.append(place)
-                    elif key.endswith('pipeline') and isinstance(inner, list):
-                        pipelines.append(place)
-                    find(*place)
+                    place = _child(path, key)
+                    if key in ('encoder', 'decoder'):
+                        codecs.append(('codec', base.get(key), inner, place))
+                    elif str(key).endswith('pipeline'):
+                        name = variable.replace('dataloader', 'pipeline')
+                        name = key if name == variable else name
+                        pipelines.append((name, base.get(key), inner, place))
+                    find(base.get(key), inner, place, variable)
             elif isinstance(value, list) and isinstance(base, list):
                 for i, (old, new) in enumerate(zip(base, value)):
                     if old != new:
@@ -191,23 +186,20 @@ class _Writer:
 
         for name, value in self.changed.items():
             find(self.base.get(name), value, self._root(name), name)
-        known = [value for value in self.changed.values() if value]
-        extra: Dict[str, Any] = {}
-        # One of several levels has the others as its elements.
-        codecs.sort(key=lambda found: not isinstance(found[1], list))
+        # A codec that only one place has reads well there. Of several levels the list
+        # has the others as its elements.
+        codecs.sort(key=lambda codec: not isinstance(codec[2], list))
         found = [*codecs[:1], *pipelines] if len(codecs) > 1 else pipelines
-        for base, value, path, variable in found:
-            if value in known or any(v == value for v in extra.values()):
+        known = [value for value in self.changed.values() if value]
+        known += [v for value in known if isinstance(value, list) for v in value]
+        extra: Dict[str, Any] = {}
+        for name, base, value, path in found:
+            if name in target or name in extra or value in known:
                 continue
-            if any(isinstance(v, list) and value in v for v in known):
-                continue
-            name = variable.rpartition('_')[0] + '_pipeline'
-            name = 'codec' if (base, value, path, variable) in codecs else name
-            if name in target or name in extra or name == '_pipeline':
-                continue
-            if not _loses_keys(base, value):
+            if isinstance(value, (dict, list)) and not _loses_keys(base, value):
                 extra[name] = value
                 self.sources[name] = base, path
+                known.append(value)
         self.changed.update(extra)
         return extra
 
@@ -309,6 +301,8 @@ class _Writer:
         merged = isinstance(value, dict) and bool(base) and name not in self.named
         if not base:
             code = self._written(None, value)
+            if isinstance(value, dict) and name in self.base and base is None:
+                code = _dict([('_delete_', Code('True')), *self._items(value)])
         elif merged:
             code = self._merged(base, value, path)
         else:
@@ -390,7 +384,7 @@ class _Writer:
             return self._written(None, target)
         if isinstance(base, dict) and isinstance(target, dict):
             if base == target:
-                return Code(f'{path}')
+                return Code(path)
             if base.keys() <= target.keys():
                 items = [
                     (key, self._whole(base.get(key), value, _child(path, key)))

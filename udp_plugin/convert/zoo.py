@@ -100,12 +100,8 @@ def find_config(words: str) -> Path:
                 f'CONFIG {words!r} could be {len(found)} configs; give more of the '
                 f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
             )
-    if words.endswith(('.py', '.json', '.yml', '.yaml')) and '/' in words:
-        near = []
-    else:
-        last = name.rpartition('/')[-1]
-        short = sorted({f[:-3].rpartition('/')[-1] for f in convertible()})
-        near = difflib.get_close_matches(last, short, n=3, cutoff=0.6)
+    short = sorted({f[:-3].rpartition('/')[-1] for f in convertible()})
+    near = difflib.get_close_matches(name.rpartition('/')[-1], short, n=3)
     if near:
         raise ConvertError(
             f'There is no config {words!r}. Did you mean {" or ".join(near)}?'
