@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint env clean
+.PHONY: help demo test lint zoo env clean
 
 # An existing Python with MMPose to use instead of the environment built here.
 PYTHON ?=
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and format with ruff'
+	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"
 	@echo 'make env     only build the environment, and print its Python'
 	@echo 'make clean   remove what builds, tests and demos left in this folder'
 	@echo
@@ -39,6 +40,9 @@ test:
 lint:
 	@$(call find_python,ruff) && "$$python" -m ruff check . \
 		&& "$$python" -m ruff format --check .
+
+zoo:
+	@$(call find_python,mmpose rich mmpretrain) && "$$python" tests/zoo_sweep.py $(ARGS)
 
 env:
 	@$(call find_python,mmpose) && echo "$$python"

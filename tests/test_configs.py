@@ -40,8 +40,12 @@ def swap_names(node: Any, codec: str) -> Any:
         'TopdownAffine': 'TopDownAffineUDP',
         'GenerateTarget': 'OffsetTargetGenerator',
         'MSRAHeatmap': codec,
+        'MegviiHeatmap': codec,
         'UDPHeatmap': codec,
         'HeatmapHead': 'UDPHeatmapHead',
+        'ViPNASHead': 'UDPViPNASHead',
+        'CPMHead': 'UDPCPMHead',
+        'MSPNHead': 'UDPMSPNHead',
     }
     if isinstance(node, dict):
         swapped = {key: swap_names(value, codec) for key, value in node.items()}

@@ -189,20 +189,22 @@ def _optim_wrapper(cfg: Config) -> dict:
 
 
 def _metainfo(dataset: dict) -> dict:
-    metainfo = dataset.get('metainfo')
-    if metainfo is None:
-        cls = dataset['type']
-        cls = DATASETS.get(cls) if isinstance(cls, str) else cls
-        if cls is None:
-            raise ValueError(
-                f'the data set {dataset["type"]} is not registered; the module that '
-                'does it belongs into custom_imports'
-            )
-        metainfo = cls.METAINFO
+    cls = dataset['type']
+    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+    if cls is None:
+        raise ValueError(
+            f'the data set {dataset["type"]} is not registered; the module that '
+            'does it belongs into custom_imports'
+        )
+    metainfo = dataset.get('metainfo') or cls.METAINFO
     with warnings.catch_warnings():
         # It says at length that it found the file that was meant.
         warnings.filterwarnings('ignore', 'The metainfo config file')
-        return parse_pose_metainfo(dict(metainfo))
+        if metainfo:
+            return parse_pose_metainfo(dict(metainfo))
+        # It depends on the arguments, as DeepFashion's on its subset.
+        settings = dict(dataset, lazy_init=True, pipeline=[], test_mode=False)
+        return DATASETS.build(settings).metainfo
 
 
 def sample_of_noise(dataset: dict) -> dict:

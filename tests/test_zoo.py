@@ -1,0 +1,110 @@
+"""A spread of the zoo's configs; ``zoo_sweep.py`` is about all of them."""
+
+import re
+
+import pytest
+from mmpose.utils import register_all_modules
+from test_configs import zoo_config
+from zoo_sweep import COLUMNS, has_fewer_test_keypoints, try_out
+
+from udp_plugin.convert.zoo import convertible, zoo_folder
+
+COCO = 'body_2d_keypoint/topdown_heatmap/coco'
+BODY = 'body_2d_keypoint/topdown_heatmap'
+FACE = 'face_2d_keypoint/topdown_heatmap'
+#: Every head, codec, loss and family of data sets, with networks as small as there are.
+SPREAD = [
+    (f'{COCO}/td-hm_vipnas-mbv3_8xb64-210e_coco-256x192', 'names, offset'),
+    (f'{COCO}/td-hm_mspn50_8xb32-210e_coco-256x192', 'names, offset'),
+    (f'{COCO}/td-hm_rsn18_8xb32-210e_coco-256x192', 'convert, gaussian'),
+    (f'{COCO}/td-hm_cpm_8xb64-210e_coco-256x192', 'convert, offset'),
+    (f'{COCO}/td-hm_ViTPose-small-simple_8xb64-210e_coco-256x192', 'convert, offset'),
+    (f'{COCO}/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192', 'names, offset'),
+    (
+        f'{COCO}/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192',
+        'convert, gaussian',
+    ),
+    (f'{COCO}/cspnext-tiny_udp_8xb256-210e_aic-coco-256x192', 'convert, offset'),
+    (f'{COCO}/td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge', 'names, offset'),
+    (f'{BODY}/jhmdb/td-hm_res50_8xb64-20e_jhmdb-sub1-256x256', 'names, gaussian'),
+    (
+        'wholebody_2d_keypoint/topdown_heatmap/coco-wholebody/'
+        'td-hm_vipnas-mbv3_dark-8xb64-210e_coco-wholebody-256x192',
+        'convert, offset',
+    ),
+    (f'{FACE}/wflw/td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256', 'convert, offset'),
+    (f'{FACE}/wflw/td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256', 'names, gaussian'),
+    (
+        'hand_2d_keypoint/topdown_heatmap/onehand10k/'
+        'td-hm_mobilenetv2_8xb64-210e_onehand10k-256x256',
+        'names, offset',
+    ),
+    (
+        'fashion_2d_keypoint/topdown_heatmap/deepfashion/'
+        'td-hm_res50_8xb64-210e_deepfashion_full-256x192',
+        'convert, offset',
+    ),
+    (
+        'animal_2d_keypoint/topdown_heatmap/locust/'
+        'td-hm_res50_8xb64-210e_locust-160x160',
+        'names, offset',
+    ),
+]
+SPREAD = [(f'{name}.py', column) for name, column in SPREAD]
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def registered():
+    register_all_modules()
+
+
+@pytest.mark.parametrize(
+    ('name', 'column'),
+    SPREAD,
+    ids=[f'{name.rpartition("/")[-1][:-3]}-{column}' for name, column in SPREAD],
+)
+def test_it_trains_and_predicts(name, column):
+    checked = try_out(name, column)
+    config = zoo_config(name)
+    fewer = has_fewer_test_keypoints(config)
+    assert checked.flip_test != fewer
+    decoder = config.model.head.get('pose_cfg', config.model.head).decoder
+    channels = 3 if column.endswith('offset') else 1
+    for batch, maps, height, width in checked.maps:
+        assert batch == 2
+        assert [width, height] == list(decoder.heatmap_size)
+        assert fewer or maps == channels * checked.keypoints[1]
+
+
+def test_the_spread_has_every_kind_that_the_zoo_has():
+    def kinds(names):
+        # Of their texts: to read 278 configs with all that they inherit takes long.
+        texts = [(zoo_folder() / name).read_text(encoding='utf-8') for name in names]
+        types = re.findall(r"type='(\w+(?:Head|Heatmap|Loss))'", ' '.join(texts))
+        return {*types, *(name.partition('/')[0] for name in names)}
+
+    zoo = convertible()
+    assert len(zoo) == 278
+    assert kinds(dict(SPREAD)) == kinds(zoo)
+    assert {column for _, column in SPREAD} == set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ('name', 'column', 'message'),
+    [
+        (
+            f'{FACE}/wflw/td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256.py',
+            'names, offset',
+            'AdaptiveWingLoss .* is not defined on offset maps; use UDPOffsetLoss',
+        ),
+        (
+            f'{COCO}/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192.py',
+            'names, gaussian',
+            'use UDPOffsetHeatmap',
+        ),
+    ],
+)
+def test_names_alone_say_what_they_cannot_do(name, column, message):
+    with pytest.raises(ValueError, match=message):
+        try_out(name, column)
