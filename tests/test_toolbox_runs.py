@@ -46,11 +46,14 @@ def tail(log: str) -> str:
     return '\n'.join(log.splitlines()[-40:])
 
 
-def run_tool(script: str, *args, options: dict) -> str:
-    """Run a script of the toolbox to its end, and return what it printed."""
+def run_tool(script: str, *args, options: dict, importable: str = '') -> str:
+    """Run a script of the toolbox to its end, and return what it printed.
+
+    Modules in the folder ``importable`` can be imported there.
+    """
     command = [sys.executable, TOOLS / script, *args, '--cfg-options']
     command += [f'{key}={value}' for key, value in options.items()]
-    paths = [str(PROJECT), os.environ.get('PYTHONPATH')]
+    paths = [str(PROJECT), str(importable), os.environ.get('PYTHONPATH')]
     done = subprocess.run(
         [str(part) for part in command],
         env=dict(
