@@ -167,6 +167,21 @@ def test_loaded_by_its_name_it_is_the_swapped_config(tmp_path):
     assert unscoped(Config.fromfile(written).to_dict()) == unscoped(expected)
 
 
+def test_each_swap_is_told_once():
+    """Not again in data loaders, but in each pipeline, alike as they may be."""
+    name = f'{BODY}/coco/td-hm_mspn50_8xb32-210e_coco-256x192.py'
+    _, swaps = swap(read(zoo_folder() / name), 'offset')
+    assert [row.place for row in swaps] == [
+        'custom_imports',
+        *(f'codec[{level}]' for level in range(4)),
+        'model.head',
+        'train_pipeline[5]',
+        'train_pipeline[6]',
+        'val_pipeline[2]',
+    ]
+    assert all(row.why for row in swaps)
+
+
 def test_combined_targets_of_the_toolbox():
     name = f'{BODY}/coco/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192.py'
     stock = read(zoo_folder() / name)

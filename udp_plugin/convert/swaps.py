@@ -402,21 +402,24 @@ def _without_copies(stock: dict, swaps: List[Swap]) -> List[Swap]:
     seen: List[Any] = []
     copies: List[str] = []
 
-    def visit(node: Any, place: str, top: bool) -> None:
+    def visit(node: Any, place: str, copy_of: List[Any]) -> None:
         if not isinstance(node, (dict, list, tuple)) or not has_swaps(place):
             return
-        if node in seen or (not top and node in variables):
+        if node in copy_of:
             copies.append(place)
             return
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in items:
-            end = f'.{key}' if isinstance(node, dict) else f'[{key}]'
-            visit(value, place + end, False)
+        if isinstance(node, dict):
+            for key, value in node.items():
+                visit(value, f'{place}.{key}', variables + seen)
+        else:
+            # The transforms of two pipelines are alike, but no copies.
+            for index, value in enumerate(node):
+                visit(value, f'{place}[{index}]', [])
         seen.append(node)
 
     variables = [v for v in stock.values() if isinstance(v, (dict, list)) and v]
     for key, value in stock.items():
-        visit(value, key, True)
+        visit(value, key, seen)
     starts = tuple(place + end for place in copies for end in ('.', '['))
     kept = [
         s for s in swaps if s.place not in copies and not s.place.startswith(starts)

@@ -327,16 +327,11 @@ class _Writer:
 
     def _merged(self, base: Any, target: Any, path: str) -> Code:
         """What mmengine merges into the base's value to make the target of it."""
-        known = self._known(target)
-        if not isinstance(target, dict):
-            return known or self._whole(base, target, path)
-        if not isinstance(base, dict):
-            whole = known or self._whole(base, target, path)
-            if base is None:
-                return whole
-            return _dict([('_delete_', Code('True')), *self._items(target)])
+        if not isinstance(base, dict) or not isinstance(target, dict):
+            return self._whole(base, target, path)
         if not base.keys() <= target.keys():
             return _dict([('_delete_', Code('True')), *self._items(target)])
+        known = self._known(target)
         if known and not _loses_keys(base, target):
             return known
         return _dict(

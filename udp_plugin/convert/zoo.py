@@ -90,9 +90,6 @@ def find_config(words: str) -> Path:
             or (f'/{name}' in stem and '/' in name)
         ],
     ):
-        if len(found) > 1:
-            ours = [f for f in found if '/topdown_heatmap/' in f]
-            found = ours or found
         if len(found) == 1:
             return folder / found[0]
         if found:
