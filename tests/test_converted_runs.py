@@ -1,0 +1,498 @@
+"""Life with a converted config: training, checkpoints, inference and pictures."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Tuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
+from mmpose.registry import DATASETS, MODELS
+from mmpose.utils import register_all_modules
+from test_toolbox_runs import COCO, RES50, run_tool, small_budget, tail
+from torch import nn
+
+from udp_plugin import functional as F
+from udp_plugin.cli import main
+
+HRNET_UDP = f'{COCO}/td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192.py'
+
+# A person's own config: a network that learns a few crops in seconds, from data without
+# random augmentation.
+OWN = """\
+_base_ = ['mmpose::{name}']
+
+model = dict(
+    backbone=dict(
+        _delete_=True, type='ResNet', depth=18, stem_channels=16, base_channels=16
+    ),
+    head=dict(
+        in_channels=128,
+        deconv_out_channels=(32, 32, 32),
+        deconv_kernel_sizes=(4, 4, 4),
+    ),
+)
+
+data = dict(data_root={root!r}, ann_file='test_coco.json', data_prefix=dict(img=''))
+train_pipeline = [
+    step for step in _base_.train_pipeline if not step['type'].startswith('Random')
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **data))
+val_dataloader = dict(dataset=dict(bbox_file=None, **data))
+test_dataloader = val_dataloader
+"""
+
+# What a user without a GPU adds to train in half precision: mmengine's own
+# AmpOptimWrapper, which --amp asks for, refuses a CPU.
+CPU_AMP = """\
+from contextlib import contextmanager
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield
+"""
+WITH_CPU_AMP = """
+custom_imports = dict(
+    imports=['udp_plugin', 'cpu_amp'], allow_failed_imports=False)
+optim_wrapper = dict(type='CPUAmpOptimWrapper')
+"""
+
+pytestmark = [
+    pytest.mark.filterwarnings('ignore:The metainfo config file'),
+    # The toolbox draws maps enlarged, and says that it does.
+    pytest.mark.filterwarnings('ignore:Since the spatial dimensions of'),
+]
+
+
+def convert(config, codec: str, out: Path) -> Path:
+    arguments = ['convert', config, '-o', out, '--codec', codec]
+    assert main([str(argument) for argument in arguments]) == 0
+    return out
+
+
+def read(config: Path) -> Config:
+    """A config whose own imports need not be possible here."""
+    return Config.fromfile(config, import_custom_modules=False)
+
+
+def own_config(name: str, coco: Path, folder: Path) -> Path:
+    path = folder / 'own.py'
+    path.write_text(OWN.format(name=name, root=str(coco)))
+    return path
+
+
+def learn_four_persons(cfg: Config) -> Tuple[nn.Module, list]:
+    """A model that knows four persons by heart, and their samples.
+
+    Their keypoints are clear peaks of its maps, in the flip test, too.
+    """
+    register_all_modules()
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    samples = [dataset[index] for index in range(len(dataset))]
+    known = [
+        sample
+        for sample in samples
+        if (sample['data_samples'].gt_instances.keypoints_visible > 0).sum() >= 16
+    ][:4]
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    data = model.data_preprocessor(pseudo_collate(known), True)
+    targets = torch.stack([s.gt_fields.heatmaps for s in data['data_samples']])
+    channels = targets.shape[1] // 17
+    mirrored = F.flip_maps(targets, known[0]['data_samples'].flip_indices, channels)
+    views = [(data['inputs'], targets), (data['inputs'].flip(-1), mirrored)]
+    steps = 100
+    optimizer = torch.optim.Adam(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    for step in range(steps):
+        inputs, target = views[step % 2]
+        error = model(inputs, None) - target
+        optimizer.zero_grad()
+        # Almost everywhere a target is 0, so the toolbox's loss would take longer.
+        ((1 + 20 * target.abs()) * error**2).mean().backward()
+        optimizer.step()
+        schedule.step()
+    return model, [sample['data_samples'] for sample in known]
+
+
+def save(model: nn.Module, path: Path) -> Path:
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """Leaves no default scope behind, which inference sets for the whole process."""
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='module')
+def offset(coco_mini, tmp_path_factory):
+    """A config converted to the offset codec, and a checkpoint that knows persons."""
+    folder = tmp_path_factory.mktemp('offset')
+    stock = own_config(RES50, coco_mini, folder)
+    config = convert(stock, 'offset', folder / 'converted.py')
+    model, samples = learn_four_persons(Config.fromfile(config))
+    checkpoint = save(model, folder / 'learned.pth')
+    yield SimpleNamespace(
+        folder=folder,
+        stock=stock,
+        config=config,
+        checkpoint=checkpoint,
+        samples=samples,
+    )
+    shutil.rmtree(folder)
+
+
+def predict(model: nn.Module, sample):
+    """The prediction for the person of a sample, by the toolbox's own inference."""
+    boxes = sample.gt_instances.bboxes
+    (found,) = inference_topdown(model, str(sample.img_path), boxes)
+    return found
+
+
+# Trained and tested by the toolbox's scripts, with settings that make the network small
+# where it is too slow, and what else may be wanted of a training run.
+
+
+@pytest.fixture(scope='module')
+def with_average(offset, coco_mini):
+    """HeatmapHead, from a stock checkpoint of another codec, with averaged weights."""
+    torch.manual_seed(1)
+    stock = MODELS.build(Config.fromfile(offset.stock).model)
+    before = save(stock, offset.folder / 'stock.pth')
+    config = offset.folder / 'with_average.py'
+    config.write_text(
+        f"_base_ = ['converted.py']\nload_from = {str(before)!r}\n"
+        "custom_hooks = [dict(type='EMAHook')]\n"
+    )
+    return train_and_test(config, coco_mini, offset.folder / 'with_average', {}), stock
+
+
+def train_and_test(config, coco, folder, settings, *flags) -> SimpleNamespace:
+    options = dict(small_budget(coco), **{'test_dataloader.dataset.indices': 4})
+    options.update(settings)
+    places = ('--work-dir', folder)
+    # Where cpu_amp is.
+    importable = config.parent
+    train_log = run_tool(
+        'train.py', config, *places, *flags, options=options, importable=importable
+    )
+    step = re.search(r'Epoch\(train\) +\[1\]\[2/2\].* loss_kpt: (\S+)', train_log)
+    assert step and 0 < float(step[1]) < 1e4, tail(train_log)
+
+    checkpoint = folder / 'epoch_1.pth'
+    assert read(config).model.test_cfg.flip_test
+    test_log = run_tool(
+        'test.py',
+        *(config, checkpoint, *places, '--out', folder / 'metrics.json'),
+        options=options,
+        importable=importable,
+    )
+    metrics = json.loads((folder / 'metrics.json').read_text())
+    assert 0 <= metrics['coco/AP'] <= 1, tail(test_log)
+    return SimpleNamespace(
+        train_log=train_log, checkpoint=torch.load(checkpoint, weights_only=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ('name', 'codec', 'settings', 'extra', 'flags'),
+    [
+        (
+            'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192',
+            'gaussian',
+            {},
+            '',
+            [],
+        ),
+        (
+            'td-hm_hourglass52_8xb32-210e_coco-256x256',
+            'gaussian',
+            {
+                'model.backbone.stage_channels': '(256,32,32,32,32,32)',
+                'model.backbone.feat_channel': 32,
+                'model.head.in_channels': 32,
+            },
+            '',
+            ['--auto-scale-lr'],
+        ),
+        (
+            'td-hm_mspn50_8xb32-210e_coco-256x192',
+            'offset',
+            {
+                'model.backbone.num_blocks': '[1,1,1,1]',
+                'model.backbone.unit_channels': 32,
+                'model.head.unit_channels': 32,
+            },
+            WITH_CPU_AMP,
+            [],
+        ),
+    ],
+    ids=['ViPNASHead', 'CPMHead', 'MSPNHead'],
+)
+def test_converted_config_trains_and_tests(
+    name, codec, settings, extra, flags, coco_mini, tmp_path
+):
+    convert(name, codec, tmp_path / 'converted.py')
+    (tmp_path / 'cpu_amp.py').write_text(CPU_AMP)
+    config = tmp_path / 'mine.py'
+    config.write_text(f"_base_ = ['converted.py']\n{extra}")
+    settings = dict({'model.backbone.init_cfg': None}, **settings)
+    run = train_and_test(config, coco_mini, tmp_path, settings, *flags)
+
+    groups = run.checkpoint['optimizer']['param_groups']
+    wanted = read(config).optim_wrapper.optimizer.lr
+    if flags:
+        # From the batch the config is made for to this one.
+        wanted *= 2 / read(config).auto_scale_lr.base_batch_size
+    assert all(group['initial_lr'] == pytest.approx(wanted) for group in groups)
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize('codec', ['gaussian', 'offset'])
+def test_half_precision_trains_as_single(codec, offset, tmp_path, coco_mini):
+    config = convert(own_config(RES50, coco_mini, tmp_path), codec, tmp_path / 'c.py')
+    cfg = Config.fromfile(config)
+    register_all_modules()
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    data = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
+
+    losses, gradients = [], []
+    for half in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=half):
+            logged = model(**data, mode='loss')
+        model.zero_grad()
+        logged['loss_kpt'].backward()
+        losses.append(float(logged['loss_kpt']))
+        gradients.append(model.head.final_layer.weight.grad.clone())
+    # bfloat16 keeps eight bits.
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
+    apart = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
+    assert apart < 0.1
+
+
+def test_averaged_weights_are_kept_beside_the_last(with_average):
+    run, stock = with_average
+    averaged, last = run.checkpoint['state_dict'], run.checkpoint['ema_state_dict']
+    assert last['steps'] == 2
+    start = stock.state_dict()
+    for key in ('backbone.conv1.weight', 'backbone.layer4.1.conv2.weight'):
+        # The average is mostly the first step's.
+        moved = [
+            (weights - start[key]).abs().mean()
+            for weights in (averaged[key], last[f'module.{key}'])
+        ]
+        assert 0 < moved[0] < 0.7 * moved[1]
+
+
+def test_backbone_of_a_stock_checkpoint_loads(offset, with_average):
+    run, stock = with_average
+    model = init_model(str(offset.config), device='cpu')
+    drawn = model.head.final_layer.weight.detach().clone()
+    model = init_model(
+        str(offset.config), str(offset.folder / 'stock.pth'), device='cpu'
+    )
+    before, after = stock.state_dict(), model.state_dict()
+    left_out = {'head.final_layer.weight', 'head.final_layer.bias'}
+    assert before.keys() == after.keys()
+    for key in before.keys() - left_out:
+        assert before[key].equal(after[key]), key
+    # Three maps a keypoint; there is nothing to load for them.
+    assert len(before['head.final_layer.weight']) == 17
+    assert len(after['head.final_layer.weight']) == len(drawn) == 51
+
+    # The same by load_from in a config. Adam moves a weight by about the learning
+    # rate a step, and the warm-up starts at 5e-7.
+    assert 'size mismatch for head.final_layer.weight' in run.train_log
+    for key, values in run.checkpoint['state_dict'].items():
+        if key.endswith('.weight') and key not in left_out:
+            assert (values - before[key]).abs().max() < 1e-5, key
+
+
+def test_stock_udp_checkpoint_gives_the_same_keypoints(coco_mini, tmp_path):
+    stock = own_config(HRNET_UDP, coco_mini, tmp_path)
+    config = convert(stock, 'gaussian', tmp_path / 'converted.py')
+    model, samples = learn_four_persons(Config.fromfile(stock))
+    checkpoint = save(model, tmp_path / 'stock.pth')
+    models = [
+        init_model(str(path), str(checkpoint), device='cpu') for path in (stock, config)
+    ]
+    assert [type(model.head).__name__ for model in models] == [
+        'HeatmapHead',
+        'UDPHeatmapHead',
+    ]
+    for model in models:
+        assert model.test_cfg.flip_test
+        model.test_cfg.output_heatmaps = True
+
+    compared = 0
+    for sample in samples:
+        theirs, ours = (predict(model, sample) for model in models)
+        maps = theirs.pred_fields.heatmaps
+        assert maps.equal(ours.pred_fields.heatmaps)
+        y, x = np.unravel_index(maps.flatten(1).argmax(-1), maps.shape[1:])
+        peaks = np.stack((x, y), -1)
+        found = theirs.pred_instances.keypoints[0] - theirs.input_center
+        found = (found / theirs.input_scale + 0.5) * (47, 63)
+        # Where MMPose's blur of 11 pixels, and differences of it, reach over the map's
+        # border, it takes what is there for black; and it lets DARK's step go anywhere.
+        inside = ((peaks > 6) & (peaks < (47 - 6, 63 - 6))).all(-1)
+        near = (np.abs(found - peaks) < 1).all(-1)
+        clear = inside & near & (theirs.pred_instances.keypoint_scores[0] > 0.4)
+        apart = np.abs(theirs.pred_instances.keypoints - ours.pred_instances.keypoints)
+        assert apart[0][clear].max() < 1e-3
+        compared += clear.sum()
+
+        truth = sample.gt_instances
+        off = np.linalg.norm(ours.pred_instances.keypoints - truth.keypoints, axis=-1)
+        # It is not because both see nothing.
+        assert np.median(off[truth.keypoints_visible > 0]) < 5
+    assert compared > 40
+    shutil.rmtree(tmp_path)
+
+
+# Pictures. The toolbox draws maps as colours over the photograph, half and half.
+
+
+def heat(picture: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """How hot, from 0 to 1, each pixel of a drawn map is, told from its colour."""
+    scale = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_JET)
+    colours = 2.0 * picture - photo
+    apart = [np.abs(colours - colour).sum(-1) for colour in scale[::8, 0].astype(float)]
+    return np.argmin(apart, axis=0) / (len(apart) - 1)
+
+
+def heat_at(map_heat: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The heat at the points (N, 2) that are in the picture."""
+    x, y = np.rint(points).astype(int).T
+    height, width = map_heat.shape
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    return map_heat[y[inside], x[inside]]
+
+
+def far_from(points: np.ndarray, shape: tuple, distance: float) -> np.ndarray:
+    """Which pixels are farther than that from all points."""
+    y, x = np.indices(shape)
+    nearest = np.min([np.hypot(x - px, y - py) for px, py in points], axis=0)
+    return nearest > distance
+
+
+def test_browsed_targets_are_hot_at_the_keypoints(offset, coco_mini, tmp_path):
+    run_tool(
+        'misc/browse_dataset.py',
+        *(offset.config, '--output-dir', tmp_path, '--not-show'),
+        options={'val_dataloader': None},
+    )
+    for sample in offset.samples[:1]:
+        picture = cv2.imread(str(tmp_path / Path(sample.img_path).name))
+        assert picture.shape == (2 * 256, 192, 3)
+        photo = cv2.imread(str(sample.img_path))
+        center, scale = sample.input_center, sample.input_scale
+        # Eq. 41, of an upright box.
+        corner, step = center - scale / 2, scale / (191, 255)
+        warp = np.diag((*(1 / step), 1))[:2]
+        warp[:, 2] = -corner / step
+        crop = cv2.warpAffine(photo, warp, (192, 256))
+        truth = sample.gt_instances
+        keypoints = ((truth.keypoints - corner) / step)[truth.keypoints_visible > 0]
+
+        found = heat(picture[256:], crop)
+        assert (heat_at(found, keypoints) > 0.8).all()
+        # R is 3.5 heatmap px, four times as many in the input.
+        assert found[far_from(keypoints, found.shape, 4 * 3.5 + 4)].max() < 0.3
+
+
+def test_tested_maps_are_hot_at_the_keypoints(offset, coco_mini, tmp_path):
+    log = run_tool(
+        'test.py',
+        *(offset.config, offset.checkpoint, '--work-dir', tmp_path),
+        *('--show-dir', tmp_path / 'shown'),
+        options=dict(
+            small_budget(coco_mini),
+            **{
+                'model.test_cfg.output_heatmaps': True,
+                'default_hooks.visualization.enable': True,
+            },
+        ),
+    )
+    assert float(re.search(r'coco/AP: (\S+)', log)[1]) > 0.1
+    sample = offset.samples[0]
+    photo = cv2.imread(str(sample.img_path))
+    name = Path(sample.img_path)
+    picture = cv2.imread(str(tmp_path / 'shown' / f'{name.stem}_0{name.suffix}'))
+    height, width = photo.shape[:2]
+    assert picture.shape == (2 * height, width, 3)
+    check_drawn(picture, photo, sample)
+    shutil.rmtree(tmp_path)
+
+
+def check_drawn(picture, photo, sample) -> None:
+    """A person that the network knows is drawn, and below that hot maps."""
+    truth = sample.gt_instances
+    keypoints = truth.keypoints[truth.keypoints_visible > 0]
+    height = len(photo)
+    drawn = np.abs(picture[:height].astype(int) - photo).max(-1) > 60
+    near = cv2.dilate(drawn.astype(np.uint8), np.ones((9, 9)))
+    assert np.mean(heat_at(near, keypoints)) > 0.8
+    assert np.mean(drawn[far_from(keypoints, drawn.shape, 100)]) < 0.2
+
+    found = heat(picture[height:], photo)
+    assert np.median(heat_at(found, keypoints)) > 0.7
+    pixel = sample.input_scale[0] / 47
+    cold = far_from(keypoints, found.shape, 8 * pixel)
+    assert found[cold].mean() < 0.3
+
+
+def test_inference_draws_a_photograph(offset, tmp_path):
+    sample = offset.samples[0]
+    model = init_model(str(offset.config), str(offset.checkpoint), device='cpu')
+    model.test_cfg.output_heatmaps = True
+    found = predict(model, sample)
+    truth = sample.gt_instances
+    off = np.linalg.norm(found.pred_instances.keypoints - truth.keypoints, axis=-1)
+    assert np.median(off[truth.keypoints_visible > 0]) < 8
+    # What is shown is the disc's maps, not the offsets'.
+    assert found.pred_fields.heatmaps.shape == (17, 64, 48)
+
+    # The inferencer takes all of a photograph for the person.
+    left, top, right, bottom = np.rint(truth.bboxes[0]).astype(int)
+    photo = cv2.imread(str(sample.img_path))[top:bottom, left:right]
+    cv2.imwrite(str(tmp_path / 'photo.png'), photo)
+    infer = MMPoseInferencer(
+        pose2d=str(offset.config),
+        pose2d_weights=str(offset.checkpoint),
+        det_model='whole_image',
+        device='cpu',
+    )
+    (result,) = infer(
+        str(tmp_path / 'photo.png'),
+        vis_out_dir=str(tmp_path / 'drawn'),
+        draw_heatmap=True,
+        kpt_thr=0.1,
+    )
+    ((person,),) = result['predictions']
+    assert np.isfinite(person['keypoints']).all()
+    assert np.isfinite(person['keypoint_scores']).all()
+    sample = sample.clone()
+    sample.gt_instances.keypoints = truth.keypoints - (left, top)
+    check_drawn(cv2.imread(str(tmp_path / 'drawn' / 'photo.png')), photo, sample)
