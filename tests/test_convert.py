@@ -237,6 +237,8 @@ def test_names_of_the_zoo():
     [
         ('td-hm_vipnas', r'could be 6 configs; give more of the name'),
         ('td-hm_rss50_8xb64-210e_coco-256x192', r'Did you mean td-hm_res50_8xb64-'),
+        ('hourglass', r'Did you mean td-hm_hourglass52_8xb32-210e_coco-256x256 or '),
+        ('td-hm_vis-res', r'Did you mean td-hm-vis_res50_8xb64-'),
         ('not/there.py', r'neither a file nor in the zoo'),
         ('mmdet::yolox', r'a config of mmdet'),
     ],

@@ -98,7 +98,14 @@ def find_config(words: str) -> Path:
                 f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
             )
     short = sorted({f[:-3].rpartition('/')[-1] for f in convertible()})
-    near = difflib.get_close_matches(name.rpartition('/')[-1], short, n=3)
+    last = name.rpartition('/')[-1]
+    near = [stem for stem in short if last and last in stem][:3]
+    near = near or difflib.get_close_matches(last, short, n=3)
+    if not near:
+        # It may be the beginning of a name that was mistyped.
+        beginnings = {stem[: len(last)]: stem for stem in reversed(short)}
+        close = difflib.get_close_matches(last, beginnings, n=3, cutoff=0.8)
+        near = [beginnings[beginning] for beginning in close]
     if near:
         raise ConvertError(
             f'There is no config {words!r}. Did you mean {" or ".join(near)}?'
