@@ -71,6 +71,8 @@ HEADER = ['config', 'backbone', 'head', 'codec', 'input', 'K', 'a', 'b', 'c', 'd
 MARKS = {
     '†': 'Without the flip test, which the stock config has off, too: its test data '
     'have fewer keypoints than the model, and do not say how the others mirror.',
+    '§': "With MMPreTrain's `VisionTransformer`: MMCls, its earlier name, refuses the mmcv "
+    'that goes with this MMPose.',
     '‡': 'Without its step `Albumentation`, whose library is not installed here.',
 }
 
@@ -80,8 +82,11 @@ def swapped(name: str, column: str) -> Config:
     way, codec = column.split(', ')
     stock = zoo_config(name)
     backbone = stock.model.backbone
-    # MMPreTrain's earlier name; its last release of that name refuses today's mmcv.
-    backbone.type = backbone.type.replace('mmcls.', 'mmpretrain.')
+    if backbone.type.startswith('mmcls.'):
+        backbone.type = backbone.type.replace('mmcls.', 'mmpretrain.')
+        # As its successor says it.
+        del backbone.output_cls_token
+        backbone.out_type = 'featmap'
     if way == 'names':
         return Config(swap_names(stock.to_dict(), CODECS[codec]))
     return Config(swap(stock.to_dict(), codec)[0])
@@ -128,6 +133,7 @@ def sweep_one(name: str) -> Dict[str, Any]:
             found['keypoints'] = checked.keypoints[1]
             found['marks'] = [] if checked.flip_test else ['†']
             found['marks'] += ['‡'] if checked.left_out else []
+            found['marks'] += ['§'] if found['backbone'].startswith('mmcls') else []
         found['seconds'][column] = round(time.monotonic() - started, 1)
     return found
 
@@ -138,7 +144,7 @@ def describe(stock: Config) -> Dict[str, str]:
     head = head.get('pose_cfg', head)
     losses = head.loss if isinstance(head.loss, list) else [head.loss]
     return dict(
-        backbone=stock.model.backbone.type.rpartition('.')[-1],
+        backbone=stock.model.backbone.type,
         head=head.type,
         codec=head.decoder.type,
         loss=' + '.join(sorted({loss.type for loss in losses})),
@@ -211,7 +217,8 @@ def write_table(found: List[Dict[str, Any]]) -> None:
             lines += ['', f'## {folder.replace("topdown_heatmap/", "")}', '']
             lines += [f'| {" | ".join(HEADER)} |', '|' + '---|' * len(HEADER)]
         cells = [' '.join([name[: -len('.py')], *one['marks']])]
-        cells += [one['backbone'], one['head'], one['codec'], one['input']]
+        backbone = one['backbone'].rpartition('.')[-1]
+        cells += [backbone, one['head'], one['codec'], one['input']]
         cells += [str(one['keypoints'])]
         cells += [numbers.get(one['columns'][column], '✓') for column in COLUMNS]
         lines.append(f'| {" | ".join(cells)} |')
