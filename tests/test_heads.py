@@ -461,9 +461,8 @@ def test_each_head_learns(name, codec):
     samples = [crop(random_person(), encoders) for _ in range(2)]
     head.loss(features_for(name), samples)['loss_kpt'].backward()
     for parameter_name, parameter in head.named_parameters():
-        assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-    assert any(parameter.grad.abs().max() > 0 for parameter in head.parameters())
+        assert parameter.grad.abs().max() > 0, parameter_name
 
 
 @pytest.mark.parametrize('name', LEVELS)

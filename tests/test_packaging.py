@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -134,3 +135,23 @@ def test_every_version_is_pinned(setup_script):
     assert len(steps) == 2 and len(look_up) == 1
     assert all('==' in pin for section in (*steps, look_up) for pin in section)
     assert setup_script.pin_of('mmcv', steps[1]).startswith('mmcv==')
+
+
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=[page.name for page in PAGES])
+def test_links_lead_somewhere(page):
+    def anchors(text):
+        titles = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+        words = [re.sub(r'[^\w\- ]', '', title.lower()) for title in titles]
+        return {word.replace(' ', '-') for word in words}
+
+    text = page.read_text(encoding='utf-8')
+    links = re.findall(r'\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)', text)
+    assert links or page.name == 'zoo.md'
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding='utf-8')), anchor

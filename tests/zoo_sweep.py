@@ -8,7 +8,7 @@ make a flip-tested prediction (:func:`udp_plugin.convert.check.check`). Run it b
     make zoo ARGS="--only vipnas"   # those whose name has this
 
 It writes ``docs/zoo.md``, and what it found of each config to
-``work_dirs/zoo_sweep.jsonl``, from which it resumes.
+``work_dirs/zoo_sweep.jsonl``, from which it resumes; delete that to begin anew.
 """
 
 import argparse
@@ -54,9 +54,10 @@ INTRODUCTION = """\
 All {count} top-down heatmap configs of MMPose {version}, swapped by renaming types
 alone and by `udp-plugin convert`, each for the Gaussian and for the offset codec. ✓:
 the model is built with the config's own backbone and sizes, takes a training step on
-a batch of two with the config's own optimizer, and makes a prediction with the flip
-test, on random data that went through the config's own pipelines; maps have the shape
-of the targets, and all values are finite. `make zoo` does all that and makes this page.
+a batch of two with the config's own optimizer (in full precision), and makes a
+prediction with the flip test, on random data that went through the config's own
+pipelines; maps have the shape of the targets, and all values are finite. `make zoo`
+does all that and makes this page.
 
 | | | ✓ |
 |---|---|--:|
@@ -71,8 +72,9 @@ HEADER = ['config', 'backbone', 'head', 'codec', 'input', 'K', 'a', 'b', 'c', 'd
 MARKS = {
     '†': 'Without the flip test, which the stock config has off, too: its test data '
     'have fewer keypoints than the model, and do not say how the others mirror.',
-    '§': "With MMPreTrain's `VisionTransformer`: MMCls, its earlier name, refuses the mmcv "
-    'that goes with this MMPose.',
+    '§': 'With `mmpretrain.VisionTransformer`, `out_type="featmap"` as the backbone, '
+    'which the stock config needs, too: MMCls, as that package was called, refuses the '
+    'mmcv that goes with this MMPose.',
     '‡': 'Without its step `Albumentation`, whose library is not installed here.',
 }
 
@@ -121,6 +123,7 @@ def sweep_one(name: str) -> Dict[str, Any]:
     warnings.simplefilter('ignore')
     logging.disable(logging.WARNING)
     found: Dict[str, Any] = dict(name=name, columns={}, seconds={})
+    found.update(keypoints='–', marks=[])
     found.update(describe(zoo_config(name)))
     for column in COLUMNS:
         started = time.monotonic()
@@ -160,11 +163,16 @@ def read_found() -> Dict[str, Dict[str, Any]]:
     return {found['name']: found for found in map(json.loads, lines)}
 
 
+def is_final(found: Dict[str, Any]) -> bool:
+    """Whether all went well; what did not may have been mended meanwhile."""
+    return not any(found['columns'].values())
+
+
 def sweep(names: List[str], console: Console) -> None:
     """Sweep the configs that have not been swept yet."""
     FOUND.parent.mkdir(exist_ok=True)
     earlier = read_found()
-    left = [name for name in names if name not in earlier]
+    left = [n for n in names if n not in earlier or not is_final(earlier[n])]
     # Forked, so that the toolbox is imported once; one config a process, so that
     # the memory of a large model is free again.
     context = multiprocessing.get_context('fork')
@@ -236,7 +244,11 @@ def main() -> None:
     sweep(names, console)
     found = read_found()
     if not args.only:
-        write_table([found[name] for name in names if name in found])
+        missing = [name for name in names if name not in found]
+        if missing:
+            console.print(f'no table without {missing}; run it again', style='red')
+            return
+        write_table([found[name] for name in names])
         console.print(f'the table is in {TABLE}')
 
 
