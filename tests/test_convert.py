@@ -292,6 +292,7 @@ TRAIN = f"""[
 VAL = """[
     dict(type='LoadImage'), dict(type='GetBBoxCenterScale'),
     dict(type='TopdownAffine', input_size=(192, 256)), dict(type='PackPoseInputs')]"""
+MY_VAL = VAL.replace('TopdownAffine', 'MyAffine')
 INLINE = MODEL.replace('CODEC', CODEC) + (
     f"train_dataloader = dict(batch_size=4, dataset=dict(type='CocoDataset', "
     f"ann_file='a.json', pipeline={TRAIN}))\n"
@@ -363,6 +364,57 @@ def test_dataset_wrappers(tmp_path, dataset):
     assert found['TopDownAffineUDP'] >= before['TopdownAffine']
     assert found['RandomHalfBody'] >= before['RandomHalfBody']
     assert found['RepeatDataset'] == before['RepeatDataset']
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'place'),
+    [
+        (f"dict(type='MyDataset', pipeline={MY_VAL})", 'dataset.pipeline'),
+        (
+            f"dict(type='RepeatDataset', dataset=dict(type='M', pipeline={MY_VAL}))",
+            'dataset.dataset.pipeline',
+        ),
+        (
+            "dict(type='ConcatDataset', datasets=[dict(type='M', pipeline=VAL), "
+            f"dict(type='M', pipeline={MY_VAL})])",
+            'dataset.datasets[1].pipeline',
+        ),
+        (
+            "dict(type='CombinedDataset', datasets=[dict(type='M', pipeline=[]), "
+            f"dict(type='M')], pipeline={MY_VAL})",
+            'dataset.pipeline',
+        ),
+    ],
+    ids=['plain', 'repeat', 'concat', 'combined'],
+)
+def test_a_warp_of_another_name(tmp_path, capsys, dataset, place):
+    dataset = dataset.replace('pipeline=VAL', f'pipeline={VAL}')
+    text = INLINE.replace(f"dict(type='MyDataset', pipeline={VAL})", dataset)
+    path = write(tmp_path, text)
+    assert main(['convert', str(path), '-o', str(tmp_path / 'o.py')]) == 2
+    err = capsys.readouterr().err
+    assert f'error: val_dataloader.{place} has no TopdownAffine' in err
+    assert not (tmp_path / 'o.py').exists()
+
+
+def test_a_warp_of_another_name_in_a_later_stage(tmp_path, capsys):
+    hooks = f"[dict(type='mmdet.PipelineSwitchHook', switch_pipeline={MY_VAL})]"
+    path = write(tmp_path, f'{INLINE}custom_hooks = {hooks}\n')
+    assert main(['convert', str(path), '-o', '-']) == 2
+    assert 'custom_hooks[0].switch_pipeline has no' in capsys.readouterr().err
+
+
+def test_where_there_is_no_warp_to_ask_for(tmp_path):
+    """Without data loaders, or with the warp in the data sets or their wrapper."""
+    none = MODEL.replace('CODEC', CODEC) + 'val_dataloader = None\n'
+    convert(write(tmp_path / 'none', none))
+    half = VAL.rpartition(' dict(')[0] + ']'
+    dataset = (
+        f"dict(type='CombinedDataset', datasets=[dict(type='M', pipeline={half})], "
+        "pipeline=[dict(type='PackPoseInputs')])"
+    )
+    text = INLINE.replace(f"dict(type='MyDataset', pipeline={VAL})", dataset)
+    assert not STOCK & {*types(convert(write(tmp_path / 'half', text)))}
 
 
 def test_several_codecs(tmp_path):
@@ -657,6 +709,16 @@ def test_other_kinds_of_the_zoo(pattern, sentence, capsys):
             'model.head is MyCodec',
         ),
         (INLINE.replace(f'decoder={CODEC}', 'decoder=None'), [], 'is none'),
+        (
+            INLINE.replace(f'encoder={CODEC}', "encoder=dict(type='SPR', sigma=4)"),
+            [],
+            'train_dataloader.dataset.pipeline[4] (GenerateTarget) is SPR',
+        ),
+        (
+            INLINE.replace(f'encoder={CODEC}', f"encoder=[{CODEC}, dict(type='X')]"),
+            [],
+            'train_dataloader.dataset.pipeline[4] (GenerateTarget) is X',
+        ),
         (
             INLINE.replace('KeypointMSELoss', 'MyLoss'),
             ['--codec', 'offset'],

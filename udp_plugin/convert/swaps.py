@@ -31,6 +31,11 @@ GAUSSIAN_LOSSES = {
     'AdaptiveWingLoss': 'shaped for the slope of a Gaussian; a disc has none',
     'FocalHeatmapLoss': 'weighs a Gaussian by its height; a disc has one height',
 }
+#: The transforms that have an encoder.
+TARGETS = ('GenerateTarget', 'OffsetTargetGenerator')
+#: By these a pipeline is known to be one of top-down crops.
+TOPDOWN = ('GetBBoxCenterScale', 'PackPoseInputs')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: Only the offset codec has these.
 OFFSET_SETTINGS = ('radius', 'reading')
 
@@ -172,6 +177,8 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
             _swap_codec(node, name, kind, place, swaps)
         elif name in TRANSFORMS:
             _swap_transform(node, name, place, swaps)
+        if name in TARGETS:
+            _check_encoders(node, name, place)
         if node.get('shift_heatmap') is True and place.startswith('model'):
             node['shift_heatmap'] = False
             swaps.append(
@@ -182,6 +189,7 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
                     'mirrored maps coincide as they are',
                 )
             )
+    _check_warps(cfg)
     _add_import(cfg, swaps)
     if len(swaps) == 1 and swaps[0].place == 'custom_imports':
         # Nothing but the import is new: a config that gets it from elsewhere.
@@ -217,6 +225,66 @@ def _check_is_topdown_heatmap(cfg: dict) -> None:
             f'Its head is {name}, for which there is no UDP counterpart; there is one '
             f'for {", ".join(HEADS)}.'
         )
+
+
+def _check_encoders(node: dict, name: str, place: str) -> None:
+    """Refuse a target of a codec that is not swapped."""
+    encoders = node.get('encoder')
+    for encoder in encoders if isinstance(encoders, (list, tuple)) else [encoders]:
+        if type_name(encoder) not in (*STOCK_CODECS, *CODECS.values()):
+            raise ConvertError(
+                f'The encoder of {place} ({name}) is {_given(encoder)}, for which '
+                'there is no UDP counterpart; there is one for '
+                f'{", ".join(STOCK_CODECS)}.'
+            )
+
+
+def _check_warps(cfg: dict) -> None:
+    """Refuse data whose crops UDP's warp does not make."""
+
+    def check(dataset: Any, place: str, after: List[Tuple[str, Any]]) -> None:
+        # A wrapper's pipeline goes on where those of its data sets end.
+        if not isinstance(dataset, dict):
+            return
+        pipelines = [(f'{place}.pipeline', dataset.get('pipeline') or []), *after]
+        inner = dataset.get('dataset') or dataset.get('datasets')
+        if isinstance(inner, (list, tuple)):
+            for index, one in enumerate(inner):
+                check(one, f'{place}.datasets[{index}]', pipelines)
+        elif inner:
+            check(inner, f'{place}.dataset', pipelines)
+        else:
+            check_pipelines(pipelines)
+
+    def check_pipelines(pipelines: List[Tuple[str, Any]]) -> None:
+        names = {
+            where: {type_name(node) for _, node in nodes(pipeline, where)}
+            for where, pipeline in pipelines
+        }
+        found = set().union(*names.values())
+        if found.isdisjoint(TOPDOWN) or 'TopDownAffineUDP' in found:
+            return
+        place = next(where for where in names if not names[where].isdisjoint(TOPDOWN))
+        raise ConvertError(
+            f'{place} has no TopdownAffine, so its crops would stay biased; let '
+            'TopdownAffine (or TopDownAffineUDP) make them in the place of what does, '
+            'and convert again.'
+        )
+
+    for loader in LOADERS:
+        check((cfg.get(loader) or {}).get('dataset'), f'{loader}.dataset', [])
+    for place, node in nodes(cfg.get('custom_hooks') or [], 'custom_hooks'):
+        if node.get('switch_pipeline'):
+            where = f'{place}.switch_pipeline'
+            check_pipelines([(where, node['switch_pipeline'])])
+
+
+def _given(cfg: Any) -> str:
+    """What a config has where a type was expected, for a message."""
+    if not isinstance(cfg, dict):
+        return 'none' if cfg is None else repr(cfg)
+    cfg_type = cfg.get('type') or 'without a type'
+    return cfg_type if isinstance(cfg_type, str) else cfg_type.__name__
 
 
 def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> None:
@@ -261,10 +329,9 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
     decoder = node.get('decoder')
     known = {*STOCK_CODECS, *CODECS.values()}
     if type_name(decoder) not in known:
-        got = decoder.get('type') if isinstance(decoder, dict) else decoder or 'none'
         raise ConvertError(
-            f'The codec of {place} is {got}, for which there is no UDP counterpart; '
-            f'there is one for {", ".join(STOCK_CODECS)}.'
+            f'The codec of {place} is {_given(decoder)}, for which there is no UDP '
+            f'counterpart; there is one for {", ".join(STOCK_CODECS)}.'
         )
     if kind == 'offset' and node.get('use_prm'):
         raise ConvertError(
