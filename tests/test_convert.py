@@ -443,6 +443,21 @@ def test_half_swapped(tmp_path, capsys):
     assert 'throughout already' in capsys.readouterr().err
 
 
+def test_swapped_by_hand_without_the_import(tmp_path, capsys):
+    """It could not be built; a config of the other style needs no import."""
+    path = write(tmp_path, INLINE)
+    convert(path)
+    swapped = read(tmp_path / 'out.py')
+    del swapped['custom_imports']
+    Config(swapped).dump(tmp_path / 'hand.py')
+    (tmp_path / 'out.py').unlink()
+    cfg = convert(tmp_path / 'hand.py')
+    assert cfg['custom_imports']['imports'] == ['udp_plugin']
+    text = (tmp_path / 'out.py').read_text()
+    assert text.partition('\n')[2].strip().startswith('custom_imports = ')
+    assert len(text.splitlines()) == 3
+
+
 def test_from_offset_to_gaussian(tmp_path):
     text = INLINE.replace('MSRAHeatmap', 'UDPOffsetHeatmap').replace(
         'sigma=2', "radius=3.0, reading='voting'"
@@ -647,6 +662,7 @@ def test_pure_python(tmp_path):
     assert cfg['default_scope'] == 'mmpose'
     assert 'custom_imports' not in cfg
     assert {p.name for p in tmp_path.iterdir()} == {'runtime.py', 'mine.py', 'out.py'}
+    assert main(['convert', str(tmp_path / 'out.py'), '-o', '-']) == 2
 
     checked = check(Config.fromfile(tmp_path / 'out.py'))
     assert checked.maps == [(2, 51, 64, 48)]
@@ -724,6 +740,8 @@ def test_other_kinds_of_the_zoo(pattern, sentence, capsys):
             ['--codec', 'offset'],
             'use --codec gaussian',
         ),
+        (f"{INLINE}custom_imports = ['mine']", [], "got ['mine']"),
+        (f'{INLINE}custom_imports = dict(imports=[3])', [], 'custom_imports must be'),
         ('model = dict(', [], 'cannot be read as a config: SyntaxError'),
         ("_base_ = ['not_there.py']", [], 'cannot be read as a config'),
         ('model = 3 / 0', [], 'ZeroDivisionError'),

@@ -42,20 +42,21 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
     """
     base = without_scope(read(path))
     target, swaps = swap(base, kind)
+    pure_python = is_pure_python(path)
+    if pure_python:
+        swaps = [s for s in swaps if s.place != 'custom_imports']
     if not swaps:
         other = {'gaussian': 'offset', 'offset': 'gaussian'}[kind]
         raise ConvertError(
             f'{path} has UDP of this package throughout already; train it as it is, or '
             f'take the other codec with --codec {other}.'
         )
-    pure_python = is_pure_python(path)
     if pure_python:
         # There, classes are imported by the config itself.
         target = with_full_names({**target, 'custom_imports': None})
         target.pop('custom_imports')
         if 'custom_imports' in base:
             target['custom_imports'] = base['custom_imports']
-        swaps = [s for s in swaps if s.place != 'custom_imports']
         base_path = _module(path, folder)
     else:
         name = zoo_name(path)

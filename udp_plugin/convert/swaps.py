@@ -191,9 +191,6 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
             )
     _check_warps(cfg)
     _add_import(cfg, swaps)
-    if len(swaps) == 1 and swaps[0].place == 'custom_imports':
-        # Nothing but the import is new: a config that gets it from elsewhere.
-        return stock, []
     return cfg, _without_copies(stock, swaps)
 
 
@@ -441,8 +438,16 @@ def _offset_loss(loss: dict, place: str) -> Tuple[dict, str]:
 
 def _add_import(cfg: Dict[str, Any], swaps: list) -> None:
     found = cfg.get('custom_imports') or {'imports': [], 'allow_failed_imports': False}
-    imports = found.get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
+    imports = (found.get('imports') or []) if isinstance(found, dict) else None
+    imports = [imports] if isinstance(imports, str) else imports
+    if not isinstance(imports, (list, tuple)) or not all(
+        isinstance(name, str) for name in imports
+    ):
+        raise ConvertError(
+            "custom_imports must be a dict such as dict(imports=['mine'], "
+            f'allow_failed_imports=False), got {found!r}.'
+        )
+    imports = list(imports)
     if 'udp_plugin' not in imports:
         before = ', '.join(imports) or 'none'
         imports.append('udp_plugin')
