@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmpose.registry import KEYPOINT_CODECS
 
 from udp_plugin.cli import main
 from udp_plugin.convert import ConvertError
@@ -470,6 +471,7 @@ def test_from_offset_to_gaussian(tmp_path):
         'type': 'UDPGaussianHeatmap',
         'input_size': (192, 256),
         'heatmap_size': (48, 64),
+        'sigma': 1.7143,
     }
     assert cfg['model']['head']['loss'] == {
         'type': 'KeypointOHKMMSELoss',
@@ -479,12 +481,89 @@ def test_from_offset_to_gaussian(tmp_path):
     }
 
 
-def test_what_the_codecs_would_refuse(tmp_path):
+@pytest.mark.parametrize(
+    ('codec', 'sigma'),
+    [
+        ("type='UDPOffsetHeatmap', heatmap_size=(48, 64)", None),
+        ("type='UDPOffsetHeatmap', heatmap_size=(72, 96)", 3),
+        ("type='UDPOffsetHeatmap', heatmap_size=(72, 96), radius=3.5", None),
+        ("type='UDPOffsetHeatmap', heatmap_size=(72, 96), radius=7", 4),
+        ("type='UDPOffsetHeatmap', heatmap_size=(48, 64), radius_factor=0.0875", 3.2),
+        ("type='UDPOffsetHeatmap', heatmap_size=(72, 96), sigma=2.5", 2.5),
+        ("type='UDPOffsetHeatmap', heatmap_size=(72, 96), kernel_size=9", None),
+        ("type='UDPHeatmap', heatmap_type='combined', heatmap_size=(72, 96)", 3),
+        ("type='UDPHeatmap', heatmap_size=(72, 96)", None),
+        ("type='MSRAHeatmap', heatmap_size=(72, 96), sigma=3", 3),
+    ],
+)
+def test_the_gaussian_is_as_wide_as_the_disc(codec, sigma):
+    decoder = eval(f'dict({codec}, input_size=(192, 256))')
+    head = {'type': 'HeatmapHead', 'decoder': decoder, 'out_channels': 51}
+    cfg, swaps = swap({'model': {'head': head}}, 'gaussian')
+    swapped = cfg['model']['head']['decoder']
+    assert swapped.get('sigma') == sigma
+    told = [row.udp for row in swaps if row.place == 'model.head.decoder']
+    if sigma and 'sigma' not in decoder:
+        assert f'sigma={float(sigma)}' in told[0]
+    offset = KEYPOINT_CODECS.build(swap(cfg, 'offset')[0]['model']['head']['decoder'])
+    if kind_of({'codec': decoder}) == 'offset':
+        before = swap({'model': {'head': head}}, 'offset')[0]['model']['head']
+        radius = KEYPOINT_CODECS.build(before['decoder']).radius
+        # Where nothing is written, the Gaussian's own default of 2 is meant.
+        expected = KEYPOINT_CODECS.build(swapped).sigma * 1.75
+        assert radius == pytest.approx(expected, abs=1e-3)
+    assert offset.radius > 0
+
+
+@pytest.mark.parametrize('loss', ['KeypointMSELoss', 'CombinedTargetMSELoss'])
+def test_maps_that_the_backbone_makes_there_and_back(loss):
+    name = GOLDEN_OF['td-hm_cpm_udp-offset_8xb64-210e_mpii-368x368']
+    stock = read(zoo_folder() / f'{name}.py')
+    if loss == 'CombinedTargetMSELoss':
+        model = stock['model']
+        model['backbone']['out_channels'] = model['head']['in_channels'] = 48
+        model['head'].update(out_channels=48, loss={'type': loss})
+        model['head']['decoder'].update(type='UDPHeatmap', heatmap_type='combined')
+    there, _ = swap(stock, 'offset')
+    model = there['model']
+    assert model['backbone']['out_channels'] == model['head']['in_channels'] == 48
+    back, swaps = swap(there, 'gaussian')
+    model = back['model']
+    assert model['backbone']['out_channels'] == model['head']['in_channels'] == 16
+    assert model['head']['out_channels'] == 16
+    places = [row.place for row in swaps]
+    assert 'model.backbone.out_channels' in places
+    assert 'model.head.in_channels' in places
+    again, _ = swap(back, 'offset')
+    assert again['model']['backbone'] == there['model']['backbone']
+    assert again['model']['head']['in_channels'] == 48
+
+
+def test_tuples_of_one(tmp_path):
+    codec = CODEC.replace('sigma=2', 'sigma=2, unbiased=False')
+    text = f'{INLINE}codecs = ({codec},)\n'
+    cfg = convert(write(tmp_path, text), '--codec', 'offset')
+    assert isinstance(cfg['codecs'], tuple)
+    assert cfg['codecs'][0]['type'] == 'UDPOffsetHeatmap'
+
+
+@pytest.mark.parametrize('text', ["_base_ = ['mine.py']\n\na = (\n", 'a = 3\n'])
+def test_a_mistake_of_the_writer_is_said(tmp_path, capsys, monkeypatch, text):
+    monkeypatch.setattr('udp_plugin.convert.run.write', lambda *_: (text, {}))
+    path = write(tmp_path, INLINE)
+    assert main(['convert', str(path), '-o', str(tmp_path / 'o.py')]) == 2
+    assert 'please report it with the config' in capsys.readouterr().err
+    assert not (tmp_path / 'o.py').exists()
+
+
+def test_what_the_codecs_would_refuse(tmp_path, capsys):
     text = INLINE.replace('sigma=2', 'sigma=2, unbiased=False').replace(
         'use_target_weight=True', 'use_target_weight=True, skip_empty_channel=True'
     )
     text = text.replace("'TopdownAffine',", "'TopdownAffine', use_udp=False,")
     cfg = convert(write(tmp_path, text), '--codec', 'offset')
+    said = capsys.readouterr().out
+    assert 'without' in said and 'skip_empty_channel' in said
     assert cfg['model']['head']['decoder']['unbiased'] is True
     assert 'skip_empty_channel' not in cfg['model']['head']['loss']
     assert 'use_udp' not in str(cfg)

@@ -64,11 +64,14 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
         base_path = f'mmpose::{name}' if name else Path(relative).as_posix()
     text, extra = write(base, target, base_path, pure_python)
     with _written(text, path, folder, pure_python) as file:
-        found = Config.fromfile(file, import_custom_modules=False).to_dict()
+        try:
+            found = read(file)
+        except ConvertError:
+            found = {}
     if without_scope(found) != {**target, **extra}:
-        raise AssertionError(
-            f'the config written for {path} differs from the swapped one; please '
-            'report it with the config'
+        raise ConvertError(
+            f'The config to be written for {path} is not the swapped one, which is a '
+            'mistake of udp-plugin; please report it with the config.'
         )
     return text, swaps
 

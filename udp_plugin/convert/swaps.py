@@ -3,6 +3,8 @@
 import copy
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from udp_plugin.models.heads.base import number_of_keypoints
+
 from . import ConvertError
 
 CODECS = {'gaussian': 'UDPGaussianHeatmap', 'offset': 'UDPOffsetHeatmap'}
@@ -136,12 +138,16 @@ def nodes(cfg: Any, place: str = '') -> Iterator[Tuple[str, dict]]:
 def kind_of(cfg: dict) -> str:
     """The kind of target that a config has: ``'offset'`` or ``'gaussian'``."""
     for _, node in nodes(cfg):
-        name = type_name(node)
-        if name == 'UDPOffsetHeatmap' or (
-            name == 'UDPHeatmap' and node.get('heatmap_type') == 'combined'
-        ):
+        if _is_offset_codec(node):
             return 'offset'
     return 'gaussian'
+
+
+def _is_offset_codec(node: dict) -> bool:
+    name = type_name(node)
+    return name == 'UDPOffsetHeatmap' or (
+        name == 'UDPHeatmap' and node.get('heatmap_type') == 'combined'
+    )
 
 
 def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
@@ -169,8 +175,8 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
         name = type_name(node)
         if name in HEADS or name in HEADS.values():
             _swap_head(node, name, kind, place, swaps)
-            if kind == 'offset' and node.get('final_layer', {}) is None:
-                _widen_backbone(cfg['model'], node, place, swaps)
+            if node.get('final_layer', {}) is None:
+                _fit_backbone(cfg['model'], node, kind, place, swaps)
     for place, node in nodes(cfg):
         name = type_name(node)
         if name in STOCK_CODECS or name in CODECS.values():
@@ -287,6 +293,7 @@ def _given(cfg: Any) -> str:
 def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> None:
     codec = CODECS[kind]
     changed = []
+    sigma = _sigma_of_disc(node) if _is_offset_codec(node) else None
     if name != codec:
         node['type'] = _like(node['type'], codec)
     heatmap_type = {'gaussian': 'gaussian', 'offset': 'combined'}[kind]
@@ -297,6 +304,9 @@ def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> No
         node['unbiased'] = True
         changed.append('unbiased=True')
     if kind == 'gaussian':
+        if sigma is not None:
+            node['sigma'] = sigma
+            changed.append(f'sigma={sigma}')
         for key in OFFSET_SETTINGS:
             if key in node:
                 del node[key]
@@ -308,6 +318,23 @@ def _swap_codec(node: dict, name: str, kind: str, place: str, swaps: list) -> No
         'offset': 'disc and offsets, Eq. 24-26 and 29; decoded in batches',
     }[kind]
     swaps.append(Swap(place, name, ', '.join([codec, *changed]), why))
+
+
+def _sigma_of_disc(node: dict) -> Optional[float]:
+    """The sigma to write for the Gaussian that an offset codec's disc replaces."""
+    if node.get('sigma') is not None or node.get('kernel_size') is not None:
+        return None
+    radius, factor = node.get('radius'), node.get('radius_factor')
+    try:
+        if radius is None:
+            longer_side = max(node['heatmap_size'])
+            radius = longer_side * (1.75 / 32 if factor is None else factor)
+        sigma = round(radius / 1.75, 4)
+    except (KeyError, TypeError):
+        # The codec itself says what is wrong with it.
+        return None
+    # That of UDPGaussianHeatmap itself need not be written.
+    return None if sigma == 2 else sigma
 
 
 def _swap_transform(node: dict, name: str, place: str, swaps: list) -> None:
@@ -345,19 +372,16 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
         return
     several = isinstance(losses, (list, tuple))
     given = list(losses) if several else [losses]
-    names = [type_name(loss) for loss in given]
     if kind == 'gaussian':
-        if all(n == 'CombinedTargetMSELoss' for n in names) and (
-            decoder.get('heatmap_type') == 'combined'
-        ):
-            channels = node['out_channels']
-            if channels % 3 == 0:
-                node['out_channels'] = channels // 3
+        if decoder.get('heatmap_type') == 'combined':
+            channels, keypoints = node.get('out_channels'), _keypoints(node, place)
+            if keypoints != channels:
+                node['out_channels'] = keypoints
                 swaps.append(
                     Swap(
                         f'{place}.out_channels',
                         str(channels),
-                        str(channels // 3),
+                        str(keypoints),
                         'a Gaussian has one map a keypoint',
                     )
                 )
@@ -380,32 +404,50 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
         node['loss'] = swapped if several else swapped[0]
 
 
-def _widen_backbone(model: dict, head: dict, place: str, swaps: list) -> None:
-    """Let the backbone make three maps a keypoint, where the head adds no layer."""
-    if head.get('deconv_out_channels') or head.get('conv_out_channels'):
-        raise ConvertError(
-            f'{place} has final_layer=None, so its last layer makes the maps, of which '
-            'there have to be three a keypoint; change its channels and final_layer, '
-            'or use --codec gaussian.'
+def _keypoints(head: dict, place: str) -> int:
+    """The number of keypoints of a head whose codec is not swapped yet."""
+    try:
+        return number_of_keypoints(
+            head.get('out_channels'),
+            head.get('loss') or {'type': 'KeypointMSELoss'},
+            head['decoder'],
+            place,
         )
-    backbone, channels = model.get('backbone') or {}, head.get('in_channels')
-    combined = (head.get('decoder') or {}).get('heatmap_type') == 'combined'
-    maps = head['out_channels'] * (1 if combined else 3)
+    except ValueError as error:
+        raise ConvertError(f'{error}.') from error
+
+
+def _fit_backbone(model: dict, head: dict, kind: str, place: str, swaps: list) -> None:
+    """Let the backbone make the codec's maps, where the head adds no layer."""
+    maps = _keypoints(head, place) * {'gaussian': 1, 'offset': 3}[kind]
+    layers = head.get('conv_out_channels') or head.get('deconv_out_channels')
+    channels = layers[-1] if layers else head.get('in_channels')
     if channels == maps:
         return
-    if backbone.get('out_channels') != channels:
+    other = {'gaussian': 'offset', 'offset': 'gaussian'}[kind]
+    if layers:
+        raise ConvertError(
+            f'{place} has final_layer=None, so its last layer makes the maps, of which '
+            f'there have to be {maps}, not {channels}; change its channels and '
+            f'final_layer, or use --codec {other}.'
+        )
+    backbone = model.get('backbone') or {}
+    # The head of a variable of the config's may have changed it already.
+    if backbone.get('out_channels') not in (channels, maps):
         raise ConvertError(
             f'{place} has final_layer=None, so the {channels} channels that it is '
             f'given are its maps, of which there have to be {maps}; change what is '
-            'before it, or use --codec gaussian.'
+            f'before it, or use --codec {other}.'
         )
-    why = 'the backbone makes the maps, three a keypoint'
+    each = {'gaussian': 'one', 'offset': 'three'}[kind]
+    why = f'the backbone makes the maps, {each} a keypoint'
     for node, key, where in (
         (backbone, 'out_channels', 'model.backbone'),
         (head, 'in_channels', place),
     ):
-        node[key] = maps
-        swaps.append(Swap(f'{where}.{key}', str(channels), str(maps), why))
+        if node[key] != maps:
+            swaps.append(Swap(f'{where}.{key}', str(node[key]), str(maps), why))
+            node[key] = maps
 
 
 def _gaussian_loss(loss: dict, place: str) -> Tuple[dict, str]:

@@ -37,7 +37,8 @@ class Code(NamedTuple):
         lines = [' ' * indent + before + self.start]
         for part in self.parts:
             lines += part.lines(indent + 4, '', ',')
-        return [*lines, ' ' * indent + self.end + after]
+        # Here, the comma of a tuple of one stands behind its element.
+        return [*lines, ' ' * indent + self.end.lstrip(',') + after]
 
 
 class Keyword(NamedTuple):
