@@ -242,9 +242,14 @@ def test_names_of_the_zoo():
         ('td-hm_vis-res', r'Did you mean td-hm-vis_res50_8xb64-'),
         ('not/there.py', r'neither a file nor in the zoo'),
         ('mmdet::yolox', r'a config of mmdet'),
+        ('', r'CONFIG is empty'),
+        ('tests', r'is a folder; name a file in it'),
+        ('x' * 300, r'There is no config'),
+        ('rtmpose-m_8xb', r'no top-down heatmap configs'),
     ],
 )
-def test_names_that_name_none(words, sentence):
+def test_names_that_name_none(words, sentence, monkeypatch):
+    monkeypatch.chdir(PROJECT)
     with pytest.raises(ConvertError, match=sentence):
         find_config(words)
 
@@ -680,8 +685,10 @@ def test_on_a_terminal(tmp_path, capsys, monkeypatch):
     assert 'mine_udp-gaussian.py is written' in said
     assert 'train_dataloader.dataset.pipeline[3]' in said
     assert 'mirrored maps coincide' in said
-    assert 'next: ' in said.splitlines()[-1]
-    assert 'mine_udp-gaussian.py' in said.splitlines()[-1]
+    assert said.splitlines()[-1] == (
+        "next: python tools/train.py mine_udp-gaussian.py   (MMPose's script; or: mim "
+        'train mmpose mine_udp-gaussian.py)'
+    )
 
     assert main(['convert', 'mine.py']) == 2
     assert 'exists; remove it' in capsys.readouterr().err
@@ -824,6 +831,7 @@ def test_other_kinds_of_the_zoo(pattern, sentence, capsys):
         ('model = dict(', [], 'cannot be read as a config: SyntaxError'),
         ("_base_ = ['not_there.py']", [], 'cannot be read as a config'),
         ('model = 3 / 0', [], 'ZeroDivisionError'),
+        ('raise AssertionError', [], 'AssertionError: it says no more'),
         ("model = dict(type='FasterRCNN')", [], 'Its head is none'),
     ],
 )
@@ -879,6 +887,57 @@ def test_check_on_the_command_line(tmp_path, capsys):
     path = write(tmp_path, INLINE)
     assert main([*command, str(tmp_path / 'b.py')]) == 1
     assert 'data set MyDataset is not registered' in capsys.readouterr().err
+
+
+def test_check_of_parts(tmp_path, capsys):
+    """A config to test with only, and one without any data."""
+    text = INLINE.replace("'MyDataset'", "'CocoDataset'")
+    path = write(tmp_path, text.replace('train_dataloader =', 'other ='))
+    assert main(['convert', str(path), '--check', '-o', str(tmp_path / 'a.py')]) == 0
+    said = capsys.readouterr().out
+    assert '1 x 17 x 2' in said and 'loss_kpt' not in said and 'next:' not in said
+    assert 'the config has no train_dataloader' in said
+
+    path = write(tmp_path, text.replace('optim_wrapper', 'wrapper'))
+    assert main(['convert', str(path), '--check', '-o', '-']) == 1
+    assert 'no optim_wrapper' in capsys.readouterr().err
+
+    path = write(tmp_path, MODEL.replace('CODEC', CODEC))
+    assert main(['convert', str(path), '--check', '-o', str(tmp_path / 'b.py')]) == 1
+    err = capsys.readouterr().err
+    assert 'no train_dataloader, val_dataloader or test_dataloader' in err
+    assert 'b.py was kept' in err
+    assert (tmp_path / 'b.py').is_file()
+
+
+def test_check_of_a_converted_config(tmp_path, capsys):
+    text = INLINE.replace("'MyDataset'", "'CocoDataset'")
+    convert(write(tmp_path, text))
+    capsys.readouterr()
+    out = str(tmp_path / 'new.py')
+    command = ['convert', str(tmp_path / 'out.py'), '-o', out, '--check']
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert 'nothing to convert' in said and 'loss_kpt' in said
+    write(tmp_path, INLINE)
+    assert main(command) == 1
+    assert 'MyDataset is not registered' in capsys.readouterr().err
+    assert not Path(out).exists()
+
+
+def test_errors_of_reading_are_not_of_out(tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, 'Permission denied', 'elsewhere')
+
+    path = write(tmp_path, INLINE)
+    (tmp_path / 'file').write_text('')
+    command = ['convert', str(path), '-o']
+    assert main([*command, str(tmp_path / 'file' / 'o.py')]) == 2
+    assert 'o.py cannot be written: ' in capsys.readouterr().err
+    monkeypatch.setattr('udp_plugin.convert.run.converted', fail)
+    assert main([*command, str(tmp_path / 'o.py')]) == 2
+    err = capsys.readouterr().err
+    assert "Permission denied: 'elsewhere'" in err and 'o.py' not in err
 
 
 def test_check_sees_what_is_not_finite(monkeypatch):

@@ -107,8 +107,9 @@ def _add_convert(subparsers) -> None:
         '--out',
         default='.',
         metavar='OUT',
-        help='the file to write, a folder for it, or - to print it; an existing file '
-        'is never overwritten (default: the current folder)',
+        help='the file to write, a folder for it, or - to print it, with _base_ '
+        'relative to the current folder; an existing file is never overwritten '
+        '(default: the current folder)',
     )
     parser.add_argument(
         '--codec',
@@ -120,7 +121,8 @@ def _add_convert(subparsers) -> None:
     parser.add_argument(
         '--check',
         action='store_true',
-        help='build the result, and train a step and predict on noise',
+        help='build the result, and train a step and predict on noise; a config that '
+        'has UDP already is only checked',
     )
     parser.set_defaults(call=_convert)
 

@@ -39,6 +39,7 @@ class Checked:
         inputs: Shape (B, 3, h, w) of the network's input.
         maps: Shape of each of the head's outputs in training.
         targets: Shape of each level's target maps.
+            Without a ``train_dataloader`` there are no targets, maps and losses.
         keypoints: Shape (N, K, 2) of the keypoints predicted for a sample.
         flip_test: Whether the prediction was flip-tested, as the config says.
         losses: What the training step logged.
@@ -66,9 +67,20 @@ def check(cfg: Config, batch_size: int = 2, seed: int = 0) -> Checked:
         seed: Of the noise and the weights.
 
     Raises:
-        ValueError: A value that the model or the pipelines made is not finite, or
-            the data set's type is not registered.
+        ValueError: A value that the model or the pipelines made is not finite,
+            the data set's type is not registered, or the config has no data loader
+            or no optimizer.
     """
+    train = cfg.get('train_dataloader')
+    others = [cfg.get('val_dataloader'), cfg.get('test_dataloader')]
+    loaders = [loader for loader in (*others, train) if loader]
+    if not loaders:
+        raise ValueError(
+            'the config has no train_dataloader, val_dataloader or test_dataloader, '
+            'through whose pipelines samples would go'
+        )
+    if train and not cfg.get('optim_wrapper'):
+        raise ValueError('the config has no optim_wrapper to train a step with')
     register_all_modules()
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
@@ -83,6 +95,23 @@ def check(cfg: Config, batch_size: int = 2, seed: int = 0) -> Checked:
         left_out=left_out,
     )
 
+    if train:
+        _train_step(cfg, model, batch_size, checked)
+
+    model.eval()
+    with torch.no_grad():
+        sample = sample_of_noise(loaders[0].dataset)
+        (predicted,) = model.test_step(pseudo_collate([sample]))
+    checked.inputs = checked.inputs or (1, *sample['inputs'].shape)
+    keypoints = predicted.pred_instances.keypoints
+    checked.keypoints = tuple(_finite(torch.as_tensor(keypoints), 'keypoint').shape)
+    _finite(torch.as_tensor(predicted.pred_instances.keypoint_scores), 'score')
+    return checked
+
+
+def _train_step(
+    cfg: Config, model: torch.nn.Module, batch_size: int, checked: Checked
+) -> None:
     dataset = cfg.train_dataloader.dataset
     samples = [sample_of_noise(dataset) for _ in range(batch_size)]
     checked.inputs = (batch_size, *samples[0]['inputs'].shape)
@@ -118,17 +147,6 @@ def check(cfg: Config, batch_size: int = 2, seed: int = 0) -> Checked:
     }
     for name, parameter in model.named_parameters():
         _finite(parameter, f'parameter {name} after the step')
-
-    model.eval()
-    with torch.no_grad():
-        sample = sample_of_noise(
-            (cfg.get('val_dataloader') or {}).get('dataset', dataset)
-        )
-        (predicted,) = model.test_step(pseudo_collate([sample]))
-    keypoints = predicted.pred_instances.keypoints
-    checked.keypoints = tuple(_finite(torch.as_tensor(keypoints), 'keypoint').shape)
-    _finite(torch.as_tensor(predicted.pred_instances.keypoint_scores), 'score')
-    return checked
 
 
 def _finite(values: torch.Tensor, name: str) -> torch.Tensor:

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import ConvertError
+from . import ConvertError, NothingToConvert
 from .swaps import Swap, kind_of, swap, with_full_names
 from .writer import without_scope, write
 from .zoo import convertible, find_config, zoo_name
@@ -39,6 +39,7 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
 
     Raises:
         ConvertError: It cannot be read, or not be converted.
+        NothingToConvert: It has UDP throughout.
     """
     base = without_scope(read(path))
     target, swaps = swap(base, kind)
@@ -47,7 +48,7 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
         swaps = [s for s in swaps if s.place != 'custom_imports']
     if not swaps:
         other = {'gaussian': 'offset', 'offset': 'gaussian'}[kind]
-        raise ConvertError(
+        raise NothingToConvert(
             f'{path} has UDP of this package throughout already; train it as it is, or '
             f'take the other codec with --codec {other}.'
         )
@@ -86,9 +87,13 @@ def read(path: Path) -> dict:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
         raise ConvertError(
-            f'{path} cannot be read as a config: {type(error).__name__}: {error}'
+            f'{path} cannot be read as a config: {_in_words(error)}'
         ) from error
     return cfg.to_dict()
+
+
+def _in_words(error: Exception) -> str:
+    return f'{type(error).__name__}: {str(error) or "it says no more"}'
 
 
 def is_pure_python(path: Path) -> bool:
@@ -117,15 +122,25 @@ def _written(text: str, path: Path, folder: Path, pure_python: bool) -> Iterator
     with ExitStack() as stack:
         if pure_python:
             # Its base is relative to it, and no absolute one can be named.
-            folder.mkdir(parents=True, exist_ok=True)
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = Path(stack.enter_context(TemporaryDirectory()))
             _, _, rest = text.partition('\n\n')
             text = f'_base_ = [{str(path.resolve())!r}]\n\n{rest}'
         file = folder / f'converted_{os.getpid()}.py'
-        stack.callback(file.unlink)
-        file.write_text(text, encoding='utf-8')
+        stack.callback(file.unlink, missing_ok=True)
+        with _writing(file):
+            file.write_text(text, encoding='utf-8')
         yield file
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConvertError(f'{out} cannot be written: {error}') from error
 
 
 def default_name(stem: str, kind: str) -> str:
@@ -148,8 +163,7 @@ def run_convert(args: Namespace) -> int:
     except ConvertError as error:
         _say_error(error)
     except OSError as error:
-        # What cannot be read is a ConvertError already.
-        _say_error(f'{args.out} cannot be written: {error}')
+        _say_error(error)
     return 2
 
 
@@ -174,21 +188,36 @@ def _convert(args: Namespace, console: Console) -> int:
                 f'{out} exists; remove it, or name another file with -o.'
             )
         folder = out.parent
-    text, swaps = converted(path, kind, folder)
+    try:
+        text, swaps = converted(path, kind, folder)
+    except NothingToConvert as error:
+        if not args.check:
+            raise
+        console.print(f'nothing to convert: {error}', markup=False, soft_wrap=True)
+        return 0 if _check(path, console) else 1
     if out is None:
         print(text, end='')
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding='utf-8')
+        with _writing(out):
+            folder.mkdir(parents=True, exist_ok=True)
+            out.write_text(text, encoding='utf-8')
         console.print(f'{out} is written', markup=False, soft_wrap=True)
     console.print(swap_table(swaps))
     if args.check:
         with _written(text, path, folder, is_pure_python(path)) as file:
-            if not _check(out or file, console):
-                return 1
-    if out is not None:
-        command = shlex.join(['mim', 'train', 'mmpose', str(out)])
-        console.print(f'next: {command}', markup=False, soft_wrap=True)
+            passed = _check(out or file, console)
+        if not passed:
+            if out is not None:
+                _say_error(f'{out} was kept, for you to look into it.')
+            return 1
+    if out is not None and read(path).get('train_dataloader'):
+        script = shlex.join(['python', 'tools/train.py', str(out)])
+        mim = shlex.join(['mim', 'train', 'mmpose', str(out)])
+        console.print(
+            f"next: {script}   (MMPose's script; or: {mim})",
+            markup=False,
+            soft_wrap=True,
+        )
     return 0
 
 
@@ -205,9 +234,10 @@ def _check(file: Path, console: Console) -> bool:
                 checked = check(Config.fromfile(file))
         except Exception as error:
             # Whatever a user's components raise.
-            _say_error(f'the check failed: {type(error).__name__}: {error}')
+            _say_error(f'the check failed: {_in_words(error)}')
             return False
-    table = Table(title='a training step and a prediction on noise')
+    step = 'a training step and ' if checked.losses else ''
+    table = Table(title=f'{step}a prediction on noise')
     table.add_column('what')
     table.add_column('shape or value', overflow='fold')
 
@@ -215,13 +245,16 @@ def _check(file: Path, console: Console) -> bool:
         return ', '.join(' x '.join(map(str, shape)) for shape in many)
 
     table.add_row('input', shapes([checked.inputs]))
-    table.add_row('targets', shapes(checked.targets))
-    table.add_row('maps', shapes(checked.maps))
+    if checked.losses:
+        table.add_row('targets', shapes(checked.targets))
+        table.add_row('maps', shapes(checked.maps))
     for name, value in checked.losses.items():
         table.add_row(name, f'{value:.4g}')
     flip = 'with' if checked.flip_test else 'without'
     table.add_row(f'keypoints, {flip} flip test', shapes([checked.keypoints]))
     console.print(table)
+    if not checked.losses:
+        console.print('without a training step: the config has no train_dataloader')
     if checked.left_out:
         console.print(
             f'left out, since albumentations is not installed: '

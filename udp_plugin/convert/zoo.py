@@ -1,6 +1,7 @@
 """The toolbox's configs, and how a user's words name one of them."""
 
 import difflib
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import List, Optional
@@ -64,7 +65,12 @@ def find_config(words: str) -> Path:
     Raises:
         ConvertError: There is none, or more than one.
     """
-    if Path(words).is_file():
+    if not words:
+        raise ConvertError(
+            "CONFIG is empty; give a path, mmpose::NAME, or a name of MMPose's zoo."
+        )
+    # Unlike Path's, it takes names of any length.
+    if os.path.isfile(words):
         return Path(words)
     if '::' in words:
         package, _, name = words.partition('::')
@@ -80,23 +86,31 @@ def find_config(words: str) -> Path:
     files = sorted(name for name in files if not name.startswith('_base_/'))
     name = name[:-3] if name.endswith('.py') else name
     stems = {file: file[:-3] for file in files}
-    for found in (
-        [f for f, stem in stems.items() if name in (stem, stem.rpartition('/')[-1])],
-        [
+    found = [f for f, stem in stems.items() if name in (stem, stem.rpartition('/')[-1])]
+    if not found and os.path.isdir(words):
+        raise ConvertError(f'CONFIG {words!r} is a folder; name a file in it.')
+    if not found:
+        found = [
             f
             for f, stem in stems.items()
             if stem.startswith(name)
             or stem.rpartition('/')[-1].startswith(name)
             or (f'/{name}' in stem and '/' in name)
-        ],
-    ):
-        if len(found) == 1:
-            return folder / found[0]
-        if found:
+        ]
+        others, topdown = found, {*convertible()}
+        found = [f for f in found if f in topdown]
+        if others and not found:
             raise ConvertError(
-                f'CONFIG {words!r} could be {len(found)} configs; give more of the '
-                f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
+                f'CONFIG {words!r} begins only names of configs that are no top-down '
+                'heatmap configs; `udp-plugin list` shows those that can be converted.'
             )
+    if len(found) == 1:
+        return folder / found[0]
+    if found:
+        raise ConvertError(
+            f'CONFIG {words!r} could be {len(found)} configs; give more of the '
+            f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
+        )
     short = sorted({f[:-3].rpartition('/')[-1] for f in convertible()})
     last = name.rpartition('/')[-1]
     near = [stem for stem in short if last and last in stem][:3]
