@@ -857,6 +857,18 @@ def test_out_that_cannot_be(tmp_path, capsys):
     assert 'There is no config' in capsys.readouterr().err
 
 
+def test_a_loss_of_another_package_is_not_taken_for_ours(tmp_path, capsys):
+    path = write(tmp_path, INLINE.replace("'KeypointMSE", "'mylib.KeypointMSE"))
+    assert main(['convert', str(path), '-o', '-', '--codec', 'offset']) == 2
+    assert 'mylib.KeypointMSELoss' in capsys.readouterr().err
+
+
+def test_without_the_toolbox(monkeypatch, capsys):
+    monkeypatch.setattr('udp_plugin.cli.find_spec', lambda name: None)
+    assert main(['list']) == main(['convert', 'x']) == 2
+    assert 'MMPose is not installed' in capsys.readouterr().err
+
+
 # --- check and list -------------------------------------------------------------------
 
 

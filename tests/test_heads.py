@@ -6,6 +6,7 @@ import torch
 from mmengine.structures import InstanceData, PixelData
 from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
 from mmpose.models.heads import HeatmapHead
+from mmpose.models.losses import KeypointMSELoss
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
 from mmpose.structures import PoseDataSample
@@ -214,6 +215,30 @@ def test_head_derives_channels_and_loss_from_its_codec():
     assert offset.loss_module.loss_weight == 3.0
     stock = HeatmapHead(8, 3 * K, deconv_out_channels=None)
     assert offset.state_dict().keys() == stock.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    'foreign',
+    [
+        dict(type='mylib.KeypointMSELoss'),
+        dict(type='KeypointMSELoss', _scope_='mylib'),
+        dict(type=type('KeypointMSELoss', (), {'__module__': 'mylib.losses'})),
+    ],
+)
+def test_a_loss_of_another_package_is_not_replaced(foreign):
+    """It only happens to have the name of one whose counterpart is known."""
+    with pytest.raises(ValueError, match=r'loss mylib\..*KeypointMSELoss of UDPHeat'):
+        udp_plugin.UDPHeatmapHead(**head_config(CODECS['authors'], loss=foreign))
+
+
+@pytest.mark.parametrize(
+    'loss', [KeypointMSELoss, 'mmpose.models.losses.KeypointMSELoss']
+)
+def test_a_loss_given_as_a_class_is_replaced(loss):
+    head = udp_plugin.UDPHeatmapHead(
+        **head_config(CODECS['authors'], loss=dict(type=loss))
+    )
+    assert isinstance(head.loss_module, udp_plugin.UDPOffsetLoss)
 
 
 def test_a_stock_config_of_combined_targets_keeps_its_channel_count():

@@ -7,6 +7,7 @@ its own dependencies.
 import argparse
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -127,7 +128,18 @@ def _add_convert(subparsers) -> None:
     parser.set_defaults(call=_convert)
 
 
+def _mmpose_is_missing() -> bool:
+    missing = find_spec('mmpose') is None
+    if missing:
+        print(
+            'error: MMPose is not installed: see the README for how.', file=sys.stderr
+        )
+    return missing
+
+
 def _convert(args: argparse.Namespace) -> int:
+    if _mmpose_is_missing():
+        return 2
     from .convert.run import run_convert
 
     return run_convert(args)
@@ -150,6 +162,8 @@ def _add_list(subparsers) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
+    if _mmpose_is_missing():
+        return 2
     from .convert.run import run_list
 
     return run_list(args)

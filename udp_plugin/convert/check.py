@@ -18,7 +18,7 @@ from mmpose.registry import DATASETS, MODELS, TRANSFORMS
 from mmpose.structures import MultilevelPixelData
 from mmpose.utils import register_all_modules
 
-from .swaps import type_name
+from udp_plugin.models.heads.base import type_name
 
 Shape = Tuple[int, ...]
 #: What a data set puts into each of its samples.

@@ -3,7 +3,12 @@
 import copy
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from udp_plugin.models.heads.base import number_of_keypoints
+from udp_plugin.models.heads.base import (
+    OFFSET_LOSSES,
+    REPLACED_LOSSES,
+    number_of_keypoints,
+    type_name,
+)
 
 from . import ConvertError
 
@@ -19,15 +24,8 @@ TRANSFORMS = {
     'TopdownAffine': 'TopDownAffineUDP',
     'GenerateTarget': 'OffsetTargetGenerator',
 }
-#: The losses of offset maps: the toolbox's, and the one that replaces it.
-OFFSET_LOSSES = ('CombinedTargetMSELoss', 'UDPOffsetLoss')
-#: Losses in whose place the heads put UDPOffsetLoss, and the settings it takes over.
-COUNTERPARTS = {
-    'KeypointMSELoss': ('use_target_weight', 'loss_weight'),
-    'KeypointOHKMMSELoss': ('use_target_weight', 'loss_weight', 'topk'),
-    'CombinedTargetMSELoss': ('use_target_weight', 'loss_weight'),
-    'UDPOffsetLoss': ('use_target_weight', 'loss_weight', 'topk'),
-}
+#: The settings that every loss has.
+LOSS_SETTINGS = ('use_target_weight', 'loss_weight')
 #: Losses of Gaussian heatmaps only.
 GAUSSIAN_LOSSES = {
     'AdaptiveWingLoss': 'shaped for the slope of a Gaussian; a disc has none',
@@ -84,22 +82,6 @@ class Swap(NamedTuple):
     stock: str
     udp: str
     why: str
-
-
-def type_name(node: Any) -> Optional[str]:
-    """The bare name of a config's type if it is MMPose's or this package's.
-
-    Types of another package, by the first part of a dotted name or by ``_scope_``,
-    have none: they only happen to have the name.
-    """
-    if not isinstance(node, dict) or 'type' not in node:
-        return None
-    cfg_type = node['type']
-    if not isinstance(cfg_type, str):
-        cfg_type = f'{cfg_type.__module__}.{cfg_type.__name__}'
-    package, _, name = cfg_type.rpartition('.')
-    package = package.partition('.')[0] or node.get('_scope_') or 'mmpose'
-    return name if package in ('mmpose', 'udp_plugin') else None
 
 
 def _like(stock: Any, name: str) -> str:
@@ -454,20 +436,20 @@ def _gaussian_loss(loss: dict, place: str) -> Tuple[dict, str]:
     if type_name(loss) not in OFFSET_LOSSES:
         return loss, ''
     name = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
-    kept = {k: v for k, v in loss.items() if k in COUNTERPARTS[name] and v is not None}
+    settings = (*LOSS_SETTINGS, *REPLACED_LOSSES[name])
+    kept = {k: v for k, v in loss.items() if k in settings and v is not None}
     name = _like(loss['type'], name)
     return {'type': name, **kept}, 'a Gaussian has one map a keypoint'
 
 
 def _offset_loss(loss: dict, place: str) -> Tuple[dict, str]:
     name = type_name(loss)
-    if name in COUNTERPARTS:
-        settings = ('type', '_scope_', *COUNTERPARTS[name])
+    if name in REPLACED_LOSSES:
+        settings = ('type', '_scope_', *LOSS_SETTINGS, *REPLACED_LOSSES[name])
         kept = {k: v for k, v in loss.items() if k in settings or v is False}
         return kept, 'settings that mean nothing on offset maps'
     if name in GAUSSIAN_LOSSES:
-        settings = ('use_target_weight', 'loss_weight')
-        kept = {k: v for k, v in loss.items() if k in settings}
+        kept = {k: v for k, v in loss.items() if k in LOSS_SETTINGS}
         return {'type': _like(loss['type'], 'UDPOffsetLoss'), **kept}, GAUSSIAN_LOSSES[
             name
         ]

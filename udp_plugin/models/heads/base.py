@@ -1,7 +1,7 @@
 """What UDP adds to a heatmap head, the same for each of the toolbox's heads."""
 
 import inspect
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -35,13 +35,34 @@ REPLACED_LOSSES = {
 }
 
 
-def _type_name(cfg: ConfigType) -> str:
-    """The bare type name of a config, whether given as a string or a class."""
-    if not isinstance(cfg, dict) or 'type' not in cfg:
-        raise ValueError(f"loss must be a dict with the key 'type', got {cfg!r}")
-    cfg_type = cfg['type']
-    name = cfg_type if isinstance(cfg_type, str) else cfg_type.__name__
-    return name.rpartition('.')[-1]
+def type_name(node: Any) -> Optional[str]:
+    """The bare name of a config's type if it is MMPose's or this package's.
+
+    Types of another package, by the first part of a dotted name or by ``_scope_``,
+    have none: they only happen to have the name.
+    """
+    if not isinstance(node, dict) or 'type' not in node:
+        return None
+    package, _, name = _full_name(node['type']).rpartition('.')
+    package = package.partition('.')[0] or node.get('_scope_') or 'mmpose'
+    return name if package in ('mmpose', 'udp_plugin') else None
+
+
+def _full_name(cfg_type: Any) -> str:
+    if isinstance(cfg_type, type):
+        return f'{cfg_type.__module__}.{cfg_type.__name__}'
+    return str(cfg_type)
+
+
+def _loss_name(loss: ConfigType) -> str:
+    """The bare name of a loss, or that of another package's in full."""
+    if not isinstance(loss, dict) or 'type' not in loss:
+        raise ValueError(f"loss must be a dict with the key 'type', got {loss!r}")
+    name = type_name(loss)
+    if name is None:
+        name = _full_name(loss['type'])
+        name = name if '.' in name else f'{loss["_scope_"]}.{name}'
+    return name
 
 
 def build_udp_codec(decoder: OptConfigType, owner: str) -> UDPCodec:
@@ -58,7 +79,7 @@ def build_udp_codec(decoder: OptConfigType, owner: str) -> UDPCodec:
 
 def loss_config(loss: ConfigType, codec: UDPCodec, owner: str) -> ConfigType:
     """The loss that goes with the codec's targets, from the one configured."""
-    name = _type_name(loss)
+    name = _loss_name(loss)
     if codec.channels_per_keypoint == 1:
         if name in OFFSET_LOSSES:
             raise ValueError(
@@ -104,7 +125,7 @@ def number_of_keypoints(
         )
     losses = loss if isinstance(loss, list) else [loss]
     if decoder.get('heatmap_type') != 'combined' or any(
-        _type_name(cfg) != 'CombinedTargetMSELoss' for cfg in losses
+        _loss_name(cfg) != 'CombinedTargetMSELoss' for cfg in losses
     ):
         return out_channels
     if out_channels % 3:
