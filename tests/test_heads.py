@@ -177,6 +177,23 @@ def test_shift_heatmap_is_said_to_be_ignored_once(monkeypatch):
     assert len(said) == 1 and 'ignores shift_heatmap=True' in said[0]
 
 
+def test_flip_indices_that_are_no_pairs_are_used_with_a_warning(monkeypatch):
+    """As those of the toolbox's DeepFashion2, one of whose 294 names a wrong one."""
+    said = []
+    monkeypatch.setattr(
+        'udp_plugin.models.heads.base.print_log',
+        lambda message, **kwargs: said.append(message),
+    )
+    head = PerfectHead(**head_config(CODECS['gaussian']))
+    keypoints = np.full((1, K, 2), 100, np.float32)
+    features = perfect_features(head.decoder, keypoints)
+    wrong = [0, 2, 2, *FLIP_INDICES[3:]]
+    sample = PoseDataSample(metainfo=dict(flip_indices=wrong))
+    for _ in range(2):
+        head.predict(features, [sample], dict(flip_test=True))
+    assert len(said) == 1 and 'mixes keypoints [1] with others' in said[0]
+
+
 @pytest.mark.parametrize('codec', CODECS)
 def test_autocast_does_not_round_coordinates(codec):
     head = PerfectHead(**head_config(CODECS[codec]))

@@ -61,10 +61,10 @@ does all that and makes this page.
 
 | | | ✓ |
 |---|---|--:|
-| **a** | by names, offset | {0} |
-| **b** | by names, Gaussian | {1} |
-| **c** | by `convert`, offset | {2} |
-| **d** | by `convert`, Gaussian | {3} |
+| **a** | by names, Gaussian | {0} |
+| **b** | by names, offset | {1} |
+| **c** | by `convert`, Gaussian | {2} |
+| **d** | by `convert`, offset | {3} |
 
 """
 HEADER = ['config', 'backbone', 'head', 'codec', 'input', 'K', 'a', 'b', 'c', 'd']

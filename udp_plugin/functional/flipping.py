@@ -25,8 +25,8 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
         New maps of the same shape.
 
     Raises:
-        ValueError: ``flip_indices`` does not name each keypoint once, or does not
-            fit the channels.
+        ValueError: ``flip_indices`` names what is no keypoint, or does not fit the
+            channels.
 
     Example:
         >>> flip_maps(torch.tensor([[[[1., 2.]], [[3., 4.]]]]), [1, 0])
@@ -34,9 +34,10 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
         <BLANKLINE>
                  [[2., 1.]]]])
     """
-    if sorted(flip_indices) != list(range(len(flip_indices))):
+    if not all(0 <= index < len(flip_indices) for index in flip_indices):
         raise ValueError(
-            f'flip_indices must name each keypoint once, got {list(flip_indices)}'
+            'flip_indices must name a keypoint (from 0 on) for each keypoint, got '
+            f'{list(flip_indices)}'
         )
     if maps.ndim != 4 or maps.shape[1] != len(flip_indices) * channels:
         raise ValueError(

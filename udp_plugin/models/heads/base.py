@@ -1,7 +1,8 @@
 """What UDP adds to a heatmap head, the same for each of the toolbox's heads."""
 
 import inspect
-from typing import Any, List, Optional, Tuple
+import logging
+from typing import Any, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -194,7 +195,7 @@ class UDPHead:
         arguments['decoder'] = None
         super().__init__(*given.args, **given.kwargs)
         self.decoder = codec
-        self._said_flip = False
+        self._said: Set[str] = set()
 
     def _outputs(self, feats: Features) -> List[Tensor]:
         """The maps (B, K * channels, H, W) of each output."""
@@ -232,13 +233,14 @@ class UDPHead:
                     'feats must be a list of two sets of features (of the input and '
                     'of its mirror image) with flip_test=True'
                 )
-            self._say_flip_once(test_cfg)
+            flip_indices = batch_data_samples[0].metainfo['flip_indices']
             batch_heatmaps = F.flip_average(
                 self._outputs(feats[0])[-1],
                 self._outputs(feats[1])[-1],
-                batch_data_samples[0].metainfo['flip_indices'],
+                flip_indices,
                 channels,
             )
+            self._comment_flip_test(test_cfg, flip_indices)
         else:
             batch_heatmaps = self._outputs(feats)[-1]
 
@@ -248,14 +250,28 @@ class UDPHead:
         shown = batch_heatmaps.detach()[:, ::channels]
         return preds, [PixelData(heatmaps=maps) for maps in shown]
 
-    def _say_flip_once(self, test_cfg: ConfigType) -> None:
-        if test_cfg.get('shift_heatmap', False) and not self._said_flip:
-            self._said_flip = True
-            print_log(
-                f'{type(self).__name__} ignores shift_heatmap=True of test_cfg: with '
-                'the unbiased measure mirrored maps coincide as they are.',
-                logger='current',
+    def _comment_flip_test(
+        self, test_cfg: ConfigType, flip_indices: Sequence[int]
+    ) -> None:
+        if test_cfg.get('shift_heatmap', False):
+            self._say_once(
+                'ignores shift_heatmap=True of test_cfg: with the unbiased measure '
+                'mirrored maps coincide as they are.'
             )
+        odd = [k for k, mirror in enumerate(flip_indices) if flip_indices[mirror] != k]
+        if odd:
+            # As in MMPose's own DeepFashion2.
+            self._say_once(
+                f'mixes keypoints {odd} with others in the flip test: by the '
+                'flip_indices of the data they are not the mirror images of their '
+                "mirror images; mend their 'swap' in the metainfo.",
+                logging.WARNING,
+            )
+
+    def _say_once(self, text: str, level: int = logging.INFO) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            print_log(f'{type(self).__name__} {text}', logger='current', level=level)
 
     def loss(
         self,
