@@ -191,9 +191,7 @@ def test_flipped_target_is_the_target_of_the_flipped_keypoints(codec, channels):
 
 def test_flip_indices_of_another_skeleton_are_refused():
     for indices in ([0, 1, 3], [0, 1, -1]):
-        with pytest.raises(
-            ValueError, match='must name a keypoint .* each'
-        ):
+        with pytest.raises(ValueError, match='must name a keypoint .* each'):
             F.flip_maps(torch.zeros(1, 3, 8, 8), indices)
     with pytest.raises(ValueError, match=r'names 4 keypoints.*\(B, 12, H, W\)'):
         F.flip_maps(torch.zeros(1, 4, 8, 8), [0, 1, 2, 3], channels=3)
