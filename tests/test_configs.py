@@ -8,9 +8,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.registry import DATASETS, MODELS, TRANSFORMS
+from mmpose.registry import MODELS
 from mmpose.utils import register_all_modules
+
+from udp_plugin.convert.check import sample_of_noise
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob('*.py'))
@@ -121,29 +122,6 @@ def test_all_pipelines_and_the_head_are_swapped(name):
     assert target.encoder.type == CODECS[kind_of(name)]
     assert target.encoder == cfg.model.head.decoder == cfg.codec
     assert cfg.model.head.type == 'UDPHeatmapHead'
-
-
-def sample_of_noise(dataset: Config) -> dict:
-    """A sample that has gone through a data set's own pipeline."""
-    metainfo = parse_pose_metainfo(DATASETS.get(dataset.type).METAINFO)
-    box = np.array([[40, 30, 200, 220]], np.float32)
-    shape = (1, metainfo['num_keypoints'])
-    results = {
-        'id': 0,
-        'img_id': 0,
-        'img': np.random.randint(0, 256, (240, 240, 3), np.uint8),
-        'bbox': box,
-        'bbox_score': np.ones(1, np.float32),
-        'keypoints': np.random.uniform(box[:, None, :2], box[:, None, 2:], (*shape, 2)),
-        'keypoints_visible': np.ones(shape, np.float32),
-    }
-    results.update(
-        (key, metainfo[key])
-        for key in ('upper_body_ids', 'lower_body_ids', 'flip_pairs', 'flip_indices')
-    )
-    for transform in dataset.pipeline:
-        results = TRANSFORMS.build(transform)(results)
-    return results
 
 
 @each_config

@@ -21,10 +21,11 @@ from mmengine.optim import OptimWrapper
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules
-from test_configs import sample_of_noise, swap_names, zoo_config
+from test_configs import swap_names, zoo_config
 from torch import distributed, nn
 
 import udp_plugin  # noqa: F401  (registers the components)
+from udp_plugin.convert.check import sample_of_noise
 
 PROJECT = Path(__file__).resolve().parents[1]
 TOOLS = Path(mmpose.__file__).parent / '.mim' / 'tools'

@@ -75,7 +75,8 @@ class UDPOffsetHeatmap(UDPCodec):
         elif radius_factor is not None:
             self.radius = longer_side * F.check_positive(radius_factor, 'radius_factor')
         else:
-            self.radius = 1.75 * sigma_of(sigma, kernel_size, default=longer_side / 32)
+            sigma = sigma_of(sigma, kernel_size, default=longer_side / 32)
+            self.radius = F.RADIUS_PER_SIGMA * sigma
         if self.radius**2 < 0.5:
             raise ValueError(
                 f'the disc of a keypoint between pixels is empty at R = {self.radius} '

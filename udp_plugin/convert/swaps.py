@@ -3,6 +3,8 @@
 import copy
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from udp_plugin import functional as F
+from udp_plugin.codecs import UDPOffsetHeatmap
 from udp_plugin.models.heads.base import (
     OFFSET_LOSSES,
     REPLACED_LOSSES,
@@ -306,15 +308,13 @@ def _sigma_of_disc(node: dict) -> Optional[float]:
     """The sigma to write for the Gaussian that an offset codec's disc replaces."""
     if node.get('sigma') is not None or node.get('kernel_size') is not None:
         return None
-    radius, factor = node.get('radius'), node.get('radius_factor')
+    keys = ('input_size', 'heatmap_size', 'radius', 'radius_factor')
     try:
-        if radius is None:
-            longer_side = max(node['heatmap_size'])
-            radius = longer_side * (1.75 / 32 if factor is None else factor)
-        sigma = round(radius / 1.75, 4)
-    except (KeyError, TypeError):
-        # The codec itself says what is wrong with it.
+        codec = UDPOffsetHeatmap(**{key: node.get(key) for key in keys})
+    except ValueError:
+        # It is said when the codec is built.
         return None
+    sigma = round(codec.radius / F.RADIUS_PER_SIGMA, 4)
     # That of UDPGaussianHeatmap itself need not be written.
     return None if sigma == 2 else sigma
 

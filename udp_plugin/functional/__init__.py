@@ -15,7 +15,7 @@ from .decoding import (
     decode_offset,
     gaussian_kernel_sigma,
 )
-from .encoding import gaussian_target, offset_target
+from .encoding import RADIUS_PER_SIGMA, gaussian_target, offset_target
 from .flipping import flip_average, flip_maps
 from .geometry import (
     apply_affine,
@@ -37,6 +37,7 @@ from .geometry import (
 from .loss import offset_loss
 
 __all__ = [
+    'RADIUS_PER_SIGMA',
     'READINGS',
     'apply_affine',
     'blur',

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .checks import check_positive
 
+#: ``R / sigma`` of a disc and of the Gaussian that it replaces: UDPv1's 3.5 at 2.
+RADIUS_PER_SIGMA = 1.75
+
 
 def _visible(keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """Checked keypoints without NaN, which of them to draw, and their weights."""
