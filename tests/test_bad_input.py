@@ -13,9 +13,9 @@ from udp_plugin import functional as F
 INPUT, HEATMAP = (96, 128), (24, 32)
 CODECS = {
     'gaussian': udp_plugin.UDPGaussianHeatmap(INPUT, HEATMAP, sigma=1.5),
-    'authors': udp_plugin.UDPOffsetHeatmap(INPUT, HEATMAP),
+    'authors': udp_plugin.UDPOffsetHeatmap(INPUT, HEATMAP, reading='authors'),
     'toolbox': udp_plugin.UDPOffsetHeatmap(INPUT, HEATMAP, reading='toolbox'),
-    'voting': udp_plugin.UDPOffsetHeatmap(INPUT, HEATMAP, reading='voting'),
+    'voting': udp_plugin.UDPOffsetHeatmap(INPUT, HEATMAP),
 }
 every_codec = pytest.mark.parametrize('codec', CODECS.values(), ids=CODECS)
 

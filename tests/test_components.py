@@ -33,8 +33,8 @@ SETUPS = [
 CODECS = {
     'gaussian': dict(type='UDPGaussianHeatmap'),
     'unblurred': dict(type='UDPOffsetHeatmap', reading='toolbox'),
-    'voting': dict(type='UDPOffsetHeatmap', reading='voting'),
-    'authors': dict(type='UDPOffsetHeatmap'),
+    'voting': dict(type='UDPOffsetHeatmap'),
+    'authors': dict(type='UDPOffsetHeatmap', reading='authors'),
 }
 K = 17
 FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]

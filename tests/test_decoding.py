@@ -123,12 +123,12 @@ def authors_decoding(maps, radius):
 @pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS[:4])
 def test_authors_reading_is_an_opencv_rendition_of_it(input_size, heatmap_size, sigma):
     codec = udp_plugin.UDPOffsetHeatmap(input_size, heatmap_size, sigma=sigma)
-    assert codec.reading == 'authors'
     # The blur reaches over the border, where reflection counts.
     points = random_points(heatmap_size, 100, margin=3 * sigma)
     maps = noisy(encode(codec, points))
     expected, expected_scores = authors_decoding(maps, codec.radius)
-    keypoints, scores = F.decode_offset(torch.from_numpy(maps), codec.radius)
+    maps = torch.from_numpy(maps)
+    keypoints, scores = F.decode_offset(maps, codec.radius, 'authors')
     np.testing.assert_allclose(keypoints, expected, atol=1e-4)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
@@ -232,6 +232,39 @@ def test_voting_averages_noise_that_one_pixel_keeps():
         decoded, _ = F.decode_offset(torch.from_numpy(maps), codec.radius, reading)
         error[reading] = np.linalg.norm(decoded - points[0], axis=-1).mean()
     assert error['voting'] < error['authors'] < error['toolbox']
+
+
+def test_votes_are_right_where_offsets_are_too_short():
+    """Shrunk offsets cross zero where they did, and that is where voting looks."""
+    points = random_points((48, 64), 200, margin=8)
+    maps = encode(udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64)), points)
+    maps[1::3] *= 0.7
+    maps[2::3] *= 0.7
+    error = {}
+    for reading in F.READINGS:
+        decoded, _ = F.decode_offset(torch.from_numpy(maps), 3.5, reading)
+        error[reading] = np.linalg.norm(decoded - points[0], axis=-1).mean()
+    assert error['voting'] < 0.03
+    assert error['toolbox'] > 0.1
+
+
+def test_the_score_of_votes_falls_with_their_spread():
+    codec = udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64))
+    points = random_points((48, 64), 200, margin=8)
+    perfect = torch.from_numpy(encode(codec, points))
+    _, scores = F.decode_offset(perfect, codec.radius)
+    assert (scores - 1).abs().max() < 0.05
+    # Offsets 0.1 R off, one way and the other in turn, so that the mean stays.
+    spread = perfect.clone()
+    checkers = (torch.arange(64)[:, None] + torch.arange(48)) % 2 * 2 - 1
+    spread[1::3] += 0.1 * checkers * perfect[0::3]
+    found, lower = F.decode_offset(spread, codec.radius)
+    expected = scores / (1 + (0.1 * 9) ** 2)
+    torch.testing.assert_close(lower, expected, rtol=0.03, atol=0)
+    assert np.abs(found - points[0]).max() < 0.1
+    # Half as sure of the class is half the score.
+    spread[0::3] /= 2
+    torch.testing.assert_close(F.decode_offset(spread, 3.5)[1], lower / 2)
 
 
 def test_dark_stays_in_its_neighbourhood():

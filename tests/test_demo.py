@@ -396,16 +396,19 @@ def test_errors_are_measured_in_input_px(tmp_path):
     visible[0, 0] = 0
     sample = dict(
         img_path='a.bmp',
+        input_size=(96, 128),
         input_center=np.array([50, 60], np.float32),
         # Two source px an input px: 95 intervals between 96 pixels.
         input_scale=np.array([190, 254], np.float32),
         gt_instances=dict(keypoints=keypoints, keypoints_visible=visible),
-        pred_instances=dict(keypoints=keypoints + np.float32([3, 4])),
+        pred_instances=dict(
+            keypoints=keypoints + np.float32([3, 4]), keypoint_scores=visible
+        ),
     )
     (tmp_path / 'stock').mkdir()
     (tmp_path / 'stock' / 'metrics.json').write_text('{"coco/AP": 0.5}')
     (tmp_path / 'stock' / 'predictions.pkl').write_bytes(pickle.dumps([sample]))
-    result = report.measure(tmp_path, ['stock'])['stock']
+    result = report.measure_runs(tmp_path, ['stock'])['stock']
     np.testing.assert_allclose(result.errors, [2.5] * 16, rtol=1e-6)
     assert result.metrics['ap'] == 50
     assert result.metrics['within_1_px'] == 0

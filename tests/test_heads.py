@@ -17,8 +17,8 @@ from udp_plugin import functional as F
 CODECS = {
     'gaussian': dict(type='UDPGaussianHeatmap'),
     'unblurred': dict(type='UDPOffsetHeatmap', reading='toolbox'),
-    'voting': dict(type='UDPOffsetHeatmap', reading='voting'),
-    'authors': dict(type='UDPOffsetHeatmap'),
+    'voting': dict(type='UDPOffsetHeatmap'),
+    'authors': dict(type='UDPOffsetHeatmap', reading='authors'),
 }
 K = 17
 FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
@@ -521,15 +521,14 @@ def test_hard_keypoints_are_mined_on_offset_maps_too(name, monkeypatch):
     maps[-1] += (
         torch.randn(2, K, 1, 1, 1).mul(0.1).expand(2, K, 3, 64, 48).flatten(1, 2)
     )
-    # The stock loss of each keypoint by itself, of which the three largest count.
-    stock = MODELS.build(dict(type='CombinedTargetMSELoss'))
+    # The loss of each keypoint by itself, of which the three largest count.
+    alone = udp_plugin.UDPOffsetLoss()
     each = torch.tensor(
         [
             [
-                stock(
+                alone(
                     maps[-1][b : b + 1, 3 * k : 3 * k + 3],
                     target[b : b + 1, 3 * k : 3 * k + 3],
-                    None,
                 )
                 for k in range(K)
             ]

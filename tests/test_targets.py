@@ -128,7 +128,7 @@ def test_views_and_other_array_kinds_code_as_plain_arrays_do(codec):
 @pytest.mark.parametrize('use_target_weight', [True, False])
 @pytest.mark.parametrize('batch', [1, 4])
 @pytest.mark.parametrize('masked', [True, False])
-def test_loss_and_gradients_are_the_builtin_s(use_target_weight, batch, masked):
+def test_published_loss_and_gradients_are_builtin_s(use_target_weight, batch, masked):
     generator = torch.Generator().manual_seed(0)
     codec = (
         udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64))
@@ -146,12 +146,36 @@ def test_loss_and_gradients_are_the_builtin_s(use_target_weight, batch, masked):
     weights = torch.rand(batch, 17, generator=generator).round(decimals=1)
     output = torch.randn(target.shape, generator=generator, requires_grad=True)
     args = dict(use_target_weight=use_target_weight, loss_weight=2.0)
-    ours = udp_plugin.UDPOffsetLoss(**args)(output, target, weights)
+    ours = udp_plugin.UDPOffsetLoss(published=True, **args)(output, target, weights)
     (ours_grad,) = torch.autograd.grad(ours, output)
     stock = CombinedTargetMSELoss(**args)(output, target, weights)
     (stock_grad,) = torch.autograd.grad(stock, output)
     torch.testing.assert_close(ours, stock, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(ours_grad, stock_grad, rtol=1e-6, atol=1e-9)
+
+
+def test_loss_is_what_it_says_keypoint_by_keypoint():
+    """In float64, with loops; a keypoint without a disc has only its H."""
+    rng = np.random.default_rng(0)
+    codec = udp_plugin.UDPOffsetHeatmap((96, 128), (24, 32))
+    keypoints = keypoints_around((96, 128), 0, 5, 0)
+    keypoints[0, 0] = [-50, 20]
+    target = np.float64(codec.encode(keypoints)['heatmaps'])
+    assert not target[:3].any()
+    output = rng.standard_normal(target.shape)
+    weights = np.array([1, 0, 0.5, 1, 1])
+    losses = []
+    for k in range(5):
+        (h, x, y), (th, tx, ty) = output[3 * k : 3 * k + 3], target[3 * k : 3 * k + 3]
+        inside = th > 0
+        loss = 0.5 * np.mean((weights[k] * (h - th)) ** 2)
+        if inside.any():
+            off = np.abs(x - tx)[inside] + np.abs(y - ty)[inside]
+            loss += 0.0125 * weights[k] * off.mean()
+        losses.append(loss)
+    tensors = (torch.tensor(a)[None] for a in (output, target, weights))
+    loss = udp_plugin.UDPOffsetLoss(use_target_weight=True, loss_weight=3.0)(*tensors)
+    assert loss.item() == pytest.approx(3 * np.mean(losses), rel=1e-9)
 
 
 def test_loss_names_shapes_that_do_not_fit():

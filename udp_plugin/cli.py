@@ -88,6 +88,46 @@ def _demo(args: argparse.Namespace) -> int:
     return run_demo(args)
 
 
+def _add_study(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'study',
+        help='train stock configs and their UDP twins over seeds and input sizes',
+        description='Draws figures with known sub-pixel keypoints, trains networks of '
+        "stock configs and of UDP's over several seeds and input sizes, tests them "
+        "with the flip test and without, all through MMPose's own tools, and ends with "
+        'tables, plots and a page. About an hour on two cores; the same command goes '
+        'on with a study that was interrupted.',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/study'),
+        metavar='DIR',
+        help='where everything goes (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--full',
+        action='store_true',
+        help='larger inputs, longer training and more seeds, for a GPU',
+    )
+    budget = parser.add_argument_group('another budget')
+    for name, what in (
+        ('seeds', 'how often everything is drawn and trained anew (default: 3)'),
+        ('images', 'figures drawn for training, a third as many for testing'),
+        ('iters', 'training iterations of each network'),
+    ):
+        budget.add_argument(f'--{name}', type=_positive, metavar='N', help=what)
+    parser.set_defaults(call=_study)
+
+
+def _study(args: argparse.Namespace) -> int:
+    if _mmpose_is_missing():
+        return 2
+    from .study.run import run_study
+
+    return run_study(args)
+
+
 def _add_convert(subparsers) -> None:
     parser = subparsers.add_parser(
         'convert',
@@ -176,6 +216,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     )
     subparsers = parser.add_subparsers(metavar='command', required=True)
     _add_demo(subparsers)
+    _add_study(subparsers)
     _add_convert(subparsers)
     _add_list(subparsers)
     args = parser.parse_args(argv)

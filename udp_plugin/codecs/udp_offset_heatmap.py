@@ -23,9 +23,10 @@ class UDPOffsetHeatmap(UDPCodec):
             map's longer side: 2 at 48x64, 3 at 72x96.
         radius: ``R`` of the disc, heatmap px.
         reading: How offsets are read, see
-            :func:`udp_plugin.functional.decode_offset`: ``'authors'`` (blurred,
-            as the paper's code), ``'toolbox'`` (unblurred, as MMPose 1.x) or
-            ``'voting'``.
+            :func:`udp_plugin.functional.decode_offset`: ``'voting'`` (the mean of
+            where the pixels around point to; the most accurate on trained networks),
+            ``'authors'`` (blurred, as the paper's code) or ``'toolbox'`` (unblurred,
+            as MMPose 1.x).
         blur_kernel_size: Only for ``reading='toolbox'``: the classification map
             is blurred with ``2 * blur_kernel_size + 1`` px, as in ``UDPHeatmap``.
         radius_factor: ``UDPHeatmap``'s way to give R: ``R = radius_factor *
@@ -48,7 +49,7 @@ class UDPOffsetHeatmap(UDPCodec):
         heatmap_size: Sequence[int],
         sigma: Optional[float] = None,
         radius: Optional[float] = None,
-        reading: str = 'authors',
+        reading: str = 'voting',
         blur_kernel_size: int = 11,
         radius_factor: Optional[float] = None,
         kernel_size: Optional[int] = None,

@@ -1,12 +1,14 @@
 """The configs that the demo trains: a stock one, and the same with swapped names."""
 
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 #: Width and height of the network's input and output in pixels.
 INPUT_SIZE = (96, 128)
+STRIDE = 4
 HEATMAP_SIZE = (24, 32)
-SIGMA = 2
+#: A 32nd of the longer side, as in the zoo: 2 at 48 x 64.
+SIGMA = 1
 BATCH_SIZE = 32
 
 STOCK_CODEC = 'MSRAHeatmap'
@@ -45,8 +47,8 @@ model = dict(
         type='HeatmapHead',
         in_channels=64,
         out_channels={num_keypoints},
-        deconv_out_channels=(32, 32),
-        deconv_kernel_sizes=(4, 4),
+        deconv_out_channels={deconv_channels},
+        deconv_kernel_sizes={deconv_kernels},
         decoder=codec),
     test_cfg=dict(flip_test=True, shift_heatmap=True))
 
@@ -140,20 +142,31 @@ def swap_names(config: str, codec: str) -> str:
     return base + '\n' + IMPORTS.strip() + '\n\n' + rest
 
 
-def write_configs(
-    folder: Path, data: Data, codecs: Sequence[str], iters: int, seed: int
-) -> Dict[str, Path]:
-    """Write the stock config and its UDP twins into a folder.
+def stock_config(
+    data: Data,
+    iters: int,
+    seed: int,
+    input_size: Tuple[int, int] = INPUT_SIZE,
+    stride: int = STRIDE,
+) -> str:
+    """The text of the stock config.
 
-    Returns:
-        The files by the names of the runs: ``stock`` first, then
-        ``udp_gaussian`` or ``udp_offset``.
+    Args:
+        data: What to train and test on.
+        iters: Training iterations.
+        seed: Of the weights and of the data's order and augmentation.
+        input_size: ``(width, height)`` of the network's input in pixels.
+        stride: Input px per heatmap px, 4 or 8.
     """
     metainfo = f"dict(from_file='{data.metainfo.as_posix()}')" if data.metainfo else {}
-    stock = TEMPLATE.format(
-        input_size=INPUT_SIZE,
-        heatmap_size=HEATMAP_SIZE,
+    # From stride 16, where the backbone ends.
+    deconvs = {4: 2, 8: 1}[stride]
+    return TEMPLATE.format(
+        input_size=input_size,
+        heatmap_size=tuple(pixels // stride for pixels in input_size),
         sigma=SIGMA,
+        deconv_channels=(32,) * deconvs,
+        deconv_kernels=(4,) * deconvs,
         batch_size=BATCH_SIZE,
         num_keypoints=data.num_keypoints,
         metainfo=metainfo or None,
@@ -167,6 +180,18 @@ def write_configs(
         log_interval=max(min(10, iters // 10), 1),
         seed=seed,
     )
+
+
+def write_configs(
+    folder: Path, data: Data, codecs: Sequence[str], iters: int, seed: int
+) -> Dict[str, Path]:
+    """Write the stock config and its UDP twins into a folder.
+
+    Returns:
+        The files by the names of the runs: ``stock`` first, then
+        ``udp_gaussian`` or ``udp_offset``.
+    """
+    stock = stock_config(data, iters, seed)
     texts = {'stock': stock}
     texts.update({f'udp_{codec}': swap_names(stock, codec) for codec in codecs})
     paths = {name: folder / f'{name}.py' for name in texts}

@@ -5,7 +5,7 @@ import platform
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import cv2
 import matplotlib.cm
@@ -22,7 +22,6 @@ from rich.table import Table
 
 from udp_plugin import functional as F
 
-from . import DemoError
 from .configs import (
     BATCH_SIZE,
     CODECS,
@@ -32,6 +31,7 @@ from .configs import (
     STOCK_CODEC,
     Data,
 )
+from .measures import COLUMNS, Prediction, errors_of, measure, read_predictions
 
 CODEC_OF = {'stock': STOCK_CODEC, **{f'udp_{k}': v for k, v in CODECS.items()}}
 LABELS = {**CODEC_OF, 'stock': f'stock: {STOCK_CODEC}'}
@@ -48,42 +48,6 @@ STYLE = {
 #: Median error in input px, above which a network has not learnt its task.
 UNTRAINED = 8
 
-#: Figures of the table: key in the JSON file, column, format, and whether more is
-#: better.
-COLUMNS = [
-    ('median_px', 'median\n(px)', '{:.2f}', False),
-    ('mean_px', 'mean\n(px)', '{:.2f}', False),
-    ('p95_px', '95 %\n(px)', '{:.2f}', False),
-    ('within_half_px', 'within\n0.5 px', '{:.1%}', True),
-    ('within_1_px', 'within\n1 px', '{:.1%}', True),
-    ('ap', 'COCO\nAP', '{:.1f}', True),
-]
-
-
-class Prediction(NamedTuple):
-    """One person's keypoints, as annotated and as predicted."""
-
-    img_path: str
-    #: Box of the network's input: centre and size in source px, shape (2,).
-    center: np.ndarray
-    scale: np.ndarray
-    #: Shape (K, 2), source px.
-    annotated: np.ndarray
-    predicted: np.ndarray
-    #: Shape (K,): which keypoints are labelled.
-    labelled: np.ndarray
-
-    @property
-    def pixel(self) -> float:
-        """Size of an input pixel in source px."""
-        return self.scale[0] / F.unit_length(INPUT_SIZE)[0]
-
-    @property
-    def errors(self) -> np.ndarray:
-        """Distances of the labelled keypoints, input px."""
-        distance = np.linalg.norm(self.predicted - self.annotated, axis=-1)
-        return distance[self.labelled] / self.pixel
-
 
 class Run(NamedTuple):
     """The results of one config."""
@@ -94,42 +58,14 @@ class Run(NamedTuple):
     metrics: Dict[str, float]
 
 
-def read_predictions(path: Path) -> List[Prediction]:
-    """Read what ``tools/test.py --dump`` wrote."""
-    predictions = []
-    for sample in load(str(path)):
-        annotated, predicted = sample['gt_instances'], sample['pred_instances']
-        predictions.append(
-            Prediction(
-                img_path=sample['img_path'],
-                center=np.asarray(sample['input_center'], dtype=float),
-                scale=np.asarray(sample['input_scale'], dtype=float),
-                annotated=np.asarray(annotated['keypoints'][0], dtype=float),
-                predicted=np.asarray(predicted['keypoints'][0, :, :2], dtype=float),
-                labelled=np.asarray(annotated['keypoints_visible'][0]) > 0,
-            )
-        )
-    return predictions
-
-
-def measure(out: Path, runs: Sequence[str]) -> Dict[str, Run]:
+def measure_runs(out: Path, runs: Sequence[str]) -> Dict[str, Run]:
     """Measure the predictions of each run in the demo's folder."""
     results = {}
     for name in runs:
         predictions = read_predictions(out / name / 'predictions.pkl')
-        errors = np.concatenate([p.errors for p in predictions])
-        if not np.isfinite(errors).all():
-            raise DemoError(f'{name} predicted coordinates that are not finite')
-        metrics = dict(
-            median_px=np.median(errors),
-            mean_px=np.mean(errors),
-            p95_px=np.percentile(errors, 95),
-            within_half_px=np.mean(errors <= 0.5),
-            within_1_px=np.mean(errors <= 1),
-            ap=100 * load(str(out / name / 'metrics.json'))['coco/AP'],
-        )
-        metrics = {key: float(value) for key, value in metrics.items()}
-        results[name] = Run(predictions, errors, metrics)
+        ap = load(str(out / name / 'metrics.json'))['coco/AP']
+        figures = measure(predictions, ap)
+        results[name] = Run(predictions, errors_of(predictions), figures)
     return results
 
 
@@ -199,6 +135,18 @@ def show(
     console.print(f'took {minutes} min {rest} s')
 
 
+def versions() -> Dict[str, Optional[str]]:
+    """The versions of Python and of the packages that results depend on."""
+    found = dict(python=platform.python_version(), torch=torch.__version__)
+    for name in ('numpy', 'opencv-python', 'mmengine', 'mmcv', 'mmdet', 'mmpose'):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            # A fork under another name provides it.
+            found[name] = None
+    return found
+
+
 def write_json(
     args: Namespace,
     data: Data,
@@ -207,13 +155,6 @@ def write_json(
     seconds: Dict[str, float],
 ) -> None:
     """Write ``results.json``: all figures, and what they were measured with."""
-    versions = dict(python=platform.python_version(), torch=torch.__version__)
-    for name in ('numpy', 'opencv-python', 'mmengine', 'mmcv', 'mmdet', 'mmpose'):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            # A fork under another name provides it.
-            versions[name] = None
     cuda = torch.cuda.is_available()
     content = dict(
         command=args.command,
@@ -243,7 +184,7 @@ def write_json(
             threads=torch.get_num_threads(),
             gpu=torch.cuda.get_device_name() if cuda else None,
         ),
-        versions=versions,
+        versions=versions(),
     )
     (args.out / 'results.json').write_text(json.dumps(content, indent=2) + '\n')
 

@@ -1,29 +1,22 @@
 """The demo's course: data, configs, MMPose's own train and test scripts, report."""
 
-import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections import deque
-from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Dict, List
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-import udp_plugin
-
 from . import DemoError
 from .configs import CODECS, Data, write_configs
 from .figures import write_dataset
 from .own_data import read_own_data, write_own_data
+from .scripts import LOG_LINE, LOSS, end, environment, find_tools, signals_interrupt
 
 #: The default budget: UDP's gain shows, and the whole takes a few minutes.
 ITERS = 600
@@ -44,9 +37,6 @@ MADE = [
 
 #: How many lines of the toolbox's log are shown when it fails.
 LOG_LINES = 30
-#: mmengine's log line, in as far as it is shown.
-LOG_LINE = re.compile(r'Iter\(\w+\) \[ *(\d+)/(\d+)\].*?(?:eta: (.*?)  |$)')
-LOSS = re.compile(r'\bloss: (\S+)')
 
 
 def run_demo(args: Namespace) -> int:
@@ -58,7 +48,7 @@ def run_demo(args: Namespace) -> int:
     """
     console = Console(highlight=False)
     try:
-        with _signals_interrupt():
+        with signals_interrupt():
             _run(args, console)
     except DemoError as error:
         console.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
@@ -67,33 +57,6 @@ def run_demo(args: Namespace) -> int:
         console.print(f'stopped; what was made so far is in {args.out}')
         return 130
     return 0
-
-
-@contextmanager
-def _signals_interrupt():
-    """Have the signals that end a program end the scripts it started as well."""
-    names = ('SIGTERM', 'SIGHUP') if current_thread() is main_thread() else ()
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # nohup has one of them ignored.
-    signals = [s for s in signals if signal.getsignal(s) == signal.SIG_DFL]
-    for number in signals:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _end(process: subprocess.Popen) -> None:
-    """End a script with its data loader's workers, which would outlive it."""
-    if hasattr(os, 'killpg'):
-        # It leads a process group of its own, unless that has just ended.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-    else:
-        process.terminate()
-    process.wait()
 
 
 def _run(args: Namespace, console: Console) -> None:
@@ -151,7 +114,7 @@ def _run(args: Namespace, console: Console) -> None:
         task = progress.add_task('pictures', total=3, note='')
         from . import report
 
-        results = report.measure(args.out, list(configs))
+        results = report.measure_runs(args.out, list(configs))
         pictures = []
         for draw in (report.draw_predictions, report.draw_targets, report.draw_errors):
             pictures.append(draw(args.out, results))
@@ -159,22 +122,6 @@ def _run(args: Namespace, console: Console) -> None:
     seconds['all'] = time.monotonic() - started
     report.write_json(args, data, iters, results, seconds)
     report.show(console, data, iters, results, pictures, seconds['all'])
-
-
-def find_tools() -> Path:
-    """The folder of the installed toolbox's ``train.py`` and ``test.py``."""
-    spec = find_spec('mmpose')
-    if spec is None:
-        raise DemoError(
-            'the demo needs MMPose, which this Python does not have; '
-            "'make demo' in the project's folder sets up one that has"
-        )
-    package = Path(spec.origin).parent
-    # In the wheel, and in a clone of the toolbox.
-    for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
-        if (folder / 'train.py').is_file() and (folder / 'test.py').is_file():
-            return folder
-    raise DemoError(f'no tools/train.py and tools/test.py with the MMPose in {package}')
 
 
 def prepare_folder(out: Path) -> None:
@@ -232,19 +179,6 @@ def _took(seconds: float) -> str:
     return f'{seconds:.0f} s'
 
 
-def _environment() -> Dict[str, str]:
-    """For the toolbox's scripts, which have to find this package and share cores."""
-    package = str(Path(udp_plugin.__file__).resolve().parents[1])
-    paths = [package, os.environ.get('PYTHONPATH', '')]
-    return {
-        # torch's threads wait for each other without spinning, or they take the
-        # data loader's cores; where something else runs, too, it is 10 times slower.
-        'OMP_WAIT_POLICY': 'PASSIVE',
-        **os.environ,
-        'PYTHONPATH': os.pathsep.join(filter(None, paths)),
-    }
-
-
 def _call(
     progress: Progress, title: str, total, command: List, log_path: Path
 ) -> float:
@@ -268,7 +202,7 @@ def _call(
         [sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=_environment(),
+        env=environment(),
         encoding='utf-8',
         errors='replace',
         start_new_session=True,
@@ -286,7 +220,7 @@ def _call(
                     note = f'{loss}{left} left' if left else loss
                     progress.update(task, completed=int(done), total=int(of), note=note)
         except BaseException:
-            _end(process)
+            end(process)
             raise
     seconds = time.monotonic() - started
     progress.update(task, note=f'{loss}{_took(seconds)}')

@@ -31,8 +31,8 @@ OFFSET_LOSSES = ('CombinedTargetMSELoss', 'UDPOffsetLoss')
 REPLACED_LOSSES = {
     'KeypointMSELoss': {},
     'KeypointOHKMMSELoss': {'topk': 8},
-    'CombinedTargetMSELoss': {},
-    'UDPOffsetLoss': {'topk': None},
+    'CombinedTargetMSELoss': {'published': True},
+    'UDPOffsetLoss': {'topk': None, 'published': False},
 }
 
 
@@ -161,7 +161,8 @@ class UDPHead:
 
     - the channels: ``out_channels`` is the number of keypoints K;
     - the loss: :class:`UDPOffsetLoss` in the place of ``KeypointMSELoss`` and
-      ``KeypointOHKMMSELoss`` for offset maps;
+      ``KeypointOHKMMSELoss`` for offset maps (``CombinedTargetMSELoss`` keeps its
+      meaning, the loss as published);
     - the flip test: mirrored maps are joined as the codec's kind asks, and never
       shifted. ``flip_mode`` and ``shift_heatmap`` of ``test_cfg`` are ignored.
 

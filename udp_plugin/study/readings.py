@@ -1,0 +1,65 @@
+"""The maps of one trained network, read in several ways, of good and bad images.
+
+``python -m udp_plugin.study.readings CONFIG CHECKPOINT OUT`` for a config with
+``UDPOffsetHeatmap`` writes a JSON file; the flip test is the config's.
+"""
+
+import copy
+import json
+import sys
+from pathlib import Path
+from typing import Dict
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import Runner
+from mmpose.apis import init_model
+from mmpose.registry import METRICS
+
+from udp_plugin import functional as F
+from udp_plugin.demo.measures import as_predictions, measure
+
+from .components import Degrade
+
+CONDITIONS = ('clean', *Degrade.KINDS)
+
+Figures = Dict[str, float]
+
+
+@torch.no_grad()
+def read(config: Path, checkpoint: Path) -> Dict[str, Dict[str, Figures]]:
+    """The figures of :func:`~.measures.measure`, by condition and reading."""
+    cfg = Config.fromfile(config)
+    # Left as it is for the data: init_model changes the one it is given.
+    model = init_model(copy.deepcopy(cfg), str(checkpoint), device=get_device())
+    figures: Dict[str, Dict[str, Figures]] = {}
+    for condition in CONDITIONS:
+        loader = Runner.build_dataloader(_degraded(cfg, condition))
+        figures[condition] = {}
+        for reading in F.READINGS:
+            model.head.decoder.reading = reading
+            metric = METRICS.build(cfg.test_evaluator)
+            metric.dataset_meta = loader.dataset.metainfo
+            samples = []
+            for batch in loader:
+                outputs = [sample.to_dict() for sample in model.test_step(batch)]
+                metric.process(batch, outputs)
+                samples += outputs
+            ap = metric.evaluate(len(loader.dataset))['coco/AP']
+            figures[condition][reading] = measure(as_predictions(samples), ap)
+    return figures
+
+
+def _degraded(cfg: Config, condition: str) -> dict:
+    """The config's test data under a condition."""
+    loader = copy.deepcopy(cfg.test_dataloader)
+    if condition != 'clean':
+        # Just before it is packed.
+        loader.dataset.pipeline.insert(-1, dict(type='Degrade', kind=condition))
+    return loader
+
+
+if __name__ == '__main__':
+    config_path, checkpoint_path, out = map(Path, sys.argv[1:])
+    out.write_text(json.dumps(read(config_path, checkpoint_path), indent=1))
