@@ -127,7 +127,7 @@ def round_trip_errors(persons, codec, rotate, estimator):
         box_px = sample.metainfo['input_scale'] / F.unit_length(codec['heatmap_size'])
         errors.append(
             np.abs(found - one['keypoints'][0])[inside]
-            / (box_px if codec.get('reading', 'authors') == 'authors' else 1)
+            / (box_px if codec.get('reading') == 'authors' else 1)
         )
     return np.concatenate(errors)
 
@@ -147,7 +147,7 @@ def test_source_to_target_to_source(
     estimator = 'UDPTopdownPoseEstimator' if rotate else 'TopdownPoseEstimator'
     errors = round_trip_errors(persons, codec, rotate, estimator)
     assert len(errors) > 100
-    if codec['type'] == 'UDPOffsetHeatmap' and 'reading' not in codec:
+    if codec.get('reading') == 'authors':
         assert errors.mean() < 0.05
     else:
         assert errors.max() < 1e-3

@@ -20,7 +20,7 @@ CODECS = [
     ('UDPGaussianHeatmap', {}),
     ('UDPOffsetHeatmap', dict(reading='authors')),
     ('UDPOffsetHeatmap', dict(reading='toolbox')),
-    ('UDPOffsetHeatmap', dict(reading='voting')),
+    ('UDPOffsetHeatmap', {}),
 ]
 
 
@@ -259,11 +259,11 @@ def test_the_score_of_votes_falls_with_their_spread():
     checkers = (torch.arange(64)[:, None] + torch.arange(48)) % 2 * 2 - 1
     spread[1::3] += 0.1 * checkers * perfect[0::3]
     found, lower = F.decode_offset(spread, codec.radius)
-    expected = scores / (1 + (0.1 * 9) ** 2)
-    torch.testing.assert_close(lower, expected, rtol=0.03, atol=0)
+    expected = scores / np.sqrt(1 + (0.1 * 6) ** 2)
+    torch.testing.assert_close(lower, expected, rtol=0.02, atol=0)
     assert np.abs(found - points[0]).max() < 0.1
-    # Half as sure of the class is half the score.
-    spread[0::3] /= 2
+    # The geometric mean of both: a quarter of the class is half the score.
+    spread[0::3] /= 4
     torch.testing.assert_close(F.decode_offset(spread, 3.5)[1], lower / 2)
 
 

@@ -459,8 +459,9 @@ def test_each_output_has_the_loss_of_its_level(name, codec, monkeypatch):
     """An error in one output costs as much as its own stock loss says."""
     encoders, decoder = encoders_for(name, codec, multilevel=True)
     weights = [0.5, 1.0, 2.0, 4.0][: len(LEVELS[name])]
+    loss = 'KeypointMSELoss' if codec == 'gaussian' else 'CombinedTargetMSELoss'
     losses = [
-        dict(type='KeypointMSELoss', use_target_weight=True, loss_weight=weight)
+        dict(type=loss, use_target_weight=True, loss_weight=weight)
         for weight in weights
     ]
     head = MODELS.build(
@@ -477,12 +478,7 @@ def test_each_output_has_the_loss_of_its_level(name, codec, monkeypatch):
     persons[0]['keypoints_visible'][0, :5] = 0
     samples = [crop(person, encoders) for person in persons]
     outputs = perfect_outputs(name, samples)
-    stock = MODELS.build(
-        dict(
-            type='KeypointMSELoss' if codec == 'gaussian' else 'CombinedTargetMSELoss',
-            use_target_weight=True,
-        )
-    )
+    stock = MODELS.build(dict(type=loss, use_target_weight=True))
     seen = torch.tensor(np.concatenate([p['keypoints_visible'] for p in persons]))
     for index, weight in enumerate(weights):
         wrong = [maps.clone() for maps in outputs]

@@ -26,7 +26,7 @@ from udp_plugin.cli import main
 from udp_plugin.demo import DemoError
 from udp_plugin.demo.configs import Data, stock_config, swap_names
 from udp_plugin.demo.scripts import find_tools
-from udp_plugin.functional.loss import OFFSET_WEIGHT
+from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
 from udp_plugin.study import components, networks, report, run
 
 SIZES = run.DEFAULT.sizes
@@ -133,12 +133,12 @@ def test_the_default_loss_is_one_of_those_tried():
         torch.rand(2, 17, 2) * 20, torch.ones(2, 17), (24, 32), radius=1.75
     )
     maps, weights = torch.randn(2, 51, 32, 24), torch.ones(2, 17)
-    for error, weight in itertools.product(
-        ('absolute', 'squared'), (OFFSET_WEIGHT, 0.1)
+    default = udp_plugin.UDPOffsetLoss()(maps, target)
+    for settings in itertools.product(
+        ('absolute', 'squared'), (OFFSET_WEIGHT, 0.1), (OFFSET_WINDOW, None)
     ):
-        loss = components.TriedOffsetLoss(error, weight)(maps, target, weights)
-        default = udp_plugin.UDPOffsetLoss()(maps, target)
-        same = error == 'absolute' and weight == OFFSET_WEIGHT
+        loss = components.TriedOffsetLoss(*settings)(maps, target, weights)
+        same = settings == ('absolute', OFFSET_WEIGHT, OFFSET_WINDOW)
         assert torch.isclose(loss, default).item() == same
 
 

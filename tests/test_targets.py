@@ -171,7 +171,10 @@ def test_loss_is_what_it_says_keypoint_by_keypoint():
         loss = 0.5 * np.mean((weights[k] * (h - th)) ** 2)
         if inside.any():
             off = np.abs(x - tx)[inside] + np.abs(y - ty)[inside]
-            loss += 0.0125 * weights[k] * off.mean()
+            away = np.hypot(tx, ty)[inside]
+            loss += (
+                0.0125 * weights[k] * np.average(off, weights=np.exp(-4.5 * away**2))
+            )
         losses.append(loss)
     tensors = (torch.tensor(a)[None] for a in (output, target, weights))
     loss = udp_plugin.UDPOffsetLoss(use_target_weight=True, loss_weight=3.0)(*tensors)

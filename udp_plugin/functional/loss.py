@@ -2,11 +2,13 @@
 
 from typing import Optional
 
+import torch
 from torch import Tensor
 
-#: The offsets' part beside half the mean squared error of H. Chosen on trained
-#: networks: ``udp-plugin study``.
+#: The offsets' part beside half the mean squared error of H, and the share of R that is
+#: the sigma of their weights. Chosen on trained networks: ``udp-plugin study``.
 OFFSET_WEIGHT = 0.0125
+OFFSET_WINDOW = 1 / 3
 
 
 def offset_loss(
@@ -18,12 +20,14 @@ def offset_loss(
 ) -> Tensor:
     """Squared error of H, and the offsets' absolute error inside the disc::
 
-        0.5 * mean((H - H*)^2) + 0.0125 * sum(H* (|X - X*| + |Y - Y*|)) / sum(H*)
+        0.5 * mean((H - H*)^2) + 0.0125 * sum(g (|X - X*| + |Y - Y*|)) / sum(g)
+        g = H* exp(-4.5 (X*^2 + Y*^2))
 
-    of each keypoint, the mean over all pixels and the sums over those of its disc;
-    averaged over batch and keypoints. As published, offsets have the squared error
-    and are averaged over all pixels as well, of which the disc is a hundredth, so
-    that they learn slowly::
+    of each keypoint, the mean over all pixels and the sums over those of its disc,
+    where ``g`` is the window of the votes, sigma ``R / 3``; averaged over
+    batch and keypoints. As published, offsets have the squared error and are
+    averaged over all pixels as well, of which the disc is a hundredth, so that they
+    learn slowly::
 
         0.5 * mean((H - H*)^2 + H* ((X - X*)^2 + (Y - Y*)^2))
 
@@ -69,14 +73,17 @@ def offset_loss(
     errors = maps.unflatten(1, (keypoints, 3)) - target
     if weights is not None:
         errors = errors * weights[:, :, None, None, None]
-    disc = target[:, :, :1]
-    classes, offsets = errors[:, :, :1], errors[:, :, 1:] * disc
-    losses = 0.5 * classes.square().mean((2, 3, 4))
+    disc = target[:, :, 0]
+    losses = 0.5 * errors[:, :, 0].square().mean((2, 3))
+    offsets = errors[:, :, 1:]
     if published:
-        losses = losses + offsets.square().mean((2, 3, 4))
+        losses = losses + (offsets.square().sum(2) * disc).mean((2, 3)) / 2
     else:
-        area = disc.sum((2, 3, 4)).clamp(min=1)
-        losses = losses + OFFSET_WEIGHT * offsets.abs().sum((2, 3, 4)) / area
+        distance = target[:, :, 1:].square().sum(2)
+        inner = disc * torch.exp(-distance / (2 * OFFSET_WINDOW**2))
+        total = (offsets.abs().sum(2) * inner).sum((2, 3))
+        # A keypoint outside the map has no disc.
+        losses = losses + OFFSET_WEIGHT * total / inner.sum((2, 3)).clamp(min=1e-3)
     if topk is not None:
         losses = losses.topk(topk, dim=1, sorted=False)[0]
     return losses.mean()

@@ -38,12 +38,13 @@ class RoundedHeatmap(UDPCodec):
 
 @MODELS.register_module()
 class TriedOffsetLoss(nn.Module):
-    """The family from which the loss of offsets was chosen, on the disc's area.
+    """The family from which the loss of offsets was chosen: means over the disc.
 
     Args:
         error: Of an offset: ``'squared'``, ``'smooth'`` or ``'absolute'``.
         weight: The offsets' part beside half the mean squared error of H.
-        inner: Sigma, in R, of a Gaussian that weighs the disc's inner pixels more.
+        inner: Sigma, in R, of the Gaussian that weighs pixels; if None, all count
+            alike.
     """
 
     ERRORS = {
@@ -52,7 +53,7 @@ class TriedOffsetLoss(nn.Module):
         'absolute': torch.abs,
     }
 
-    def __init__(self, error: str, weight: float, inner: Optional[float] = None):
+    def __init__(self, error: str, weight: float, inner: Optional[float]) -> None:
         super().__init__()
         self.error, self.weight, self.inner = self.ERRORS[error], weight, inner
 

@@ -42,6 +42,7 @@ COLORS = dict(
     stock_udp='#CC79A7',
     stock_combined='#999999',
     udp_gaussian='#0072B2',
+    udp_gaussian_narrow='#56B4E9',
     udp_offset='#009E73',
 )
 READING_COLORS = dict(toolbox='#999999', authors='#56B4E9', voting='#009E73')
@@ -252,6 +253,7 @@ PAIRS = [
     ('udp_gaussian', 'stock_dark'),
     ('udp_offset', 'stock_combined'),
     ('udp_offset', 'udp_gaussian'),
+    ('udp_offset', 'udp_gaussian_narrow'),
 ]
 
 
@@ -458,7 +460,9 @@ figures are mean ± standard deviation over the seeds. *AP* is COCO's, *score ra
 Spearman's correlation between the scores of keypoints and their negative errors: what a
 score is worth for ranking. The flip test is on unless it says otherwise, with the stock
 one-pixel shift where the stock configs have it. Gaussians have a sigma of {sigma} heatmap
-px, the best for those that DARK reads at both sizes; discs have the default radius.
+px, which is a 32nd of the longer side of the maps at stride 4, as in MMPose's zoo, and a
+20th at stride 8, and in one row the narrower one of which DARK makes the most here; discs
+have the default radius, 0.055 of the longer side, as the zoo's.
 
 `udp-plugin study` ({minutes} minutes on {machine}) makes this page.
 

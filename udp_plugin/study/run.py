@@ -55,7 +55,7 @@ class Budget(NamedTuple):
 
 #: An hour on two cores.
 DEFAULT = Budget(
-    sizes=(Size((96, 128), 4), Size((128, 160), 8)), seeds=3, images=600, iters=400
+    sizes=(Size((96, 128), 4), Size((128, 160), 8)), seeds=3, images=600, iters=300
 )
 #: For a GPU.
 FULL = Budget(
