@@ -1,10 +1,10 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint zoo env clean
+.PHONY: help demo study test lint zoo env clean
 
 # An existing Python with MMPose to use instead of the environment built here.
 PYTHON ?=
-# Further arguments for the demo or pytest.
+# Further arguments for the demo, the study or pytest.
 ARGS ?=
 
 # Threads that spin while they wait are several times slower where cores are shared.
@@ -17,6 +17,7 @@ find_python = python="$$(python3 .ci/environment.py \
 
 help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
+	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and format with ruff'
 	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"
@@ -32,6 +33,11 @@ help:
 
 demo:
 	@$(call find_python,mmpose rich matplotlib) && "$$python" -m udp_plugin demo $(ARGS)
+
+study:
+	@$(call find_python,mmpose rich matplotlib) \
+		&& "$$python" -m udp_plugin study --out work_dirs/study $(ARGS) \
+		&& cp work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/
 
 test:
 	@$(call find_python,mmpose rich matplotlib pytest hypothesis) \

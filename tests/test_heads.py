@@ -230,6 +230,7 @@ def test_head_derives_channels_and_loss_from_its_codec():
     assert isinstance(offset.loss_module, udp_plugin.UDPOffsetLoss)
     assert offset.loss_module.use_target_weight
     assert offset.loss_module.loss_weight == 3.0
+    assert not offset.loss_module.published
     stock = HeatmapHead(8, 3 * K, deconv_out_channels=None)
     assert offset.state_dict().keys() == stock.state_dict().keys()
 
@@ -266,6 +267,8 @@ def test_a_stock_config_of_combined_targets_keeps_its_channel_count():
     config['out_channels'] = 3 * 21
     head = udp_plugin.UDPHeatmapHead(**config)
     assert head.final_layer.out_channels == 3 * 21
+    # The stock loss has a meaning on offset maps, and keeps it.
+    assert head.loss_module.published
 
 
 @pytest.mark.parametrize(
