@@ -467,8 +467,8 @@ def test_inference_draws_a_photograph(offset, tmp_path):
     # What is shown is the disc's maps, not the offsets'.
     assert found.pred_fields.heatmaps.shape == (17, 64, 48)
 
-    # The inferencer takes all of a photograph for the person. Cut out of what was around
-    # it, this network does not know it; what is found has to be drawn where it is.
+    # The inferencer takes all of a photograph for the person, whom this network does
+    # not know without what is around; what it finds has to be drawn where that is.
     left, top, right, bottom = np.rint(truth.bboxes[0]).astype(int)
     photo = cv2.imread(str(sample.img_path))[top:bottom, left:right]
     cv2.imwrite(str(tmp_path / 'photo.png'), photo)

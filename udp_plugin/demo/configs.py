@@ -7,8 +7,7 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 INPUT_SIZE = (96, 128)
 STRIDE = 4
 HEATMAP_SIZE = (24, 32)
-#: A 32nd of the longer side, as in the zoo: 2 at 48 x 64.
-SIGMA = 1
+SIGMA = 2
 BATCH_SIZE = 32
 
 STOCK_CODEC = 'MSRAHeatmap'
@@ -148,6 +147,7 @@ def stock_config(
     seed: int,
     input_size: Tuple[int, int] = INPUT_SIZE,
     stride: int = STRIDE,
+    sigma: float = SIGMA,
 ) -> str:
     """The text of the stock config.
 
@@ -157,6 +157,7 @@ def stock_config(
         seed: Of the weights and of the data's order and augmentation.
         input_size: ``(width, height)`` of the network's input in pixels.
         stride: Input px per heatmap px, 4 or 8.
+        sigma: Of the Gaussian, heatmap px.
     """
     metainfo = f"dict(from_file='{data.metainfo.as_posix()}')" if data.metainfo else {}
     # From stride 16, where the backbone ends.
@@ -164,7 +165,7 @@ def stock_config(
     return TEMPLATE.format(
         input_size=input_size,
         heatmap_size=tuple(pixels // stride for pixels in input_size),
-        sigma=SIGMA,
+        sigma=sigma,
         deconv_channels=(32,) * deconvs,
         deconv_kernels=(4,) * deconvs,
         batch_size=BATCH_SIZE,

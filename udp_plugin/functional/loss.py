@@ -7,7 +7,7 @@ from torch import Tensor
 
 #: The offsets' part beside half the mean squared error of H, and the share of R that is
 #: the sigma of their weights. Chosen on trained networks: ``udp-plugin study``.
-OFFSET_WEIGHT = 0.0125
+OFFSET_WEIGHT = 0.006
 OFFSET_WINDOW = 1 / 3
 
 
@@ -20,7 +20,7 @@ def offset_loss(
 ) -> Tensor:
     """Squared error of H, and the offsets' absolute error inside the disc::
 
-        0.5 * mean((H - H*)^2) + 0.0125 * sum(g (|X - X*| + |Y - Y*|)) / sum(g)
+        0.5 * mean((H - H*)^2) + 0.006 * sum(g (|X - X*| + |Y - Y*|)) / sum(g)
         g = H* exp(-4.5 (X*^2 + Y*^2))
 
     of each keypoint, the mean over all pixels and the sums over those of its disc,

@@ -5,11 +5,12 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from mmengine.config import Config
 
-from udp_plugin.demo.configs import SIGMA
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
 
 IMPORTS = ['udp_plugin', 'udp_plugin.study.components']
 KEYPOINTS = 17
+#: Heatmap px: a 32nd of the longer side of the maps at stride 4, as in the zoo.
+SIGMA = 1
 #: The Gaussian of which DARK makes the most here, at both sizes; narrower than a stock
 #: config's, and too narrow for MSRAHeatmap, which draws it beside its pixel.
 NARROW_SIGMA = 0.75
@@ -161,7 +162,7 @@ TRIED = {
     'smooth': _tried_loss('smooth L1, weight 0.05', error='smooth', weight=0.05),
     'even': _tried_loss('all of the disc weighed alike', inner=None),
     'heavy': _tried_loss('weight 0.05', weight=0.05),
-    'light': _tried_loss('weight 0.006', weight=0.006),
+    'heavier': _tried_loss('weight 0.0125', weight=0.0125),
     'small': _tried_radius(0.04),
     'large': _tried_radius(0.07),
 }

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from udp_plugin import functional as F
-from udp_plugin.demo.configs import SIGMA
 from udp_plugin.demo.measures import errors_of, measure, read_predictions
 from udp_plugin.demo.report import STYLE, versions
 
@@ -25,6 +24,7 @@ from .networks import (
     GRID,
     MISMATCHES,
     READ,
+    SIGMA,
     TRIED,
     Size,
     own_flip,

@@ -38,7 +38,7 @@ from udp_plugin.demo.scripts import (
     signals_interrupt,
 )
 
-from .networks import ALL_ARMS, READ, Size, configure, own_flip, tests, trained
+from .networks import ALL_ARMS, READ, SIGMA, Size, configure, own_flip, tests, trained
 
 LOG_LINES = 30
 
@@ -226,7 +226,7 @@ def _jobs(
     out: Path, budget: Budget, size: Size, seed: int, data: Data, tools: Path
 ) -> List[Job]:
     folder = folder_of(out, size, seed)
-    text = stock_config(data, budget.iters, seed, size.input_size, size.stride)
+    text = stock_config(data, budget.iters, seed, size.input_size, size.stride, SIGMA)
     stock = Config.fromstring(text, '.py')
     where = f'{size.label}, seed {seed}'
     width, height = size.input_size
@@ -299,7 +299,7 @@ def _jobs(
 
 def _workers() -> int:
     """Scripts at a time: small networks gain more from this than from threads."""
-    return max(os.cpu_count() or 1, 1) if not _has_gpu() else 2
+    return min(os.cpu_count() or 1, 8) if not _has_gpu() else 2
 
 
 def _has_gpu() -> bool:
