@@ -172,9 +172,8 @@ def test_loss_is_what_it_says_keypoint_by_keypoint():
         if inside.any():
             off = np.abs(x - tx)[inside] + np.abs(y - ty)[inside]
             away = np.hypot(tx, ty)[inside]
-            loss += (
-                0.0125 * weights[k] * np.average(off, weights=np.exp(-4.5 * away**2))
-            )
+            mean = np.average(off, weights=np.exp(-4.5 * away**2))
+            loss += 0.006 * weights[k] * mean
         losses.append(loss)
     tensors = (torch.tensor(a)[None] for a in (output, target, weights))
     loss = udp_plugin.UDPOffsetLoss(use_target_weight=True, loss_weight=3.0)(*tensors)
