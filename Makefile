@@ -36,8 +36,8 @@ demo:
 
 study:
 	@$(call find_python,mmpose rich matplotlib) \
-		&& "$$python" -m udp_plugin study --out work_dirs/study $(ARGS) \
-		&& cp work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/
+		&& "$$python" -m udp_plugin study $(ARGS) $(if $(ARGS),,&& cp \
+		work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/)
 
 test:
 	@$(call find_python,mmpose rich matplotlib pytest hypothesis) \

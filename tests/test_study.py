@@ -34,7 +34,7 @@ NOWHERE = Data('', *[Path('nowhere')] * 4, 1, 1)
 
 
 def stock(size=SIZES[0]):
-    text = stock_config(NOWHERE, 10, 0, size.input_size, size.stride, networks.SIGMA)
+    text = stock_config(NOWHERE, 10, 0, size.input_size, size.stride, size.sigma)
     return Config.fromstring(text, '.py')
 
 
@@ -63,7 +63,7 @@ def test_each_network_makes_the_maps_of_its_targets(name, size):
 @pytest.mark.parametrize('codec', ['gaussian', 'offset'])
 def test_our_networks_are_the_demo_s_swap_by_names(codec):
     """No argument is changed besides, but for sigma, which offsets derive."""
-    text = swap_names(stock_config(NOWHERE, 10, 0, sigma=networks.SIGMA), codec)
+    text = swap_names(stock_config(NOWHERE, 10, 0, sigma=SIZES[0].sigma), codec)
     swapped = Config.fromstring(text, '.py')
     cfg = networks.configure(stock(), networks.GRID[f'udp_{codec}'])
     assert KEYPOINT_CODECS.build(cfg.codec).__dict__ == (

@@ -66,10 +66,18 @@ def signals_interrupt():
 
 def end(process: subprocess.Popen) -> None:
     """End a script with its data loader's workers, which would outlive it."""
-    if hasattr(os, 'killpg'):
-        # It leads a process group of its own, unless that has just ended.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-    else:
-        process.terminate()
-    process.wait()
+
+    def send(number: int) -> None:
+        if hasattr(os, 'killpg'):
+            # It leads a process group of its own, unless that has just ended.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        else:
+            process.terminate()
+
+    send(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        send(getattr(signal, 'SIGKILL', signal.SIGTERM))
+        process.wait()

@@ -342,9 +342,10 @@ def decode_offset(
           c = sum(w(p) * (p + R * offset(p))) / sum(w(p))
           w(p) = H(p) * exp(-|p - c|^2 / (2 sigma^2))
 
-      over the pixels within ``R`` of the argmax, from which ``c`` starts and
-      moves five times. A network's offsets are the truer the shorter they are,
-      and as much too short on one side of the keypoint as on the other;
+      over the pixels of a disc that lies around the argmax, where ``c`` starts
+      and from which it moves five times. A network's offsets are the truer the
+      shorter they are, and as much too short on one side of the keypoint as on
+      the other;
     - ``'authors'`` adds ``R`` times the offsets, blurred by a 7 x 7 Gaussian
       (the authors' code);
     - ``'toolbox'`` adds ``R`` times the offsets as they are (MMPose 1.x).
@@ -371,7 +372,7 @@ def decode_offset(
     check_positive(radius, 'radius')
     if kernel_size is None:
         voting = reading == 'voting'
-        kernel_size = 2 * round(2 * radius) + 1 if voting else AUTHORS_KERNELS[0]
+        kernel_size = 2 * int(2 * radius) + 1 if voting else AUTHORS_KERNELS[0]
     check_kernel_size(kernel_size)
     if maps.shape[-3] % 3:
         raise ValueError(
@@ -414,14 +415,16 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     Returns:
         tuple: Shape (..., K, 2), heatmap px, and (..., K).
     """
-    values, x, y = _window(maps, peak, math.ceil(radius), 'zero')
+    # The keypoint is up to half a pixel an axis away from the peak.
+    reach = radius + math.sqrt(0.5)
+    values, x, y = _window(maps, peak, math.ceil(reach), 'zero')
     values = _readable(values)
     last_x, last_y = unit_length((maps.shape[-1], maps.shape[-2]))
     on_map_x, on_map_y = (x == x.clamp(0, last_x)), (y == y.clamp(0, last_y))
     # In R from here on, counted from the peak.
     x = (x - peak[..., 0:1]).to(values.dtype) / radius
     y = (y - peak[..., 1:2]).to(values.dtype) / radius
-    near = x[..., None, :] ** 2 + y[..., :, None] ** 2 <= 1
+    near = x[..., None, :] ** 2 + y[..., :, None] ** 2 <= (reach / radius) ** 2
     classes = values[..., 0, :, :].clamp(min=0) * near
     # Relative to the largest, so that tiny or huge maps neither vanish nor overflow.
     largest = classes.amax((-2, -1), keepdim=True).clamp(min=1e-30)
@@ -447,6 +450,6 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
         center = sums[..., 1:3] / total[..., None]
     spread = (sums[..., 3] / total - center.square().sum(-1)).clamp(min=0)
     area = (window_x * on_map_x).sum(-1) * (window_y * on_map_y).sum(-1)
-    height = largest[..., 0, 0] * total / area
+    height = largest[..., 0, 0] * (total / area)
     agreement = 1 / (1 + spread / VOTING_SPREAD**2)
     return radius * center, (height * agreement).sqrt()

@@ -5,15 +5,14 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from mmengine.config import Config
 
+from udp_plugin import functional as F
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
 
 IMPORTS = ['udp_plugin', 'udp_plugin.study.components']
 KEYPOINTS = 17
-#: Heatmap px: a 32nd of the longer side of the maps at stride 4, as in the zoo.
-SIGMA = 1
-#: The Gaussian of which DARK makes the most here, at both sizes; narrower than a stock
-#: config's, and too narrow for MSRAHeatmap, which draws it beside its pixel.
-NARROW_SIGMA = 0.75
+#: A Gaussian of which DARK makes more here, in the stock one's sigma. MSRAHeatmap draws
+#: it beside its pixel.
+NARROW = 0.75
 
 
 class Size(NamedTuple):
@@ -27,6 +26,14 @@ class Size(NamedTuple):
         """Width and height in pixels."""
         width, height = self.input_size
         return width // self.stride, height // self.stride
+
+    @property
+    def sigma(self) -> float:
+        """Of stock Gaussians, heatmap px: a 32nd of the longer side, as in the zoo.
+
+        But at least 1, below which there is too little to read from.
+        """
+        return max(max(self.heatmap_size) / 32, 1)
 
     @property
     def name(self) -> str:
@@ -45,6 +52,7 @@ class Arm(NamedTuple):
     label: str
     transform: dict
     target: str
+    #: ``sigma`` counts in that of the size.
     codec: dict
     head: dict
     #: Whether the flip test shifts, as its configs in the zoo have it.
@@ -67,21 +75,21 @@ OUR_HEAD = dict(type='UDPHeatmapHead', out_channels=KEYPOINTS)
 GRID = {
     'stock_biased': Arm(
         label='stock: MSRAHeatmap',
-        codec=dict(type='MSRAHeatmap', sigma=SIGMA),
+        codec=dict(type='MSRAHeatmap', sigma=1),
         head=STOCK_HEAD,
         shift=True,
         **BIASED,
     ),
     'stock_dark': Arm(
         label='stock: MSRAHeatmap, unbiased=True (DARK)',
-        codec=dict(type='MSRAHeatmap', sigma=SIGMA, unbiased=True),
+        codec=dict(type='MSRAHeatmap', sigma=1, unbiased=True),
         head=STOCK_HEAD,
         shift=True,
         **BIASED,
     ),
     'stock_udp': Arm(
         label='stock: UDPHeatmap',
-        codec=dict(type='UDPHeatmap', sigma=SIGMA),
+        codec=dict(type='UDPHeatmap', sigma=1),
         head=STOCK_HEAD,
         **STOCK_UDP,
     ),
@@ -98,13 +106,13 @@ GRID = {
     ),
     'udp_gaussian': Arm(
         label='UDPGaussianHeatmap',
-        codec=dict(type='UDPGaussianHeatmap', sigma=SIGMA),
+        codec=dict(type='UDPGaussianHeatmap', sigma=1),
         head=OUR_HEAD,
         **OURS,
     ),
     'udp_gaussian_narrow': Arm(
-        label=f'UDPGaussianHeatmap, sigma={NARROW_SIGMA}',
-        codec=dict(type='UDPGaussianHeatmap', sigma=NARROW_SIGMA),
+        label=f'UDPGaussianHeatmap, sigma × {NARROW}',
+        codec=dict(type='UDPGaussianHeatmap', sigma=NARROW),
         head=OUR_HEAD,
         **OURS,
     ),
@@ -118,7 +126,7 @@ GRID = {
 #: For the paper's ablation, beside those of the grid.
 TRANSFORM_ONLY = Arm(
     label='unbiased transform, biased codec',
-    codec=dict(type='RoundedHeatmap', sigma=SIGMA),
+    codec=dict(type='RoundedHeatmap', sigma=1),
     head=STOCK_HEAD,
     **OURS,
 )
@@ -161,8 +169,8 @@ TRIED = {
     'squared': _tried_loss('squared error, weight 0.05', error='squared', weight=0.05),
     'smooth': _tried_loss('smooth L1, weight 0.05', error='smooth', weight=0.05),
     'even': _tried_loss('all of the disc weighed alike', inner=None),
-    'heavy': _tried_loss('weight 0.05', weight=0.05),
-    'heavier': _tried_loss('weight 0.0125', weight=0.0125),
+    'heavy': _tried_loss('absolute error, weight 0.05', weight=0.05),
+    'heavier': _tried_loss('absolute error, weight 0.0125', weight=0.0125),
     'small': _tried_radius(0.04),
     'large': _tried_radius(0.07),
 }
@@ -231,6 +239,11 @@ def configure(stock: Config, arm: Arm, flip: str = 'plain') -> Config:
     cfg = copy.deepcopy(stock)
     sizes = {key: cfg.codec[key] for key in ('input_size', 'heatmap_size')}
     codec = {**sizes, **arm.codec}
+    if 'sigma' in codec:
+        codec['sigma'] *= stock.codec.sigma
+        if codec['type'] == 'UDPHeatmap' or codec.get('unbiased'):
+            # The stock default fits a sigma of 2 only.
+            codec['blur_kernel_size'] = F.dark_kernel_size(codec['sigma'])
     cfg.custom_imports = dict(imports=IMPORTS, allow_failed_imports=False)
     cfg.codec = codec
     for loader in (cfg.train_dataloader, cfg.test_dataloader):

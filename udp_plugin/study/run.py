@@ -38,7 +38,7 @@ from udp_plugin.demo.scripts import (
     signals_interrupt,
 )
 
-from .networks import ALL_ARMS, READ, SIGMA, Size, configure, own_flip, tests, trained
+from .networks import ALL_ARMS, READ, Size, configure, own_flip, tests, trained
 
 LOG_LINES = 30
 
@@ -109,6 +109,9 @@ def run_study(args: Namespace) -> int:
 def _run(args: Namespace, console: Console) -> None:
     started = time.monotonic()
     tools = find_tools()
+    # What it lacks is said before the work.
+    from . import report
+
     budget = FULL if args.full else DEFAULT
     given = {key: getattr(args, key) for key in ('seeds', 'images', 'iters')}
     budget = budget._replace(**{key: value for key, value in given.items() if value})
@@ -137,8 +140,6 @@ def _run(args: Namespace, console: Console) -> None:
         finally:
             spent += time.monotonic() - started
             _write_spent(args.out, spent)
-    from . import report
-
     report.report(args, budget, spent, console)
 
 
@@ -226,7 +227,9 @@ def _jobs(
     out: Path, budget: Budget, size: Size, seed: int, data: Data, tools: Path
 ) -> List[Job]:
     folder = folder_of(out, size, seed)
-    text = stock_config(data, budget.iters, seed, size.input_size, size.stride, SIGMA)
+    text = stock_config(
+        data, budget.iters, seed, size.input_size, size.stride, size.sigma
+    )
     stock = Config.fromstring(text, '.py')
     where = f'{size.label}, seed {seed}'
     width, height = size.input_size
@@ -381,6 +384,8 @@ def _start(job: Job, environ: Dict[str, str]) -> subprocess.Popen:
 
 
 def _tail(path: Path, lines: int) -> List[str]:
+    if not path.exists():
+        return []
     with path.open('rb') as log:
         log.seek(max(0, path.stat().st_size - 200 * lines))
         return log.read().decode(errors='replace').splitlines()[-lines:]
