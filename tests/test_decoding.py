@@ -234,18 +234,34 @@ def test_voting_averages_noise_that_one_pixel_keeps():
     assert error['voting'] < error['authors'] < error['toolbox']
 
 
-def test_votes_are_right_where_offsets_are_too_short():
+@pytest.mark.parametrize(
+    ('heatmap_size', 'radius'), [((48, 64), 3.5), ((24, 32), 1.75), ((16, 20), 1.09)]
+)
+def test_votes_are_right_where_offsets_are_too_short(heatmap_size, radius):
     """Shrunk offsets cross zero where they did, and that is where voting looks."""
-    points = random_points((48, 64), 200, margin=8)
-    maps = encode(udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64)), points)
-    maps[1::3] *= 0.7
-    maps[2::3] *= 0.7
+    points = torch.from_numpy(random_points(heatmap_size, 300, margin=4))
+    # As far from all pixels as can be.
+    points[0, :20] = points[0, :20].floor() + 0.5
+    maps, _ = F.offset_target(points, torch.ones(1, 300), heatmap_size, radius)
+    _, scores = F.decode_offset(maps, radius)
+    assert (scores - 1).abs().max() < 0.05
+    maps[:, 1::3] *= 0.7
+    maps[:, 2::3] *= 0.7
     error = {}
     for reading in F.READINGS:
-        decoded, _ = F.decode_offset(torch.from_numpy(maps), 3.5, reading)
-        error[reading] = np.linalg.norm(decoded - points[0], axis=-1).mean()
-    assert error['voting'] < 0.03
+        decoded, _ = F.decode_offset(maps, radius, reading)
+        error[reading] = (decoded - points).norm(dim=-1).mean()
+    # Of the smallest discs, three or four pixels vote, seldom all around the keypoint.
+    assert error['voting'] < (0.4 if radius < 1.5 else 0.15) * error['toolbox']
     assert error['toolbox'] > 0.1
+
+
+def test_the_highest_maps_have_finite_scores():
+    points = torch.from_numpy(random_points((48, 64), 20, margin=8))
+    maps, _ = F.offset_target(points, torch.ones(1, 20), (48, 64), 3.5)
+    found, scores = F.decode_offset(maps * 3e38, 3.5)
+    assert scores.isfinite().all()
+    assert found.isfinite().all()
 
 
 def test_the_score_of_votes_falls_with_their_spread():
