@@ -4,6 +4,7 @@ What is done is marked by a file ``done`` and not done again, so that the same c
 goes on where it was interrupted.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -148,7 +149,11 @@ def _run(args: Namespace, console: Console) -> None:
 
 def _settings(budget: Budget) -> dict:
     sizes = [size.name for size in budget.sizes]
-    return dict(budget._asdict(), sizes=sizes, version=udp_plugin.__version__)
+    # Whatever changes in the package may change what is measured.
+    code = hashlib.sha256()
+    for path in sorted(Path(udp_plugin.__file__).parent.rglob('*.py')):
+        code.update(path.read_bytes())
+    return dict(budget._asdict(), sizes=sizes, code=code.hexdigest())
 
 
 def _open_folder(out: Path, budget: Budget) -> float:
@@ -176,7 +181,8 @@ def _open_folder(out: Path, budget: Budget) -> float:
             different = [key for key in settings if found.get(key) != settings[key]]
             raise DemoError(
                 f'--out {out} has a study of other settings ({", ".join(different)}); '
-                'give those again to go on with it, or choose a new folder'
+                'give those again to go on with it, or choose a new folder, as also '
+                'where the code of this package has changed since'
             )
         with suppress(FileNotFoundError):
             return float((out / 'seconds').read_text())
