@@ -49,7 +49,7 @@ def _add_demo(subparsers) -> None:
     parser.add_argument(
         '--codec',
         choices=['gaussian', 'offset', 'both'],
-        default='gaussian',
+        default='both',
         help='the codec(s) to compare with the stock one (default: %(default)s)',
     )
     parser.add_argument(

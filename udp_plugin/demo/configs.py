@@ -7,7 +7,8 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 INPUT_SIZE = (96, 128)
 STRIDE = 4
 HEATMAP_SIZE = (24, 32)
-SIGMA = 2
+#: A 32nd of the longer side, as in the zoo.
+SIGMA = 1
 BATCH_SIZE = 32
 
 STOCK_CODEC = 'MSRAHeatmap'

@@ -24,7 +24,7 @@ def find_tools() -> Path:
     spec = find_spec('mmpose')
     if spec is None:
         raise DemoError(
-            'the demo needs MMPose, which this Python does not have; '
+            'this needs MMPose, which this Python does not have; '
             "'make demo' in the project's folder sets up one that has"
         )
     package = Path(spec.origin).parent

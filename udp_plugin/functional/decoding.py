@@ -26,7 +26,7 @@ AUTHORS_KERNELS = (15, 7)
 
 #: Voting: the share of R that is the sigma of its window, how often the window moves
 #: to where its pixels point, and the spread of their votes, as a share of R, at which
-#: they agree by half. Chosen on trained networks: ``udp-plugin study``.
+#: they agree by half. Chosen on networks trained on drawn figures.
 VOTING_WINDOW = 1 / 3
 VOTING_ROUNDS = 5
 VOTING_SPREAD = 1 / 6

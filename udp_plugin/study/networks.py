@@ -166,11 +166,12 @@ TRIED = {
         OUR_HEAD,
         dict(type='UDPOffsetLoss', use_target_weight=True, published=True),
     ),
-    'squared': _tried_loss('squared error, weight 0.05', error='squared', weight=0.05),
+    'squared': _tried_loss('squared error, weight 0.02', error='squared', weight=0.02),
     'smooth': _tried_loss('smooth L1, weight 0.05', error='smooth', weight=0.05),
     'even': _tried_loss('all of the disc weighed alike', inner=None),
     'heavy': _tried_loss('absolute error, weight 0.05', weight=0.05),
     'heavier': _tried_loss('absolute error, weight 0.0125', weight=0.0125),
+    'lighter': _tried_loss('absolute error, weight 0.003', weight=0.003),
     'small': _tried_radius(0.04),
     'large': _tried_radius(0.07),
 }

@@ -472,7 +472,8 @@ score is worth for ranking. The flip test is on unless it says otherwise, with t
 one-pixel shift where the stock configs have it. Gaussians have the zoo's sigma, a 32nd of
 the longer side of the maps, but at least 1 heatmap px ({sigma}), and in one row a narrower
 one of which DARK makes more here; discs have the default radius, 0.055 of the longer side,
-which is the zoo's. DARK's blur fits the sigma everywhere.
+which is the zoo's. DARK's blur fits the sigma everywhere. `UDPHeatmap` reads combined
+targets through a fixed blur of 23 px, which is wider than small maps: see the readings.
 
 `udp-plugin study` ({minutes} minutes on {machine}) makes this page.
 
@@ -516,7 +517,7 @@ def write_page(
     name = found['gpu'] or f'{found["cores"]} cores of an {found["processor"]}'
     return PAGE.format(
         conclusion=conclusion(results),
-        sigma=', '.join(f'{size.sigma:g} at {size.label}' for size in budget.sizes),
+        sigma='; '.join(f'{size.sigma:g} at {size.label}' for size in budget.sizes),
         iters=budget.iters,
         images=budget.images,
         tests=max(budget.images // 3, 1),
