@@ -123,10 +123,12 @@ def test_flip_tests_are_as_they_are_called():
 def test_maps_of_stock_combined_are_read_with_its_radius():
     for size in SIZES:
         trained = networks.configure(stock(size), networks.GRID['stock_combined'])
-        reads = networks.ALL_ARMS[networks.READ['stock_combined']]
+        reads = networks.ALL_ARMS[networks.READING_ARM]
         codec = KEYPOINT_CODECS.build(networks.configure(stock(size), reads).codec)
         factor = KEYPOINT_CODECS.build(trained.codec).radius_factor
         assert codec.radius == pytest.approx(factor * max(size.heatmap_size))
+        # What the report says of it.
+        assert factor == pytest.approx(networks.RADIUS_FACTOR)
 
 
 # --- its components -------------------------------------------------------------------
@@ -271,7 +273,7 @@ def test_jobs_of_a_study_name_what_they_need(tmp_path):
     tried = [job for job in jobs if job.folder.name in networks.TRIED]
     assert len(tried) == len(networks.TRIED)
     assert {job.folder.parent for job in tried} == {
-        run.folder_of(tmp_path, SIZES[0], report.CHOSEN_ON)
+        run.folder_of(tmp_path, SIZES[0], run.CHOSEN_ON)
     }
     for job in jobs:
         if job.after is not None:

@@ -28,11 +28,13 @@ class RoundedHeatmap(UDPCodec):
         self.sigma = F.check_positive(sigma, 'sigma')
 
     def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
+        """See :func:`udp_plugin.functional.gaussian_target`."""
         return F.gaussian_target(
             keypoints, visible, self.heatmap_size, self.sigma, unbiased=False
         )
 
     def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """See :func:`udp_plugin.functional.decode_argmax`."""
         return F.decode_argmax(maps)
 
 

@@ -13,6 +13,8 @@ KEYPOINTS = 17
 #: A Gaussian of which DARK makes more here, in the stock one's sigma. MSRAHeatmap draws
 #: it beside its pixel.
 NARROW = 0.75
+#: The default R of discs, as a share of the maps' longer side.
+RADIUS_FACTOR = F.RADIUS_PER_SIGMA / 32
 
 
 class Size(NamedTuple):
@@ -130,8 +132,6 @@ TRANSFORM_ONLY = Arm(
     head=STOCK_HEAD,
     **OURS,
 )
-
-
 ARMS = {**GRID, 'transform_only': TRANSFORM_ONLY}
 
 
@@ -155,7 +155,7 @@ def _tried_loss(label: str, **settings) -> Arm:
 
 def _tried_radius(factor: float) -> Arm:
     loss = dict(type='UDPOffsetLoss', use_target_weight=True)
-    label = f'radius {factor:g} of the longer side (0.055)'
+    label = f'radius {factor:g} of the longer side ({RADIUS_FACTOR:.2g})'
     return _tried(label, OUR_HEAD, loss, radius_factor=factor)
 
 
@@ -169,7 +169,7 @@ TRIED = {
     'squared': _tried_loss('squared error, weight 0.02', error='squared', weight=0.02),
     'smooth': _tried_loss('smooth L1, weight 0.05', error='smooth', weight=0.05),
     'even': _tried_loss('all of the disc weighed alike', inner=None),
-    'heavy': _tried_loss('absolute error, weight 0.05', weight=0.05),
+    'heaviest': _tried_loss('absolute error, weight 0.05', weight=0.05),
     'heavier': _tried_loss('absolute error, weight 0.0125', weight=0.0125),
     'lighter': _tried_loss('absolute error, weight 0.003', weight=0.003),
     'small': _tried_radius(0.04),
@@ -204,8 +204,9 @@ ABLATION = {
     (True, False): 'transform_only',
     (True, True): 'stock_udp',
 }
-#: Networks whose maps are read in several ways, with the arm that reads them.
-READ = {'udp_offset': 'udp_offset', 'stock_combined': 'udp_offset'}
+#: Networks whose maps are read in several ways, and the arm that reads them all.
+READ = ('udp_offset', 'stock_combined')
+READING_ARM = 'udp_offset'
 #: Trained one way and tested the other: (network, arm).
 MISMATCHES = [('stock_dark', 'stock_udp'), ('stock_udp', 'stock_dark')]
 

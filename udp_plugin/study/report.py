@@ -17,12 +17,14 @@ from rich.table import Table as RichTable
 from udp_plugin import functional as F
 from udp_plugin.demo.measures import errors_of, measure, read_predictions
 from udp_plugin.demo.report import STYLE, versions
+from udp_plugin.functional.loss import OFFSET_WEIGHT
 
 from .networks import (
     ABLATION,
     ARMS,
     GRID,
     MISMATCHES,
+    RADIUS_FACTOR,
     READ,
     TRIED,
     Size,
@@ -30,12 +32,8 @@ from .networks import (
     tests,
 )
 from .readings import CONDITIONS
-from .run import Budget, folder_of, is_chosen_on
+from .run import CHOSEN_ON, Budget, folder_of, is_chosen_on
 
-#: The settings of the loss and of the reading were chosen on this seed alone.
-CHOSEN_ON = 0
-#: The first of those that were not looked at before.
-HELD_OUT = 1
 #: Okabe and Ito's, which colour-blind readers can tell apart.
 COLORS = dict(
     stock_biased='#D55E00',
@@ -61,12 +59,21 @@ class Results(NamedTuple):
     #: By network, condition and reading.
     readings: Dict[Tuple[str, int], Dict[str, Dict[str, Dict[str, Figures]]]]
 
-    def over_seeds(self, size: Size, test: str, key: str, first: int = 0) -> np.ndarray:
-        """A figure of a test for each seed, from the ``first`` on."""
-        seeds = self.seeds[first:]
-        return np.array([self.tests[size.name, seed][test][key] for seed in seeds])
+    def over_seeds(
+        self, size: Size, test: str, key: str, held_out: bool = False
+    ) -> np.ndarray:
+        """A figure of a test for each seed, or for each held-out one."""
+        return np.array(
+            [
+                self.tests[size.name, seed][test][key]
+                for seed in self.seeds
+                if not held_out or seed != CHOSEN_ON
+            ]
+        )
 
-    def read(self, size: Size, network: str, condition: str, reading: str, key: str):
+    def read(
+        self, size: Size, network: str, condition: str, reading: str, key: str
+    ) -> np.ndarray:
         """A figure of a reading for each seed."""
         return np.array(
             [
@@ -224,7 +231,9 @@ def grid_table(results: Results, size: Size) -> Table:
                 settings.label,
                 medians['off'][arm],
                 medians['on'][arm],
-                _spread(results.over_seeds(size, _own(arm), 'median_px', HELD_OUT)),
+                _spread(
+                    results.over_seeds(size, _own(arm), 'median_px', held_out=True)
+                ),
                 cell('mean_px'),
                 cell('p95_px'),
                 cell('within_half_px', 1, 100),
@@ -327,6 +336,7 @@ def readings_table(results: Results, size: Size) -> Table:
                     other('score_rank', 2),
                 ]
             )
+    width = 2 * RADIUS_FACTOR * max(size.heatmap_size)
     return Table(
         f'Readings of the same maps, {size.label}',
         [
@@ -340,9 +350,9 @@ def readings_table(results: Results, size: Size) -> Table:
         ],
         rows,
         'Median errors with the flip test. The changes are means over seeds, with the '
-        'least and the most. The blurs of the other readings are made for discs twice '
-        'and three times as wide as these. The last three columns are of '
-        f'{", ".join(F.READINGS)}, in this order.',
+        "least and the most. Whatever the disc, 'authors' blurs it by 15 px and "
+        f"'toolbox' by 23 px; here it is {width:.2g} heatmap px wide. The last three "
+        f'columns are of {", ".join(F.READINGS)}, in this order.',
     )
 
 
@@ -416,9 +426,9 @@ def tried_table(results: Results) -> Table:
         f'Losses of the offset codec, {size.label}, seed {CHOSEN_ON}',
         ['', 'median (px)', 'mean (px)', '95 % (px)', 'within 1 px (%)', 'AP'],
         rows,
-        'The default is the absolute error with weight 0.006 and a radius of 0.055 of '
-        'the longer side; each row is that but for what it says. All are read by '
-        "'voting', with the flip test.",
+        f'The default is the absolute error with weight {OFFSET_WEIGHT:g} and a radius '
+        f'of {RADIUS_FACTOR:.2g} of the longer side; each row is that but for what it '
+        "says. All are read by 'voting', with the flip test.",
     )
 
 
@@ -471,7 +481,7 @@ Spearman's correlation between the scores of keypoints and their negative errors
 score is worth for ranking. The flip test is on unless it says otherwise, with the stock
 one-pixel shift where the stock configs have it. Gaussians have the zoo's sigma, a 32nd of
 the longer side of the maps, but at least 1 heatmap px ({sigma}), and in one row a narrower
-one of which DARK makes more here; discs have the default radius, 0.055 of the longer side,
+one of which DARK makes more here; discs have the default radius, {radius:.2g} of the longer side,
 which is the zoo's. DARK's blur fits the sigma everywhere. `UDPHeatmap` reads combined
 targets through a fixed blur of 23 px, which is wider than small maps: see the readings.
 
@@ -518,6 +528,7 @@ def write_page(
     return PAGE.format(
         conclusion=conclusion(results),
         sigma='; '.join(f'{size.sigma:g} at {size.label}' for size in budget.sizes),
+        radius=RADIUS_FACTOR,
         iters=budget.iters,
         images=budget.images,
         tests=max(budget.images // 3, 1),
