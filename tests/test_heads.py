@@ -548,10 +548,17 @@ def test_hard_keypoints_are_eight_unless_the_config_says_else():
         udp_plugin.UDPOffsetLoss(topk=0)
 
 
-def test_one_target_serves_all_outputs_of_a_head_with_levels():
-    head = build_head('MSPNHead', 'authors')
-    samples = [crop(random_person(), dict(CODECS['authors'], **SIZES))] * 2
-    assert torch.isfinite(head.loss(features_for('MSPNHead'), samples)['loss_kpt'])
+@pytest.mark.parametrize('name', LEVELS)
+def test_one_target_serves_all_outputs_of_a_head_with_levels(name):
+    head, features = build_head(name, 'authors'), features_for(name)
+    encoder = dict(CODECS['authors'], **SIZES)
+    person = random_person()
+    losses = [
+        head.loss(features, [crop(person, encoders)] * 2)['loss_kpt']
+        for encoders in (encoder, [encoder])
+    ]
+    assert losses[0].isfinite()
+    assert losses[0] == losses[1]
 
 
 def test_heads_say_which_levels_do_not_go_together():

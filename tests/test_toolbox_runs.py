@@ -103,23 +103,31 @@ def small_budget(coco: Path) -> dict:
     return options
 
 
+#: Targets on the device, of keypoints that come from another process.
+ON_DEVICE = {
+    'train_dataloader.dataset.pipeline.6.on_device': True,
+    'train_dataloader.num_workers': 1,
+}
+
+
 @pytest.fixture(
     scope='module',
     params=[
-        (RES50, 'UDPOffsetHeatmap'),
-        (RES50, 'UDPGaussianHeatmap'),
-        (HRNET, 'UDPOffsetHeatmap'),
+        (RES50, 'UDPOffsetHeatmap', {}),
+        (RES50, 'UDPGaussianHeatmap', {}),
+        (HRNET, 'UDPOffsetHeatmap', ON_DEVICE),
     ],
-    ids=['res50-offset', 'res50-gaussian', 'hrnet-offset'],
+    ids=['res50-offset', 'res50-gaussian', 'hrnet-offset-on-device'],
 )
 def trained(request, coco_mini, tmp_path_factory):
     """A stock config, swapped by name alone, trained for two iterations."""
-    name, codec = request.param
+    name, codec, settings = request.param
     folder = tmp_path_factory.mktemp('trained')
     config = folder / 'swapped.py'
     swapped(name, codec).dump(config)
-    options = small_budget(coco_mini)
+    options = dict(small_budget(coco_mini), **settings)
     log = run_tool('train.py', config, '--work-dir', folder, options=options)
+    assert ('on_device=True' in log) == bool(settings)
     yield SimpleNamespace(folder=folder, config=config, options=options, log=log)
     # Checkpoints with Adam's state are large, and pytest keeps three runs.
     shutil.rmtree(folder)
@@ -154,7 +162,7 @@ def test_swapped_config_tests_with_flip_test(trained):
 
 
 @pytest.mark.parametrize(
-    'trained', [(RES50, 'UDPOffsetHeatmap')], indirect=True, ids=['res50-offset']
+    'trained', [(RES50, 'UDPOffsetHeatmap', {})], indirect=True, ids=['res50-offset']
 )
 def test_training_resumes(trained):
     log = run_tool(

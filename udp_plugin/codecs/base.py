@@ -40,6 +40,16 @@ def as_tensor(values: Array) -> Tensor:
     return values
 
 
+def check_one_instance(keypoints: Array, owner: str) -> None:
+    """Refuse keypoints that are not of shape (1, K, D), D >= 2."""
+    shape = tuple(keypoints.shape)
+    if len(shape) != 3 or shape[0] != 1 or shape[-1] < 2:
+        raise ValueError(
+            f'{owner} encodes the keypoints of one instance, of shape (1, K, 2), got '
+            f'{shape}'
+        )
+
+
 def sigma_of(sigma, kernel_size: Optional[int], default: float) -> float:
     """The Gaussian's sigma in heatmap px, from whichever argument gives it."""
     if kernel_size is None:
@@ -79,6 +89,17 @@ class UDPCodec(BaseKeypointCodec):
         self.input_size = check_size(input_size, 'input_size', least=2)
         self.heatmap_size = check_size(heatmap_size, 'heatmap_size', least=3)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other is a codec of the same kind and settings."""
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.input_size, self.heatmap_size))
+
+    def __repr__(self) -> str:
+        settings = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())
+        return f'{type(self).__name__}({settings})'
+
     @abstractmethod
     def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
         """Maps (..., C, H, W) and weights (..., K) of keypoints in heatmap px."""
@@ -109,29 +130,48 @@ class UDPCodec(BaseKeypointCodec):
         """
         as_array = not isinstance(keypoints, Tensor)
         keypoints = as_tensor(keypoints)
-        if keypoints.ndim != 3 or keypoints.shape[0] != 1 or keypoints.shape[-1] < 2:
+        check_one_instance(keypoints, type(self).__name__)
+        visible = None if keypoints_visible is None else as_tensor(keypoints_visible)
+        maps, weights = self.encode_tensors(keypoints, visible)
+        maps = maps[0]
+        if as_array:
+            maps, weights = maps.numpy(), weights.numpy()
+        return dict(heatmaps=maps, keypoint_weights=weights)
+
+    def encode_tensors(
+        self, keypoints: Tensor, visible: Optional[Tensor] = None
+    ) -> Tuple[Tensor, Tensor]:
+        """Turn a batch's keypoints into targets, on the device of the keypoints.
+
+        Args:
+            keypoints: Shape (B, K, D), D >= 2, input px.
+            visible: Shape (B, K); all visible if not given. A keypoint is drawn
+                where it is at least 0.5.
+
+        Returns:
+            tuple: maps (B, K * channels_per_keypoint, H, W), float32, and weights
+            (B, K), which are 0 also where a keypoint is NaN or infinite.
+
+        Raises:
+            ValueError: Shapes are not as said.
+        """
+        if keypoints.ndim != 3 or keypoints.shape[-1] < 2:
             raise ValueError(
-                f'{type(self).__name__} encodes the keypoints of one instance, of '
-                f'shape (1, K, 2), got {tuple(keypoints.shape)}'
+                f'{type(self).__name__} encodes a batch of keypoints, of shape '
+                f'(B, K, 2), got {tuple(keypoints.shape)}'
             )
         if keypoints.dtype != torch.float64:
             # Half precision would round coordinates to fractions of a pixel.
             keypoints = keypoints.float()
-        if keypoints_visible is None:
+        if visible is None:
             visible = torch.ones_like(keypoints[..., 0])
-        else:
-            visible = as_tensor(keypoints_visible).to(keypoints.device)
-        if not visible.is_floating_point():
+        elif not visible.is_floating_point():
             visible = visible.float()
-
         points = F.input_to_heatmap(
             keypoints[..., :2], self.input_size, self.heatmap_size
         )
-        maps, weights = self.target(points, visible)
-        maps = maps[0].float()
-        if as_array:
-            maps, weights = maps.numpy(), weights.numpy()
-        return dict(heatmaps=maps, keypoint_weights=weights)
+        maps, weights = self.target(points, visible.to(keypoints.device))
+        return maps.float(), weights
 
     def decode_tensors(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
         """Read a batch of maps, leaving the results on its device.

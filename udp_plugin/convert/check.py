@@ -15,10 +15,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.utils import import_modules_from_strings
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS, MODELS, TRANSFORMS
-from mmpose.structures import MultilevelPixelData
 from mmpose.utils import register_all_modules
 
-from udp_plugin.models.heads.base import type_name
+from udp_plugin.models.heads.base import batch_targets, type_name
 
 Shape = Tuple[int, ...]
 #: Of the training step: the fewest that batch normalisation trains on.
@@ -113,16 +112,8 @@ def _train_step(cfg: Config, model: torch.nn.Module, checked: Checked) -> None:
     dataset = cfg.train_dataloader.dataset
     samples = [sample_of_noise(dataset) for _ in range(BATCH_SIZE)]
     checked.inputs = (BATCH_SIZE, *samples[0]['inputs'].shape)
-    for sample in samples:
-        fields = sample['data_samples'].gt_fields
-        levels = (
-            [fields[level] for level in range(fields.nlevel)]
-            if isinstance(fields, MultilevelPixelData)
-            else [fields]
-        )
-        checked.targets = [
-            (BATCH_SIZE, *_finite(level.heatmaps, 'target').shape) for level in levels
-        ]
+    targets = batch_targets([sample['data_samples'] for sample in samples])
+    checked.targets = [tuple(_finite(maps, 'target').shape) for maps, _ in targets]
 
     maps: List[torch.Tensor] = []
     head = _heatmap_head(model)

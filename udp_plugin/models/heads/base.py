@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Set, Tuple
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from mmpose.evaluation.functional import keypoint_pck_accuracy
 from mmpose.registry import KEYPOINT_CODECS
 from mmpose.structures import MultilevelPixelData
@@ -152,6 +152,55 @@ def check_last_channels(arguments: dict, owner: str) -> None:
         )
 
 
+def batch_targets(batch_data_samples: OptSampleList) -> List[Tuple[Tensor, Tensor]]:
+    """Target maps (B, C, H, W) and weights (B, K) of a batch, a pair for each level.
+
+    Either the samples have their maps, or ``OffsetTargetGenerator(on_device=True)``
+    has left it to the head to make them, which is done here, for the batch at once
+    and on the device to which the samples have been moved.
+
+    Args:
+        batch_data_samples: Samples with ``gt_instance_labels.keypoint_weights``, and
+            with ``gt_fields.heatmaps`` or else, in ``gt_instance_labels``, with
+            ``target_keypoints`` and ``target_codecs``.
+
+    Raises:
+        ValueError: The codecs of the samples differ, or only some have maps.
+    """
+    labels = [sample.gt_instance_labels for sample in batch_data_samples]
+    weights = [label.keypoint_weights for label in labels]
+    codecs = _common_codecs(labels)
+    if codecs is not None:
+        points = torch.cat([label.target_keypoints for label in labels])
+        factors = torch.cat(weights)
+        encoded = [c.encode_tensors(points[..., :2], points[..., 2]) for c in codecs]
+        return [(maps, visible * factors) for maps, visible in encoded]
+
+    fields = [sample.gt_fields for sample in batch_data_samples]
+    if not isinstance(fields[0], MultilevelPixelData):
+        return [(torch.stack([field.heatmaps for field in fields]), torch.cat(weights))]
+    return [
+        (
+            torch.stack([field[level].heatmaps for field in fields]),
+            torch.cat([weight[level] for weight in weights]),
+        )
+        for level in range(fields[0].nlevel)
+    ]
+
+
+def _common_codecs(labels: List[InstanceData]) -> Optional[Tuple[UDPCodec, ...]]:
+    """The codecs, one a level, that all samples give; None if they have maps."""
+    codecs = [label.get('target_codecs', (None,))[0] for label in labels]
+    if any(other != codecs[0] for other in codecs):
+        given = sorted({'maps' if c is None else str(list(c)) for c in codecs})
+        raise ValueError(
+            'the targets of a batch must be made by the same codecs and in the same '
+            f'place, got samples with {" and ".join(given)}; give each '
+            'OffsetTargetGenerator of the data sets the same encoder and on_device'
+        )
+    return codecs[0]
+
+
 class UDPHead:
     """Mixed into a stock heatmap head, in front of it, this makes a UDP head of it.
 
@@ -284,8 +333,7 @@ class UDPHead:
 
         Args:
             feats: Features of the input.
-            batch_data_samples: Samples with ``gt_fields.heatmaps`` and
-                ``gt_instance_labels.keypoint_weights``.
+            batch_data_samples: Samples as :func:`batch_targets` takes them.
             train_cfg: ``compute_acc`` (default True) switches the accuracy.
 
         Returns:
@@ -295,7 +343,8 @@ class UDPHead:
             keypoints of the skeleton.
 
         Raises:
-            ValueError: The targets' levels do not go with the outputs.
+            ValueError: The targets' levels do not go with the outputs, or the
+                samples' targets not with each other.
         """
         outputs = self._outputs(feats)
         targets = self._targets(batch_data_samples, len(outputs))
@@ -318,15 +367,10 @@ class UDPHead:
         self, batch_data_samples: OptSampleList, outputs: int
     ) -> List[Tuple[Tensor, Tensor]]:
         """Target maps (B, C, H, W) and weights (B, K) for each output."""
-        fields = [sample.gt_fields for sample in batch_data_samples]
-        weights = [
-            sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples
-        ]
-        if not isinstance(fields[0], MultilevelPixelData):
-            maps = torch.stack([field.heatmaps for field in fields])
-            return [(maps, torch.cat(weights))] * outputs
-
-        levels = fields[0].nlevel
+        targets = batch_targets(batch_data_samples)
+        levels = len(targets)
+        if levels == 1:
+            return targets * outputs
         indices: Optional[List[int]] = getattr(self, 'level_indices', None)
         if indices is None:
             if levels != outputs:
@@ -335,21 +379,14 @@ class UDPHead:
                     f'{outputs} output(s): give OffsetTargetGenerator one encoder, or '
                     'with multilevel=True one for each output'
                 )
-            indices = list(range(levels))
-        elif not all(0 <= index < levels for index in indices):
+            return targets
+        if not all(0 <= index < levels for index in indices):
             raise ValueError(
                 f'level_indices of {type(self).__name__} must be below {levels}, the '
                 f'number of encoders of OffsetTargetGenerator, got {list(indices)}'
             )
         # A level serves several outputs.
-        target_of = {
-            level: (
-                torch.stack([field[level].heatmaps for field in fields]),
-                torch.cat([weight[level] for weight in weights]),
-            )
-            for level in set(indices)
-        }
-        return [target_of[level] for level in indices]
+        return [targets[index] for index in indices]
 
     @torch.no_grad()
     def _accuracy(self, maps: Tensor, target: Tensor, weights: Tensor) -> Tensor:

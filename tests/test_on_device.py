@@ -1,0 +1,365 @@
+"""Targets made by the head of keypoints: the same as those that workers make."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import Compose
+from mmengine.dataset import pseudo_collate
+from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
+from mmpose.models.heads import HeatmapHead
+from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from test_configs import swap_names, zoo_config
+from test_heads import (
+    CODECS,
+    HEADS,
+    LEVELS,
+    SIZES,
+    K,
+    build_head,
+    encoders_for,
+    features_for,
+    random_person,
+)
+
+import udp_plugin
+from udp_plugin.convert.check import check
+from udp_plugin.models.heads.base import batch_targets
+
+OFFSET = dict(CODECS['voting'], **SIZES)
+RES50 = 'body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
+# An infinite keypoint times a zero of the warp.
+pytestmark = [
+    pytest.mark.filterwarnings('ignore:invalid value encountered in multiply'),
+    pytest.mark.filterwarnings('ignore:The metainfo config file'),
+]
+every_codec = pytest.mark.parametrize('codec', ['gaussian', 'voting'])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def awkward_person(visible_weights=False):
+    """One with keypoints that are hidden, unknown, or outside the crop."""
+    person = random_person()
+    keypoints, visible = person['keypoints'][0], person['keypoints_visible'][0]
+    visible[:4] = 0, 0.3, 0.5, 2
+    keypoints[4], keypoints[5], keypoints[6] = np.nan, np.inf, -np.inf
+    keypoints[7, 1] = np.nan
+    # Far off, just off, and at the edge; the Gaussian of the first has no weight.
+    x1, y1, x2, y2 = person['bbox'][0]
+    keypoints[8:12] = (-4000, y1), (x1 - 40, y1), (x2 + 25, y2 + 25), (x1, y2)
+    if visible_weights:
+        person['keypoints_visible'] = np.stack((visible, visible * 0.7), -1)[None]
+    return person
+
+
+def generator(encoder, **args):
+    if isinstance(encoder, list):
+        args['multilevel'] = True
+    return TRANSFORMS.build(dict(type='OffsetTargetGenerator', encoder=encoder, **args))
+
+
+def packed(person, target):
+    """A person's sample out of the pipeline with this transform for the target."""
+    pipeline = Compose(
+        [
+            GetBBoxCenterScale(),
+            TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=(192, 256))),
+            target,
+            PackPoseInputs(),
+        ]
+    )
+    weights = np.linspace(0.5, 1.5, K, dtype=np.float32)
+    return pipeline(
+        dict(
+            {name: value.copy() for name, value in person.items()},
+            img=np.zeros((480, 640, 3), np.uint8),
+            bbox_score=np.ones(1, np.float32),
+            dataset_keypoint_weights=weights,
+        )
+    )
+
+
+def received(packed_samples):
+    """The samples as the head gets them, out of the data preprocessor."""
+    preprocessor = MODELS.build(dict(type='PoseDataPreprocessor'))
+    # A worker of the data loader sends them through a pipe.
+    batch = pickle.loads(pickle.dumps(pseudo_collate(packed_samples)))
+    return preprocessor(batch, training=True)['data_samples']
+
+
+def both_ways(persons, encoder, **args):
+    """The samples with the workers' maps, and those without maps."""
+    return [
+        received([packed(p, generator(encoder, on_device=on, **args)) for p in persons])
+        for on in (False, True)
+    ]
+
+
+def assert_same_targets(worker, device):
+    assert len(worker) == len(device)
+    for (maps, weights), (other_maps, other_weights) in zip(worker, device):
+        assert other_maps.dtype == torch.float32
+        assert other_maps.equal(maps)
+        assert other_weights.equal(weights)
+
+
+def step(head, features, samples):
+    """The loss and accuracy, and the gradients of the head's parameters."""
+    head.zero_grad()
+    losses = head.loss(features, samples)
+    losses['loss_kpt'].backward()
+    return losses, [parameter.grad.clone() for parameter in head.parameters()]
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+@every_codec
+@pytest.mark.parametrize(
+    ('name', 'multilevel'),
+    [*((name, False) for name in HEADS), *((name, True) for name in LEVELS)],
+)
+def test_heads_learn_the_same_of_keypoints_as_of_maps(
+    name, multilevel, codec, weighted
+):
+    encoders, decoder = encoders_for(name, codec, multilevel)
+    head = MODELS.build(
+        dict(HEADS[name], type=f'UDP{name}', out_channels=K, decoder=decoder)
+    )
+    persons = [awkward_person(), random_person(), awkward_person()]
+    maps, keypoints = both_ways(
+        persons, encoders, use_dataset_keypoint_weights=weighted
+    )
+    assert_same_targets(batch_targets(maps), batch_targets(keypoints))
+
+    features = features_for(name, batch=3)
+    losses, gradients = step(head, features, maps)
+    other_losses, other_gradients = step(head, features, keypoints)
+    assert losses.keys() == other_losses.keys() == {'loss_kpt', 'acc_pose'}
+    for key, value in losses.items():
+        assert other_losses[key].equal(value), key
+    assert len(gradients) > 0
+    for gradient, other in zip(gradients, other_gradients):
+        assert gradient.abs().max() > 0
+        assert other.equal(gradient)
+
+
+@pytest.mark.parametrize('visible_weights', [False, True])
+@every_codec
+@pytest.mark.parametrize(
+    ('heatmap_size', 'sigma'), [((48, 64), 2), ((72, 96), 3), ((97, 43), 1.3)]
+)
+def test_maps_are_the_same_at_other_sizes(codec, heatmap_size, sigma, visible_weights):
+    encoder = dict(
+        CODECS[codec], input_size=(192, 256), heatmap_size=heatmap_size, sigma=sigma
+    )
+    persons = [awkward_person(visible_weights) for _ in range(5)]
+    maps, keypoints = both_ways(persons, encoder, use_dataset_keypoint_weights=True)
+    assert_same_targets(batch_targets(maps), batch_targets(keypoints))
+    for one, other in zip(maps, keypoints):
+        seen = one.gt_instances.keypoints_visible
+        np.testing.assert_array_equal(other.gt_instances.keypoints_visible, seen)
+        assert seen.shape == (1, K)
+
+
+@every_codec
+def test_autocast_does_not_round_targets(codec):
+    encoder = dict(CODECS[codec], **SIZES)
+    maps, keypoints = both_ways([awkward_person() for _ in range(2)], encoder)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert_same_targets(batch_targets(maps), batch_targets(keypoints))
+
+
+@every_codec
+def test_maps_are_made_where_the_keypoints_are(codec):
+    encoder = dict(CODECS[codec], **SIZES)
+    _, samples = both_ways([random_person() for _ in range(2)], encoder)
+    # A device without memory: to use anything of another one is an error.
+    ((maps, weights),) = batch_targets([sample.to('meta') for sample in samples])
+    assert maps.device.type == weights.device.type == 'meta'
+    channels = KEYPOINT_CODECS.build(encoder).channels_per_keypoint
+    assert maps.shape == (2, channels * K, 64, 48)
+    assert weights.shape == (2, K)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@every_codec
+def test_maps_of_a_gpu_are_those_of_the_workers(codec):
+    encoder = dict(CODECS[codec], **SIZES)
+    maps, keypoints = both_ways([awkward_person() for _ in range(2)], encoder)
+    ((maps, weights),) = batch_targets(maps)
+    ((made, made_weights),) = batch_targets([s.to('cuda') for s in keypoints])
+    torch.testing.assert_close(made.cpu(), maps, atol=1e-6, rtol=0)
+    assert made_weights.cpu().equal(weights)
+
+
+def size_of_targets(sample):
+    sample = sample['data_samples']
+    fields = sample.gt_fields if 'gt_fields' in sample else None
+    return len(pickle.dumps((sample.gt_instance_labels, fields)))
+
+
+def test_a_sample_takes_less_than_two_kilobytes():
+    for encoder, maps in ((OFFSET, 1), ([OFFSET, dict(OFFSET, sigma=3)], 2)):
+        worker = packed(random_person(), generator(encoder))
+        assert size_of_targets(worker) > maps * 3 * K * 48 * 64 * 4
+        sample = packed(random_person(), generator(encoder, on_device=True))
+        assert size_of_targets(sample) < 2000
+        assert 'gt_fields' not in sample['data_samples']
+    for codec in CODECS.values():
+        assert len(pickle.dumps(KEYPOINT_CODECS.build(dict(codec, **SIZES)))) < 300
+
+
+def test_codecs_of_the_same_settings_are_equal():
+    codec = udp_plugin.UDPOffsetHeatmap(**SIZES, sigma=2)
+    same = udp_plugin.UDPOffsetHeatmap(**SIZES, radius=3.5)
+    assert codec == same and hash(codec) == hash(same)
+    assert codec != udp_plugin.UDPOffsetHeatmap(**SIZES, radius=3)
+    assert codec != udp_plugin.UDPOffsetHeatmap((192, 256), (64, 48), radius=3.5)
+    assert codec != udp_plugin.UDPGaussianHeatmap(**SIZES, sigma=2)
+    assert 'UDPOffsetHeatmap(input_size=(192, 256), ' in repr(codec)
+    assert 'radius=3.5' in repr(codec)
+
+
+def test_data_sets_of_one_batch_may_each_have_their_generator():
+    persons = [random_person() for _ in range(4)]
+    samples = [packed(p, generator(OFFSET, on_device=True)) for p in persons]
+    maps = [packed(p, generator(OFFSET)) for p in persons]
+    assert_same_targets(
+        batch_targets(received(maps)),
+        # Two of them from another worker than the others.
+        batch_targets(received(samples[:2]) + received(samples[2:])),
+    )
+
+
+def test_the_encoder_makes_the_maps_and_not_the_decoder():
+    head = build_head('HeatmapHead', 'voting')
+    encoder = dict(OFFSET, radius=6)
+    maps, keypoints = both_ways([random_person()], encoder)
+    features = features_for('HeatmapHead', batch=1)
+    loss, other = (head.loss(features, s)['loss_kpt'] for s in (maps, keypoints))
+    assert other.equal(loss)
+    _, narrow = both_ways([random_person()], OFFSET)
+    assert head.loss(features, narrow)['loss_kpt'] != loss
+
+
+def test_encode_tensors_is_encode_of_each():
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(-20, 270, (3, K, 2)).astype(np.float32)
+    visible = rng.choice([0, 1, 2], (3, K))
+    for codec in CODECS.values():
+        codec = KEYPOINT_CODECS.build(dict(codec, **SIZES))
+        for seen in (None, visible):
+            maps, weights = codec.encode_tensors(
+                torch.tensor(keypoints), None if seen is None else torch.tensor(seen)
+            )
+            for b in range(3):
+                one = codec.encode(
+                    keypoints[b : b + 1], None if seen is None else seen[b : b + 1]
+                )
+                np.testing.assert_array_equal(maps[b], one['heatmaps'])
+                np.testing.assert_array_equal(
+                    weights[b : b + 1], one['keypoint_weights']
+                )
+    with pytest.raises(ValueError, match=r'a batch .* \(B, K, 2\), got \(17, 2\)'):
+        codec.encode_tensors(torch.zeros(K, 2))
+
+
+def test_a_config_with_it_is_checked():
+    """By ``udp-plugin convert --check``, which also takes converted configs."""
+    cfg = zoo_config(RES50)
+    cfg.merge_from_dict(swap_names(cfg.to_dict(), 'UDPOffsetHeatmap'))
+    cfg.model.backbone.depth = 18
+    cfg.model.head.in_channels = 512
+    seen = []
+    for on_device in (False, True):
+        (target,) = (
+            step
+            for step in cfg.train_dataloader.dataset.pipeline
+            if step.type == 'OffsetTargetGenerator'
+        )
+        target.on_device = on_device
+        seen.append(check(cfg))
+    assert seen[0] == seen[1]
+    assert seen[0].targets == seen[0].maps == [(2, 51, 64, 48)]
+
+
+# --- What cannot be done --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (
+            dict(encoder=dict(type='MSRAHeatmap', sigma=2, **SIZES)),
+            'UDPOffsetHeatmap with on_device=True, got MSRAHeatmap; swap the codec',
+        ),
+        (
+            dict(
+                encoder=[OFFSET, dict(type='UDPHeatmap', sigma=2, **SIZES)],
+                multilevel=True,
+            ),
+            'with on_device=True, got UDPHeatmap; swap',
+        ),
+        (
+            dict(encoder=[OFFSET, OFFSET]),
+            'a list of 2 with on_device=True and multilevel=False; give one encoder',
+        ),
+    ],
+)
+def test_encoders_that_the_head_cannot_use(args, message):
+    with pytest.raises(ValueError, match=message):
+        udp_plugin.OffsetTargetGenerator(**args, on_device=True)
+    udp_plugin.OffsetTargetGenerator(**args)
+
+
+def test_samples_of_different_codecs_are_no_batch():
+    head = build_head('HeatmapHead', 'voting')
+    features = features_for('HeatmapHead')
+    one = packed(random_person(), generator(OFFSET, on_device=True))
+    other = packed(random_person(), generator(dict(OFFSET, radius=3), on_device=True))
+    with pytest.raises(
+        ValueError, match=r'radius=3\.0.* and .*radius=3\.5.*the same encoder'
+    ):
+        head.loss(features, received([one, other]))
+    with_maps = packed(random_person(), generator(OFFSET))
+    for pair in ([one, with_maps], [with_maps, one]):
+        with pytest.raises(
+            ValueError, match='got samples with .*UDPOff.* and maps; .* and on_device'
+        ):
+            head.loss(features, received(pair))
+
+
+def test_keypoints_that_are_not_of_one_instance():
+    target = generator(OFFSET, on_device=True)
+    visible = np.ones((1, K), np.float32)
+    with pytest.raises(ValueError, match=r'one instance.* got \(2, 17, 2\)'):
+        target(dict(keypoints=np.zeros((2, K, 2)), keypoints_visible=visible))
+    with pytest.raises(
+        ValueError, match=r'keypoints_visible must have shape \(1, 16\).*got \(1, 17\)'
+    ):
+        target(dict(keypoints=np.zeros((1, 16, 2)), keypoints_visible=visible))
+    with pytest.raises(ValueError, match="needs 'keypoints_visible' in the results"):
+        target(dict(keypoints=np.zeros((1, K, 2))))
+    with pytest.raises(ValueError, match='keypoints'):
+        target(dict(keypoints_visible=visible))
+
+
+def test_a_stock_head_ends_with_the_error_that_the_docstring_names():
+    head = HeatmapHead(8, 3 * K, deconv_out_channels=None)
+    _, samples = both_ways([random_person()] * 2, OFFSET)
+    with pytest.raises(AttributeError, match="no attribute '_gt_fields'") as error:
+        head.loss(features_for('HeatmapHead'), samples)
+    assert str(error.value) in ' '.join(
+        udp_plugin.OffsetTargetGenerator.__doc__.split()
+    )
+
+
+def test_levels_are_counted_as_with_maps():
+    _, samples = both_ways([random_person()] * 2, [OFFSET, OFFSET])
+    with pytest.raises(ValueError, match='target has 2 levels, but UDPCPMHead has 3'):
+        build_head('CPMHead', 'voting').loss(features_for('CPMHead'), samples)
