@@ -1,10 +1,10 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo study test lint zoo env clean
+.PHONY: help demo study bench test lint zoo env clean
 
 # An existing Python with MMPose to use instead of the environment built here.
 PYTHON ?=
-# Further arguments for the demo, the study or pytest.
+# Further arguments for the demo, the study, the bench or pytest.
 ARGS ?=
 
 # Threads that spin while they wait are several times slower where cores are shared.
@@ -18,6 +18,7 @@ find_python = python="$$(python3 .ci/environment.py \
 help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
+	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and format with ruff'
 	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"
@@ -38,6 +39,11 @@ study:
 	@$(call find_python,mmpose rich matplotlib) \
 		&& "$$python" -m udp_plugin study $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/)
+
+bench:
+	@$(call find_python,mmpose rich matplotlib) \
+		&& "$$python" -m udp_plugin bench $(ARGS) $(if $(ARGS),,&& cp \
+		work_dirs/bench/bench.md docs/ && cp work_dirs/bench/images/*.png docs/images/)
 
 test:
 	@$(call find_python,mmpose rich matplotlib pytest hypothesis) \

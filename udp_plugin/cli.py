@@ -128,6 +128,53 @@ def _study(args: argparse.Namespace) -> int:
     return run_study(args)
 
 
+def _add_bench(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'bench',
+        help='measure speed and memory beside the built-ins',
+        description='Measures coding, loss, flip test and the whole pipeline beside '
+        "MMPose's own UDP and the authors' decoding, in turn and on the same data, "
+        'once answers have been compared, and ends with tables, plots and a page. '
+        'About ten minutes on two cores. Exit status 1 means that an answer was wrong.',
+    )
+    parser.add_argument(
+        '--device',
+        choices=['cpu', 'cuda'],
+        default='cpu',
+        help='where maps and networks are (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--json',
+        nargs='?',
+        const='-',
+        metavar='FILE',
+        help='write the figures to FILE, too; without FILE, print them alone',
+    )
+    parser.add_argument(
+        '-o',
+        '--out',
+        type=Path,
+        default=Path('work_dirs/bench'),
+        metavar='DIR',
+        help='where everything goes; what an earlier bench left there is replaced '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--quick',
+        action='store_true',
+        help='a look in seconds: the smallest sizes and few rounds, for rough figures',
+    )
+    parser.set_defaults(call=_bench)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    if _mmpose_is_missing():
+        return 2
+    from .bench.run import run_bench
+
+    return run_bench(args)
+
+
 def _add_convert(subparsers) -> None:
     parser = subparsers.add_parser(
         'convert',
@@ -217,6 +264,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     subparsers = parser.add_subparsers(metavar='command', required=True)
     _add_demo(subparsers)
     _add_study(subparsers)
+    _add_bench(subparsers)
     _add_convert(subparsers)
     _add_list(subparsers)
     args = parser.parse_args(argv)

@@ -1,0 +1,216 @@
+"""The right answers: plain statements in float64, and comparisons with them.
+
+Here nothing is fast: one keypoint after another, each map blurred as a whole.
+"""
+
+import math
+from typing import Any, List, NamedTuple, Tuple
+
+import cv2
+import numpy as np
+
+from . import WrongAnswer
+
+#: Two pixels nearer in height than this may be told apart by rounding alone.
+TIE = 1e-5
+#: What rounding to float32 changes in slopes of a map's logarithm, which a step from
+#: the top divides by the curvature there.
+ROUNDING = 2e-6
+#: A map that varies by less than this share of its maximum has no peak.
+FLAT = 1e-5
+
+
+def compare(name: str, came: Any, expected: Any, allowed: Any) -> None:
+    """Compare arrays.
+
+    Args:
+        name: Of what is compared.
+        came: What was computed.
+        expected: What should have been, of each value or of all.
+        allowed: The difference by which a value may be off, for all or for each.
+
+    Raises:
+        WrongAnswer: Shapes differ, or a value is off by more.
+    """
+    came = np.asarray(came, dtype=np.float64)
+    expected = np.asarray(expected, dtype=np.float64)
+    if expected.ndim == 0:
+        expected = np.broadcast_to(expected, came.shape)
+    if came.shape != expected.shape:
+        raise WrongAnswer(
+            f'{name}: expected an array of shape {expected.shape}, came {came.shape}'
+        )
+    off = np.nan_to_num(np.abs(came - expected), nan=np.inf)
+    allowed = np.broadcast_to(allowed, off.shape)
+    wrong = off > allowed
+    if wrong.any():
+        at = np.unravel_index((off * wrong).argmax(), off.shape)
+        where = f' at {", ".join(map(str, at))}' if at else ''
+        raise WrongAnswer(
+            f'{name}: expected {expected[at]:.7g}{where}, came {came[at]:.7g}, off by '
+            f'{off[at]:.2g} where {allowed[at]:.2g} is allowed; {wrong.sum()} of '
+            f'{wrong.size} values are wrong'
+        )
+
+
+class Plain(NamedTuple):
+    """The plain reading of a map."""
+
+    #: (x, y), heatmap px.
+    keypoint: Tuple[float, float]
+    #: NaN where it is not defined to rounding.
+    score: float
+    #: Whether it does not depend on rounding which pixel is the highest.
+    clear: bool
+    #: Whether others are defined to read the same.
+    as_others: bool
+    #: What rounding to float32 may change in the keypoint, heatmap px.
+    rounding: float = 0.0
+
+
+def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
+    """DARK's step from the highest pixel, see :func:`~.functional.decode_dark`."""
+    h = h.astype(np.float64)
+    height, width = h.shape
+    (x, y), score, clear = _peak(h)
+    if not score:
+        return Plain((x, y), 0.0, clear, False)
+    center = min(max(x, 1), width - 2), min(max(y, 1), height - 2)
+    reach = [min(c, last - c) - 1 for c, last in zip(center, (width - 1, height - 1))]
+    kernels = [_kernel(kernel_size, r) for r in reach]
+    blurred = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)
+    cx, cy = center
+    v = blurred[cy - 1 : cy + 2, cx - 1 : cx + 2]
+    v = np.log(np.maximum(v, max(1e-3 * v.max(), 1e-30)))
+    dx, dy = (v[1, 2] - v[1, 0]) / 2, (v[2, 1] - v[0, 1]) / 2
+    dxx = v[1, 2] - 2 * v[1, 1] + v[1, 0]
+    dyy = v[2, 1] - 2 * v[1, 1] + v[0, 1]
+    dxy = v[2, 2] - v[1, 2] - v[2, 1] + 2 * v[1, 1] - v[1, 0] - v[0, 1] + v[0, 0]
+    dxy /= 2
+    det = dxx * dyy - dxy**2
+    curvature = (-dxx - dyy - math.hypot(dxx - dyy, 2 * dxy)) / 2
+    clear = clear and abs(det - 1e-9) > 5e-10 and abs(curvature) > ROUNDING
+    if dxx >= 0 or det <= 1e-9:
+        return Plain((x, y), score, clear, False)
+    step = (
+        cx - x + (dxy * dy - dyy * dx) / det,
+        cy - y + (dxy * dx - dxx * dy) / det,
+    )
+    found = (x + min(max(step[0], -1), 1), y + min(max(step[1], -1), 1))
+    # The built-in's step has no end, and its blur darkens the border.
+    inside = min(reach) >= kernel_size // 2 and max(map(abs, step)) < 0.99
+    as_others = clear and inside and score > 0.3 and curvature > 0.01
+    return Plain(_within(found, h), score, clear, as_others, ROUNDING / curvature)
+
+
+def _kernel(kernel_size: int, reach: int) -> np.ndarray:
+    """OpenCV's kernel, or one that is narrower in proportion, near the border."""
+    full = kernel_size // 2
+    if reach >= full:
+        return cv2.getGaussianKernel(kernel_size, 0, cv2.CV_64F)
+    sigma = 0.3 * (full - 1) + 0.8
+    taps = np.arange(-reach, reach + 1)
+    weights = np.exp(-(taps**2) / (2 * (sigma * max(reach, 0.5) / full) ** 2))
+    return weights / weights.sum()
+
+
+def plain_offset(
+    maps: np.ndarray, radius: float, reading: str, kernel_size: int
+) -> Plain:
+    """Eq. 29 by any of the readings, see :func:`~.functional.decode_offset`.
+
+    Args:
+        maps: H, X and Y of a keypoint, shape (3, H, W).
+        radius: R, heatmap px.
+        reading: One of ``F.READINGS``.
+        kernel_size: Of the blur of H.
+    """
+    h, x_offset, y_offset = maps.astype(np.float64)
+    blurred = cv2.GaussianBlur(h, (kernel_size, kernel_size), 0)
+    (x, y), score, clear = _peak(np.where(h > 0, blurred, 0))
+    if not score:
+        return Plain((x, y), 0.0, clear, False)
+    if reading == 'voting':
+        (shift_x, shift_y), score = _vote(h, x_offset, y_offset, (x, y), radius)
+    else:
+        if reading == 'authors':
+            x_offset, y_offset = (
+                cv2.GaussianBlur(offset, (7, 7), 0) for offset in (x_offset, y_offset)
+            )
+        shift_x, shift_y = radius * x_offset[y, x], radius * y_offset[y, x]
+    found = x + shift_x, y + shift_y
+    # Others look for the peak also where H is empty, and leave the map.
+    elsewhere, _, also_clear = _peak(blurred)
+    same = elsewhere == (x, y) and clear and also_clear
+    return Plain(_within(found, h), score, clear, same and _within(found, h) == found)
+
+
+def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
+    """Where the pixels of the disc point to, from the peak, and how well they agree."""
+    height, width = h.shape
+    reach = radius + math.sqrt(0.5)
+    side = math.ceil(reach)
+    columns = slice(max(peak[0] - side, 0), peak[0] + side + 1)
+    rows = slice(max(peak[1] - side, 0), peak[1] + side + 1)
+    x, y = np.meshgrid(
+        np.arange(width)[columns] - peak[0], np.arange(height)[rows] - peak[1]
+    )
+    disc = x**2 + y**2 <= reach**2
+    h = np.maximum(h[rows, columns], 0) * disc
+    to_x = x + radius * np.clip(x_offset[rows, columns], -1, 1)
+    to_y = y + radius * np.clip(y_offset[rows, columns], -1, 1)
+    cx = cy = 0.0
+    for _ in range(5):
+        window = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 3) ** 2))
+        votes = h * window
+        cx, cy = (votes * to_x).sum() / votes.sum(), (votes * to_y).sum() / votes.sum()
+    spread = (votes * ((to_x - cx) ** 2 + (to_y - cy) ** 2)).sum() / votes.sum()
+    mean = votes.sum() / window.sum()
+    score = math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
+    # At the border it is a matter of taste which pixels the mean is over.
+    return (cx, cy), score if x.shape == (2 * side + 1,) * 2 else math.nan
+
+
+def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float, bool]:
+    """The highest pixel, its height, and whether it is clearly the highest."""
+    height, width = h.shape
+    y, x = np.unravel_index(h.argmax(), h.shape)
+    second, first = np.partition(h, h.size - 2, axis=None)[-2:]
+    clear = bool(first - second >= TIE)
+    if first <= 0 or first - h.min() <= FLAT * first:
+        return (width // 2, height // 2), 0.0, clear
+    return (int(x), int(y)), float(first), clear
+
+
+def _within(point: Tuple[float, float], h: np.ndarray) -> Tuple[float, float]:
+    height, width = h.shape
+    return min(max(point[0], 0), width - 1), min(max(point[1], 0), height - 1)
+
+
+def authors_decoding(
+    maps: np.ndarray, radius: float
+) -> Tuple[List[Tuple[float, float]], List[float]]:
+    """The authors' reading of offset maps with OpenCV, one map after another.
+
+    Args:
+        maps: Shape (B, 3K, H, W), float32.
+        radius: R, heatmap px.
+
+    Returns:
+        tuple: of B * K keypoints their (x, y) in heatmap px, and their scores.
+    """
+    keypoints, scores = [], []
+    for h, x, y in maps.reshape(-1, 3, *maps.shape[-2:]):
+        h = cv2.GaussianBlur(h, (15, 15), 0)
+        x = cv2.GaussianBlur(x, (7, 7), 0)
+        y = cv2.GaussianBlur(y, (7, 7), 0)
+        _, score, _, (px, py) = cv2.minMaxLoc(h)
+        keypoints.append((px + radius * x[py, px], py + radius * y[py, px]))
+        scores.append(score)
+    return keypoints, scores
+
+
+def choose(count: int, at_most: int) -> np.ndarray:
+    """Indices of a sample, always the same one."""
+    chosen = np.random.default_rng(0).permutation(count)[:at_most]
+    return np.sort(chosen)
