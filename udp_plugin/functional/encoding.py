@@ -1,15 +1,19 @@
 """Keypoints to targets: the Gaussian of Eq. 17 and the disc of Eq. 24-26.
 
 All keypoints are in heatmap px (see :mod:`.geometry`). A batch and its keypoints
-are computed at once, on the device of the keypoints.
+are computed at once, on the device of the keypoints, and only the pixels around
+them are.
 """
 
+import math
 from typing import Sequence, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .checks import check_positive
+from .tables import taps, vector, window_index
 
 #: ``R / sigma`` of a disc and of the Gaussian that it replaces: UDPv1's 3.5 at 2.
 RADIUS_PER_SIGMA = 1.75
@@ -31,15 +35,55 @@ def _visible(keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor, Tensor
         torch.bfloat16,
     ):
         keypoints = keypoints.float()
-    known = torch.isfinite(keypoints).all(-1) & torch.isfinite(visible)
-    weights = torch.where(known, visible, torch.zeros_like(visible))
+    known = (keypoints.sum(-1) + visible).abs() < math.inf
+    weights = torch.where(known, visible, 0.0)
     drawn = weights >= 0.5
-    keypoints = torch.where(drawn[..., None], keypoints, torch.zeros_like(keypoints))
-    return keypoints, drawn, weights
+    return torch.where(drawn[..., None], keypoints, 0.0), drawn, weights
 
 
-def _grid(length: int, like: Tensor) -> Tensor:
-    return torch.arange(length, dtype=like.dtype, device=like.device)
+def _windows(
+    first: Tensor, size: int, heatmap_size: Sequence[int]
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Windows of the maps, moved onto the map where they would reach beyond it.
+
+    Args:
+        first: Where they begin, shape (..., K, 2), (x, y), whole numbers.
+        size: Their pixels an axis; where a map has fewer, it is taken as a whole.
+
+    Returns:
+        tuple: x of their columns (..., K, P), y of their rows (..., K, Q), and their
+        pixels' indices in the flat map (..., K, P * Q).
+    """
+    width, height = heatmap_size
+    size_x, size_y = min(size, width), min(size, height)
+    last = vector(width - size_x, height - size_y, like=first)
+    first = torch.minimum(first.clamp(min=0), last)
+    x, y = first[..., 0:1], first[..., 1:2]
+    corner = torch.add(x, y, alpha=width).long()
+    index = corner + window_index(size_x, size_y, width, like=first)
+    return x + taps(size_x, like=first), y + taps(size_y, like=first), index
+
+
+def _draw(values: Tensor, index: Tensor, heatmap_size: Sequence[int]) -> Tensor:
+    """Empty maps with a window of values in each.
+
+    Args:
+        values: Shape (..., K, C, Q, P); the C maps of a keypoint share their window.
+        index: See :func:`_windows`.
+
+    Returns:
+        Shape (..., K * C, H, W).
+    """
+    width, height = heatmap_size
+    values = values.flatten(-2)
+    shape = (*values.shape[:-1], height * width)
+    if values.device.type == 'cpu':
+        # NumPy's zeros take no time: the system makes only pages that are used.
+        maps = torch.from_numpy(np.zeros(shape, np.float32)).to(values.dtype)
+    else:
+        maps = values.new_zeros(shape)
+    maps.scatter_(-1, index.unsqueeze(-2).expand_as(values), values)
+    return maps.view(*shape[:-3], -1, height, width)
 
 
 def gaussian_target(
@@ -67,25 +111,24 @@ def gaussian_target(
     """
     check_positive(sigma, 'sigma')
     keypoints, drawn, weights = _visible(keypoints, visible)
-    width, height = heatmap_size
-    reach = 3 * sigma
     # As the toolbox rounds, towards zero below zero, so that windows agree.
     pixel = (keypoints + 0.5).trunc()
-    size = torch.as_tensor([width, height], dtype=pixel.dtype, device=pixel.device)
-    inside = ((pixel - reach < size) & (pixel + reach + 1 >= 0)).all(-1)
+    size = vector(*heatmap_size, like=pixel)
+    inside = ((pixel - 3 * sigma < size) & (pixel + 3 * sigma + 1 >= 0)).all(-1)
+
+    reach = int(3 * sigma)
+    x, y, index = _windows(pixel - reach, 2 * reach + 1, heatmap_size)
     center = keypoints if unbiased else pixel
 
-    def profile(axis: int, length: int) -> Tensor:
-        x = _grid(length, keypoints)
-        values = torch.exp(-((x - center[..., axis, None]) ** 2) / (2 * sigma**2))
-        near = (x - pixel[..., axis, None]).abs() <= reach
-        return values * near
+    def profile(steps: Tensor, axis: int) -> Tensor:
+        values = torch.exp((steps - center[..., axis, None]) ** 2 / (-2 * sigma**2))
+        # A window that was moved holds pixels farther away.
+        return values * ((steps - pixel[..., axis, None]).abs() <= reach)
 
-    drawn_inside = (drawn & inside)[..., None]
-    column = profile(1, height) * drawn_inside
-    maps = column[..., :, None] * profile(0, width)[..., None, :]
-    weights = torch.where(drawn & ~inside, torch.zeros_like(weights), weights)
-    return maps, weights
+    column = profile(y, 1) * drawn[..., None]
+    values = column[..., :, None] * profile(x, 0)[..., None, :]
+    weights = torch.where(drawn & ~inside, 0.0, weights)
+    return _draw(values[..., None, :, :], index, heatmap_size), weights
 
 
 def offset_target(
@@ -115,18 +158,15 @@ def offset_target(
     """
     check_positive(radius, 'radius')
     keypoints, drawn, weights = _visible(keypoints, visible)
-    width, height = heatmap_size
-    dx = (keypoints[..., 0, None] - _grid(width, keypoints))[..., None, :]
-    dy = (keypoints[..., 1, None] - _grid(height, keypoints))[..., :, None]
+    first = (keypoints - radius).floor()
+    x, y, index = _windows(first, int(2 * radius) + 2, heatmap_size)
+    dx = (keypoints[..., 0:1] - x)[..., None, :]
+    dy = (keypoints[..., 1:2] - y)[..., :, None]
     disc = (dx**2 + dy**2 <= radius**2) & drawn[..., None, None]
     # Not a product: a far keypoint's overflow times zero would be NaN.
-    zero = keypoints.new_zeros(())
-    maps = torch.stack(
-        (
-            disc.to(keypoints.dtype),
-            torch.where(disc, dx / radius, zero),
-            torch.where(disc, dy / radius, zero),
-        ),
-        dim=-3,
+    values = (
+        disc.to(keypoints.dtype),
+        torch.where(disc, dx / radius, 0.0),
+        torch.where(disc, dy / radius, 0.0),
     )
-    return maps.flatten(-4, -3), weights
+    return _draw(torch.stack(values, -3), index, heatmap_size), weights

@@ -1,0 +1,50 @@
+"""Small tensors that depend on sizes alone, made once for each device."""
+
+from functools import lru_cache, wraps
+from typing import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def table(build: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
+    """Decorate a function of numbers that returns an array, for use with tensors.
+
+    What is returned takes a further keyword ``like``: the tensor whose device and
+    floating dtype the result gets. Integer arrays keep theirs. The result is shared
+    by all calls and must not be changed.
+    """
+
+    @lru_cache(maxsize=128)
+    def make(args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+        array = build(*args)
+        # A tensor made in inference mode could not be used by autograd later.
+        with torch.inference_mode(False):
+            return torch.as_tensor(
+                array, dtype=dtype if array.dtype.kind == 'f' else None, device=device
+            )
+
+    @wraps(build)
+    def made(*args, like: Tensor) -> Tensor:
+        return make(args, like.dtype, like.device)
+
+    return made
+
+
+@table
+def window_index(size_x: int, size_y: int, width: int) -> np.ndarray:
+    """Indices of a window's pixels in a flat map, counted from its first pixel."""
+    return (width * np.arange(size_y)[:, None] + np.arange(size_x)).ravel()
+
+
+@table
+def vector(*values: float) -> np.ndarray:
+    """The values, in the dtype of ``like``."""
+    return np.array(values, dtype=float)
+
+
+@table
+def taps(size: int) -> np.ndarray:
+    """``0 ... size - 1`` as floats."""
+    return np.arange(size, dtype=float)
