@@ -5,7 +5,6 @@ are computed at once, on the device of the keypoints, and only the pixels around
 them are.
 """
 
-import math
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -35,8 +34,9 @@ def _visible(keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor, Tensor
         torch.bfloat16,
     ):
         keypoints = keypoints.float()
-    known = (keypoints.sum(-1) + visible).abs() < math.inf
-    weights = torch.where(known, visible, 0.0)
+    # What is not finite times zero is NaN.
+    weights = visible + (keypoints * 0).sum(-1)
+    weights = torch.nan_to_num(weights, nan=0.0, posinf=0.0, neginf=0.0)
     drawn = weights >= 0.5
     return torch.where(drawn[..., None], keypoints, 0.0), drawn, weights
 

@@ -44,12 +44,12 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
             f'flip_indices names {len(flip_indices)} keypoints, so maps must have '
             f'shape (B, {len(flip_indices) * channels}, H, W), got {tuple(maps.shape)}'
         )
-    maps = maps.unflatten(1, (len(flip_indices), channels))
-    maps = maps[:, list(flip_indices)].flip(-1)
+    index = torch.tensor(flip_indices, device=maps.device)
+    index = channels * index[:, None] + torch.arange(channels, device=maps.device)
+    flipped = maps[:, index.flatten()].flip(-1)
     if channels == 3:
-        sign = torch.tensor([1, -1, 1], dtype=maps.dtype, device=maps.device)
-        maps = maps * sign[:, None, None]
-    return maps.flatten(1, 2)
+        flipped[:, 1::3].neg_()
+    return flipped
 
 
 def flip_average(
@@ -62,4 +62,4 @@ def flip_average(
         mirrored: From the mirrored input, the same shape.
         flip_indices, channels: See :func:`flip_maps`.
     """
-    return (maps + flip_maps(mirrored, flip_indices, channels)) / 2
+    return flip_maps(mirrored, flip_indices, channels).add_(maps).mul_(0.5)

@@ -1,14 +1,18 @@
 """The loss of offset targets."""
 
-from typing import Optional
+from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 #: The offsets' part beside half the mean squared error of H, and the share of R that is
 #: the sigma of their weights. Chosen on trained networks: ``udp-plugin study``.
 OFFSET_WEIGHT = 0.006
 OFFSET_WINDOW = 1 / 3
+
+#: On a CPU, so many numbers of the maps are compared at a time.
+CACHED_NUMBERS = 2**20
 
 
 def offset_loss(
@@ -69,21 +73,83 @@ def offset_loss(
         raise ValueError(
             f'topk must be at most {keypoints}, the number of keypoints, got {topk}'
         )
-    target = target.unflatten(1, (keypoints, 3))
-    errors = maps.unflatten(1, (keypoints, 3)) - target
+    dtype = torch.promote_types(maps.dtype, target.dtype)
+    classes, offsets = _Errors.apply(maps.to(dtype), target.to(dtype), published)
     if weights is not None:
-        errors = errors * weights[:, :, None, None, None]
-    disc = target[:, :, 0]
-    losses = 0.5 * errors[:, :, 0].square().mean((2, 3))
-    offsets = errors[:, :, 1:]
-    if published:
-        losses = losses + (offsets.square().sum(2) * disc).mean((2, 3)) / 2
-    else:
-        distance = target[:, :, 1:].square().sum(2)
-        inner = disc * torch.exp(-distance / (2 * OFFSET_WINDOW**2))
-        total = (offsets.abs().sum(2) * inner).sum((2, 3))
-        # A keypoint outside the map has no disc.
-        losses = losses + OFFSET_WEIGHT * total / inner.sum((2, 3)).clamp(min=1e-3)
+        classes = classes * weights.square()
+        offsets = offsets * (weights.square() if published else weights)
+    losses = classes + offsets
     if topk is not None:
         losses = losses.topk(topk, dim=1, sorted=False)[0]
     return losses.mean()
+
+
+class _Errors(torch.autograd.Function):
+    """The two parts of the loss of each keypoint, without weights: (B, K) each.
+
+    Of some samples at a time, so that what is between stays in the processor's cache;
+    nothing but the maps is kept for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, target: Tensor, published: bool):
+        ctx.save_for_backward(maps, target)
+        ctx.published = published
+        parts = [_errors(*some, published) for some in _some(maps, target)]
+        return tuple(torch.cat(part) for part in zip(*parts))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, classes: Tensor, offsets: Tensor):
+        maps, target = ctx.saved_tensors
+        gradient = torch.empty_like(maps)
+        for some in _some(maps, target, gradient, classes, offsets):
+            _gradients(*some, ctx.published)
+        return gradient, None, None
+
+
+def _some(maps: Tensor, *others: Tensor) -> Iterator[Tuple[Tensor, ...]]:
+    """Some samples of each tensor at a time: all, if not on a CPU."""
+    samples = max(len(maps), 1)
+    if maps.device.type == 'cpu':
+        samples = CACHED_NUMBERS // max(maps[:1].numel(), 1) + 1
+    return zip(*(tensor.split(samples) for tensor in (maps, *others)))
+
+
+def _offset_weights(target: Tensor, published: bool) -> Tensor:
+    """What errors of offsets count, (B, K, H, W), of target maps (B, K, 3, H, W)."""
+    disc, x, y = target.unbind(2)
+    if published:
+        return disc / (disc.shape[-2] * disc.shape[-1])
+    distance = x.square().addcmul_(y, y)
+    window = distance.mul_(-0.5 / OFFSET_WINDOW**2).exp_().mul_(disc)
+    # A keypoint outside the map has no disc.
+    total = window.sum((2, 3), keepdim=True).clamp(min=1e-3)
+    return window.mul_(OFFSET_WEIGHT / total)
+
+
+def _errors(maps: Tensor, target: Tensor, published: bool) -> Tuple[Tensor, Tensor]:
+    """The parts of the loss, (B, K) each, of maps (B, 3K, H, W)."""
+    classes, x, y = (maps - target).unflatten(1, (-1, 3)).unbind(2)
+    offsets = x.square_().addcmul_(y, y).div_(2) if published else x.abs_() + y.abs_()
+    weights = _offset_weights(target.unflatten(1, (-1, 3)), published)
+    return classes.square_().mean((2, 3)) / 2, offsets.mul_(weights).sum((2, 3))
+
+
+def _gradients(
+    maps: Tensor,
+    target: Tensor,
+    gradient: Tensor,
+    classes: Tensor,
+    offsets: Tensor,
+    published: bool,
+) -> None:
+    """Put into ``gradient`` that of the parts of the loss, times (B, K) for each."""
+    torch.sub(maps, target, out=gradient)
+    gradient = gradient.unflatten(1, (-1, 3))
+    pixels = gradient.shape[-2] * gradient.shape[-1]
+    gradient[:, :, 0].mul_((classes / pixels)[:, :, None, None])
+    weights = _offset_weights(target.unflatten(1, (-1, 3)), published)
+    weights.mul_(offsets[:, :, None, None])
+    slope = gradient[:, :, 1:] if published else gradient[:, :, 1:].sign_()
+    slope.mul_(weights[:, :, None])
