@@ -318,3 +318,91 @@ def test_decoding_leaves_nothing_behind_that_spoils_later_calls():
     F.blur(learning, 13).sum().backward()
     assert learning.grad is not None
     torch.testing.assert_close(F.blur(maps, 13), expected)
+
+
+def plain_peaks(classes, kernel_size):
+    """The blurred maps' argmax among positive pixels, map by map in float64.
+
+    Also its value, and how much higher it is than any other pixel.
+    """
+    peaks, scores, margins = [], [], []
+    for h in np.float64(classes):
+        blurred = cv2.GaussianBlur(h, (kernel_size, kernel_size), 0)
+        blurred = np.where(h > 0, blurred, 0)
+        second, first = np.partition(blurred.ravel(), -2)[-2:]
+        y, x = np.unravel_index(blurred.argmax(), blurred.shape)
+        if first <= 0:
+            y, x = np.array(blurred.shape) // 2
+            first, second = 0, -1
+        peaks.append((x, y))
+        scores.append(first)
+        margins.append(first - second)
+    return np.array(peaks), np.array(scores), np.array(margins)
+
+
+def hard_maps(kind, heatmap_size, count, rng):
+    """Classification maps whose blurred peak is not where a quick look finds it."""
+    points = torch.from_numpy(random_points(heatmap_size, count, seed=rng.integers(99)))
+    discs, _ = F.offset_target(points, torch.ones(1, count), heatmap_size, 3.5)
+    discs = discs[0, ::3].numpy()
+    grain = rng.standard_normal(discs.shape).astype(np.float32)
+    if kind == 'noise':
+        return grain
+    if kind == 'two peaks':
+        return discs + np.float32(1.001) * discs[::-1] + 0.01 * grain
+    if kind == 'spikes':
+        spikes = 3 * (rng.random(discs.shape) < 0.01)
+        return (0.8 * discs + spikes + 0.02 * np.abs(grain)).astype(np.float32)
+    if kind == 'plateau':
+        return np.minimum(3 * cv2.blur(discs.transpose(1, 2, 0), (9, 9)), 1).transpose(
+            2, 0, 1
+        ) + np.float32(0.001) * np.abs(grain)
+    assert kind == 'below zero'
+    return discs - 0.5 + 0.05 * grain
+
+
+@pytest.mark.parametrize('kernel_size', [7, 15, 23])
+@pytest.mark.parametrize('heatmap_size', [(48, 64), (72, 97), (17, 13), (5, 9)])
+@pytest.mark.parametrize(
+    'kind', ['noise', 'two peaks', 'spikes', 'plateau', 'below zero']
+)
+def test_peaks_are_those_of_maps_blurred_as_a_whole(kind, heatmap_size, kernel_size):
+    """Wherever there is more to a map than its highest disc."""
+    classes = hard_maps(kind, heatmap_size, 60, np.random.default_rng(0))
+    maps = np.zeros((60, 3, *heatmap_size[::-1]), np.float32)
+    maps[:, 0] = classes
+    found, scores = F.decode_offset(
+        torch.from_numpy(maps.reshape(1, 180, *heatmap_size[::-1])),
+        3.5,
+        'toolbox',
+        kernel_size,
+    )
+    peaks, expected, margins = plain_peaks(classes, kernel_size)
+    clear = margins > 1e-5
+    assert clear.sum() > 10
+    np.testing.assert_array_equal(found[0, clear], peaks[clear])
+    np.testing.assert_allclose(scores[0, clear], expected[clear], atol=1e-5)
+
+
+@pytest.mark.parametrize(('codec', 'args'), CODECS)
+def test_a_spoilt_map_spoils_no_other(codec, args):
+    codec = getattr(udp_plugin, codec)((192, 256), (48, 64), **args)
+    maps = noisy(encode(codec, random_points((48, 64), 17, 4)))
+    expected, expected_scores = codec.decode(maps)
+    step = codec.channels_per_keypoint
+    spoilt = maps.copy()
+    spoilt[3 * step] = np.nan
+    spoilt[5 * step, 30:40] = -np.inf
+    spoilt[7 * step] = 0.25
+    spoilt[9 * step, 20, 20] = np.inf
+    keypoints, scores = codec.decode(spoilt)
+    others = [k for k in range(17) if k not in (3, 5, 7, 9)]
+    np.testing.assert_allclose(keypoints[0, others], expected[0, others], atol=1e-4)
+    np.testing.assert_allclose(scores[0, others], expected_scores[0, others], atol=1e-5)
+    assert np.isfinite(keypoints).all()
+    assert scores[0, 3] == scores[0, 7] == 0
+    # What is not finite counts as nothing, not as the map's end.
+    spoilt[5 * step, 30:40] = spoilt[9 * step, 20, 20] = 0
+    cleaned, cleaned_scores = codec.decode(spoilt)
+    np.testing.assert_allclose(keypoints[0], cleaned[0], atol=1e-4)
+    np.testing.assert_allclose(scores[0], cleaned_scores[0], atol=1e-5)
