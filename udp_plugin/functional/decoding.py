@@ -371,14 +371,12 @@ def _blurred_peaks(
         outside = _outside(bound.shape[-1], size[axis], like=maps)[first[:, axis]]
         return (bound * outside).amax(-1) <= score
 
-    least = blurred.amin(-1)
     value = maps.flatten(-2).gather(-1, (peak[:, 1:] * width + peak[:, :1]))[:, 0]
     sure = (
         bounded(column_bound, 0)
         & bounded(row_bound, 1)
         & (value > 0)
-        & (score - least > FLAT * score)
-        & (least > -math.inf)
+        & (score - blurred.amin(-1) > FLAT * score)
     )
 
     _mend(maps, sure, peak, score, plainly)
