@@ -219,12 +219,8 @@ def test_contenders_run_in_turn():
     calls = {name: lambda name=name: order.append(name) for name in 'ab'}
     times = measure.time_in_turn(calls, 0.0, 'cpu')
     assert [len(each) for each in times.values()] == [measure.LEAST_ROUNDS] * 2
-    rounds = order[-2 * measure.LEAST_ROUNDS :]
-    assert {rounds.count('a'), rounds.count('b')} == {measure.LEAST_ROUNDS}
-    assert all(
-        set(rounds[i : i + 2]) == {'a', 'b'}
-        for i in range(0, 2 * measure.LEAST_ROUNDS, 2)
-    )
+    assert len(order) == 2 * measure.LEAST_ROUNDS
+    assert all({*pair} == {'a', 'b'} for pair in zip(order[::2], order[1::2]))
 
 
 def test_peak_memory_is_that_of_the_call():

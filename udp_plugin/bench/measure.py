@@ -14,8 +14,6 @@ Calls = Dict[str, Callable[[], Any]]
 
 #: Rounds, each of which runs every contender once.
 LEAST_ROUNDS, MOST_ROUNDS = 5, 400
-#: Warm-up of a contender: calls, or seconds if these are over before.
-WARM_UP_CALLS, WARM_UP_SECONDS = 3, 0.2
 #: Size of the tensor whose copying says what the memory can do.
 COPIED_BYTES = 256 * 2**20
 
@@ -43,20 +41,13 @@ def time_in_turn(calls: Calls, seconds: float, device: str) -> Dict[str, List[fl
     """Time contenders in turn, so that what else the machine does hits all alike.
 
     Args:
-        calls: The contenders.
+        calls: The contenders, each of which has been called before.
         seconds: To spend on rounds, if the least number of them does not take longer.
         device: That on which they work.
 
     Returns:
         Seconds of each contender's calls, a value for each round.
     """
-    for call in calls.values():
-        start = time.perf_counter()
-        for _ in range(WARM_UP_CALLS):
-            call()
-            synchronize(device)
-            if time.perf_counter() - start > WARM_UP_SECONDS:
-                break
     times: Dict[str, List[float]] = {name: [] for name in calls}
     order = list(calls)
     gc.disable()

@@ -191,6 +191,8 @@ def measure(device: str, plan: Plan, console: Console) -> Measured:
                 del case
             # Networks are rings of references, which go only so.
             gc.collect()
+            if device == 'cuda':
+                torch.cuda.empty_cache()
             progress.advance(task, job.cost)
             if not console.is_terminal:
                 console.print(
@@ -217,8 +219,9 @@ def _check(case: Case) -> int:
 def _time(case: Case, device: str, axis: Optional[str]) -> Result:
     device = 'cpu' if case.facts.worker else device
     with _threads(case):
-        times = time_in_turn(case.calls, case.seconds, device)
+        # Of the second call or so: with it, all are warm.
         peaks = {name: peak_bytes(call, device) for name, call in case.calls.items()}
+        times = time_in_turn(case.calls, case.seconds, device)
     rounds = len(next(iter(times.values())))
     ms = {name: median_ms(each) for name, each in times.items()}
     return Result(case.facts, axis, rounds, ms, peaks)

@@ -44,6 +44,9 @@ SMALL_KERNELS = {
 #: So many pixels are searched at a time, two megabytes.
 CACHED_PIXELS = 2**19
 
+#: So few pixels are sooner blurred than searched for what has to be.
+FEW_PIXELS = 2**17
+
 #: A map varying by less than this share of its maximum is flat: more than the
 #: rounding of a blur in float32, less than any peak.
 FLAT = 1e-5
@@ -341,7 +344,10 @@ def _blurred_peaks(
         rest = rest[some]
         # Reflected borders can raise the blurred map highest where H itself is empty.
         blurred[some] = torch.where(rest > 0, _blur(rest, kernel_size), 0.0)
-        return _find_peaks(blurred)
+        return _peaks(blurred)
+
+    if maps.numel() <= FEW_PIXELS:
+        return plainly(_finite(maps))
 
     blur_columns = _blur_weights(width, kernel_size, like=maps).T
     row_max, column_max = _maxima(maps)
