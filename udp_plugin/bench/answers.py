@@ -13,9 +13,8 @@ from . import WrongAnswer
 
 #: Two pixels nearer in height than this may be told apart by rounding alone.
 TIE = 1e-5
-#: What rounding to float32 changes in slopes of a map's logarithm, which a step from
-#: the top divides by the curvature there.
-ROUNDING = 2e-6
+#: Rounding of a sum in float32, as a share of the sum of its terms' sizes.
+ROUNDING = 5e-7
 #: A map that varies by less than this share of its maximum has no peak.
 FLAT = 1e-5
 
@@ -80,8 +79,13 @@ def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
     kernels = [_kernel(kernel_size, r) for r in reach]
     blurred = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)
     cx, cy = center
-    v = blurred[cy - 1 : cy + 2, cx - 1 : cx + 2]
-    v = np.log(np.maximum(v, max(1e-3 * v.max(), 1e-30)))
+    near = slice(cy - 1, cy + 2), slice(cx - 1, cx + 2)
+    v = blurred[near]
+    v = np.maximum(v, max(1e-3 * v.max(), 1e-30))
+    # What rounding may change in logarithms, by which the step is then made.
+    rounding = (cv2.sepFilter2D(np.abs(h), cv2.CV_64F, *kernels)[near] / v).max()
+    rounding *= ROUNDING
+    v = np.log(v)
     dx, dy = (v[1, 2] - v[1, 0]) / 2, (v[2, 1] - v[0, 1]) / 2
     dxx = v[1, 2] - 2 * v[1, 1] + v[1, 0]
     dyy = v[2, 1] - 2 * v[1, 1] + v[0, 1]
@@ -89,18 +93,19 @@ def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
     dxy /= 2
     det = dxx * dyy - dxy**2
     curvature = (-dxx - dyy - math.hypot(dxx - dyy, 2 * dxy)) / 2
-    clear = clear and abs(det - 1e-9) > 5e-10 and abs(curvature) > ROUNDING
+    # A top that is all but flat is flat or curved by rounding alone.
+    clear = clear and abs(det - 1e-9) > 5e-10 and abs(curvature) > 4 * rounding
     if dxx >= 0 or det <= 1e-9:
         return Plain((x, y), score, clear, False)
-    step = (
-        cx - x + (dxy * dy - dyy * dx) / det,
-        cy - y + (dxy * dx - dxx * dy) / det,
-    )
+    step = (dxy * dy - dyy * dx) / det, (dxy * dx - dxx * dy) / det
+    # Of the slopes, and of the curvatures by which they are divided.
+    rounding *= (1 + 4 * math.hypot(*step)) / curvature
+    step = cx - x + step[0], cy - y + step[1]
     found = (x + min(max(step[0], -1), 1), y + min(max(step[1], -1), 1))
     # The built-in's step has no end, and its blur darkens the border.
     inside = min(reach) >= kernel_size // 2 and max(map(abs, step)) < 0.99
-    as_others = clear and inside and score > 0.3 and curvature > 0.01
-    return Plain(_within(found, h), score, clear, as_others, ROUNDING / curvature)
+    as_others = clear and inside and score > 0.3 and rounding < 2e-4
+    return Plain(_within(found, h), score, clear, as_others, rounding)
 
 
 def _kernel(kernel_size: int, reach: int) -> np.ndarray:

@@ -323,7 +323,7 @@ def encode_batch(setting: Setting) -> Case:
         return torch.stack([each.to(setting.device) for each in maps])
 
     def ours() -> Tensor:
-        return setting.coder.encode_tensors(on_device)[0]
+        return setting.coder.encode_batch(on_device)[0]
 
     def check() -> int:
         maps = ours(), builtin()
