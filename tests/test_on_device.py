@@ -247,14 +247,14 @@ def test_the_encoder_makes_the_maps_and_not_the_decoder():
     assert head.loss(features, narrow)['loss_kpt'] != loss
 
 
-def test_encode_tensors_is_encode_of_each():
+def test_encode_batch_is_encode_of_each():
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(-20, 270, (3, K, 2)).astype(np.float32)
     visible = rng.choice([0, 1, 2], (3, K))
     for codec in CODECS.values():
         codec = KEYPOINT_CODECS.build(dict(codec, **SIZES))
         for seen in (None, visible):
-            maps, weights = codec.encode_tensors(
+            maps, weights = codec.encode_batch(
                 torch.tensor(keypoints), None if seen is None else torch.tensor(seen)
             )
             for b in range(3):
@@ -266,7 +266,7 @@ def test_encode_tensors_is_encode_of_each():
                     weights[b : b + 1], one['keypoint_weights']
                 )
     with pytest.raises(ValueError, match=r'a batch .* \(B, K, 2\), got \(17, 2\)'):
-        codec.encode_tensors(torch.zeros(K, 2))
+        codec.encode_batch(torch.zeros(K, 2))
 
 
 def test_a_config_with_it_is_checked():

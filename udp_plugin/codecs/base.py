@@ -101,7 +101,7 @@ class UDPCodec(BaseKeypointCodec):
         return f'{type(self).__name__}({settings})'
 
     @abstractmethod
-    def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
+    def target(self, keypoints: Array, visible: Array) -> Tuple[Array, Array]:
         """Maps (..., C, H, W) and weights (..., K) of keypoints in heatmap px."""
 
     @abstractmethod
@@ -128,29 +128,26 @@ class UDPCodec(BaseKeypointCodec):
         Raises:
             ValueError: Shapes are not as said.
         """
-        as_array = not isinstance(keypoints, Tensor)
-        keypoints = as_tensor(keypoints)
+        if not isinstance(keypoints, Tensor):
+            keypoints = np.asarray(keypoints)
         check_one_instance(keypoints, type(self).__name__)
-        visible = None if keypoints_visible is None else as_tensor(keypoints_visible)
-        maps, weights = self.encode_tensors(keypoints, visible)
-        maps = maps[0]
-        if as_array:
-            maps, weights = maps.numpy(), weights.numpy()
-        return dict(heatmaps=maps, keypoint_weights=weights)
+        maps, weights = self.encode_batch(keypoints, keypoints_visible)
+        return dict(heatmaps=maps[0], keypoint_weights=weights)
 
-    def encode_tensors(
-        self, keypoints: Tensor, visible: Optional[Tensor] = None
-    ) -> Tuple[Tensor, Tensor]:
+    def encode_batch(
+        self, keypoints: Array, visible: Optional[Array] = None
+    ) -> Tuple[Array, Array]:
         """Turn a batch's keypoints into targets, on the device of the keypoints.
 
         Args:
-            keypoints: Shape (B, K, D), D >= 2, input px.
+            keypoints: Shape (B, K, D), D >= 2, input px; array or tensor.
             visible: Shape (B, K); all visible if not given. A keypoint is drawn
                 where it is at least 0.5.
 
         Returns:
-            tuple: maps (B, K * channels_per_keypoint, H, W), float32, and weights
-            (B, K), which are 0 also where a keypoint is NaN or infinite.
+            tuple of arrays or tensors, as the keypoints are: maps (B, K *
+            channels_per_keypoint, H, W), float32, and weights (B, K), which are 0 also
+            where a keypoint is NaN or infinite.
 
         Raises:
             ValueError: Shapes are not as said.
@@ -160,18 +157,20 @@ class UDPCodec(BaseKeypointCodec):
                 f'{type(self).__name__} encodes a batch of keypoints, of shape '
                 f'(B, K, 2), got {tuple(keypoints.shape)}'
             )
-        if keypoints.dtype != torch.float64:
-            # Half precision would round coordinates to fractions of a pixel.
-            keypoints = keypoints.float()
-        if visible is None:
-            visible = torch.ones_like(keypoints[..., 0])
-        elif not visible.is_floating_point():
-            visible = visible.float()
+        if isinstance(keypoints, Tensor):
+            if visible is None:
+                visible = torch.ones_like(keypoints[..., 0])
+            visible = as_tensor(visible).to(keypoints.device)
+            visible = visible if visible.is_floating_point() else visible.float()
+        else:
+            if visible is None:
+                visible = np.ones(keypoints.shape[:2], np.float32)
+            visible = np.asarray(visible)
+            visible = visible if visible.dtype.kind == 'f' else np.float32(visible)
         points = F.input_to_heatmap(
-            keypoints[..., :2], self.input_size, self.heatmap_size
+            F.in_double(keypoints[..., :2]), self.input_size, self.heatmap_size
         )
-        maps, weights = self.target(points, visible.to(keypoints.device))
-        return maps.float(), weights
+        return self.target(points, visible)
 
     def decode_tensors(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
         """Read a batch of maps, leaving the results on its device.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
-from .base import UDPCodec, check_unbiased, sigma_of
+from .base import Array, UDPCodec, check_unbiased, sigma_of
 
 
 @KEYPOINT_CODECS.register_module()
@@ -88,7 +88,7 @@ class UDPOffsetHeatmap(UDPCodec):
             blur_kernel_size, 'blur_kernel_size'
         )
 
-    def target(self, keypoints: Tensor, visible: Tensor) -> Tuple[Tensor, Tensor]:
+    def target(self, keypoints: Array, visible: Array) -> Tuple[Array, Array]:
         """See :func:`udp_plugin.functional.offset_target`."""
         return F.offset_target(keypoints, visible, self.heatmap_size, self.radius)
 

@@ -15,7 +15,7 @@ from .decoding import (
     decode_offset,
     gaussian_kernel_sigma,
 )
-from .encoding import RADIUS_PER_SIGMA, gaussian_target, offset_target
+from .encoding import RADIUS_PER_SIGMA, gaussian_target, in_double, offset_target
 from .flipping import flip_average, flip_maps
 from .geometry import (
     apply_affine,
@@ -54,6 +54,7 @@ __all__ = [
     'gaussian_target',
     'heatmap_to_input',
     'heatmap_to_source',
+    'in_double',
     'input_to_heatmap',
     'input_to_source',
     'input_to_toolbox',

@@ -14,6 +14,7 @@ arXiv:1911.07524v2. Functions take NumPy arrays (and compute in float64) or
 torch tensors (and keep their floating dtype and their device).
 """
 
+from functools import lru_cache
 from typing import Sequence, Tuple, Union
 
 import numpy as np
@@ -189,18 +190,25 @@ def stride(
         >>> stride((192, 256), (48, 64)).round(4), stride((192, 256), (48, 64), False)
         (array([4.0638, 4.0476]), array([4., 4.]))
     """
+    return _stride(tuple(input_size), tuple(heatmap_size), unbiased).copy()
+
+
+@lru_cache(maxsize=64)
+def _stride(input_size: tuple, heatmap_size: tuple, unbiased: bool) -> np.ndarray:
     measure_i = np.asarray(_measure(input_size, unbiased), dtype=np.float64)
     return measure_i / np.asarray(_measure(heatmap_size, unbiased))
 
 
 def input_to_heatmap(points, input_size, heatmap_size, unbiased=True):
     """Input px to heatmap px: Eq. 43, or Eq. 32 if biased. Shape (..., 2)."""
-    return points / _constant(stride(input_size, heatmap_size, unbiased), points)
+    t = _stride(tuple(input_size), tuple(heatmap_size), unbiased)
+    return points / _constant(t, points)
 
 
 def heatmap_to_input(points, input_size, heatmap_size, unbiased=True):
     """Heatmap px to input px: the exact inverse of :func:`input_to_heatmap`."""
-    return points * _constant(stride(input_size, heatmap_size, unbiased), points)
+    t = _stride(tuple(input_size), tuple(heatmap_size), unbiased)
+    return points * _constant(t, points)
 
 
 def input_to_toolbox(points: Array, input_size: Sequence[int]) -> Array:

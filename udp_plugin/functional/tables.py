@@ -1,20 +1,23 @@
-"""Small tensors that depend on sizes alone, made once for each device."""
+"""Small arrays and tensors that depend on sizes alone, made once."""
 
 from functools import lru_cache, wraps
-from typing import Callable
+from typing import Callable, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Array = Union[np.ndarray, Tensor]
 
-def table(build: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
-    """Decorate a function of numbers that returns an array, for use with tensors.
 
-    What is returned takes a further keyword ``like``: the tensor whose device and
-    floating dtype the result gets. Integer arrays keep theirs. The result is shared
-    by all calls and must not be changed.
+def table(build: Callable[..., np.ndarray]) -> Callable[..., Array]:
+    """Decorate a function of numbers that returns an array, to get tensors as well.
+
+    What is returned takes a further keyword ``like``: an array, or the tensor whose
+    device and floating dtype the result gets. Integers keep theirs. The result is
+    shared by all calls and must not be changed.
     """
+    build = lru_cache(maxsize=128)(build)
 
     @lru_cache(maxsize=128)
     def make(args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -26,8 +29,10 @@ def table(build: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
             )
 
     @wraps(build)
-    def made(*args, like: Tensor) -> Tensor:
-        return make(args, like.dtype, like.device)
+    def made(*args, like: Array) -> Array:
+        if isinstance(like, Tensor):
+            return make(args, like.dtype, like.device)
+        return build(*args)
 
     return made
 

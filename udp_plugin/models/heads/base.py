@@ -173,7 +173,7 @@ def batch_targets(batch_data_samples: OptSampleList) -> List[Tuple[Tensor, Tenso
     if codecs is not None:
         points = torch.cat([label.target_keypoints for label in labels])
         factors = torch.cat(weights)
-        encoded = [c.encode_tensors(points[..., :2], points[..., 2]) for c in codecs]
+        encoded = [c.encode_batch(points[..., :2], points[..., 2]) for c in codecs]
         return [(maps, visible * factors) for maps, visible in encoded]
 
     fields = [sample.gt_fields for sample in batch_data_samples]
