@@ -5,15 +5,14 @@ targets, :mod:`.decoding` maps into keypoints, :mod:`.flipping` joins the maps o
 the flip test, :mod:`.loss` compares offset maps.
 """
 
+from .blurring import blur, gaussian_kernel_sigma
 from .checks import check_kernel_size, check_positive
 from .decoding import (
     READINGS,
-    blur,
     dark_kernel_size,
     decode_argmax,
     decode_dark,
     decode_offset,
-    gaussian_kernel_sigma,
 )
 from .encoding import RADIUS_PER_SIGMA, gaussian_target, in_double, offset_target
 from .flipping import flip_average, flip_maps

@@ -8,15 +8,26 @@ without a peak (nothing above zero, or flat) gives the map's middle with score 0
 """
 
 import math
-from functools import lru_cache, wraps
-from typing import Callable, Iterator, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .blurring import (
+    blurred_crop,
+    check_maps,
+    computable,
+    crop,
+    first_pixel,
+    full_precision,
+    gaussian,
+    gaussian_kernel_sigma,
+    opencv_kernel,
+)
 from .checks import check_kernel_size, check_positive
 from .geometry import unit_length
+from .peaks import blurred_peaks, peaks
 from .tables import table, vector
 
 #: The ways to read offset maps, see :func:`decode_offset`.
@@ -32,209 +43,6 @@ VOTING_WINDOW = 1 / 3
 VOTING_ROUNDS = 5
 VOTING_SPREAD = 1 / 6
 
-#: OpenCV's Gaussian kernels of up to 9 px, which do not follow its formula.
-SMALL_KERNELS = {
-    1: (1.0,),
-    3: (1.0, 2.0, 1.0),
-    5: (1.0, 4.0, 6.0, 4.0, 1.0),
-    7: (2.0, 7.0, 14.0, 18.0, 14.0, 7.0, 2.0),
-    9: (4.0, 13.0, 30.0, 51.0, 60.0, 51.0, 30.0, 13.0, 4.0),
-}
-
-#: So many pixels are searched at a time, two megabytes.
-CACHED_PIXELS = 2**19
-
-#: So few pixels are sooner blurred than searched for what has to be.
-FEW_PIXELS = 2**17
-
-#: A map varying by less than this share of its maximum is flat: more than the
-#: rounding of a blur in float32, less than any peak.
-FLAT = 1e-5
-
-
-def gaussian_kernel_sigma(kernel_size: int) -> float:
-    """The sigma that OpenCV gives a Gaussian kernel of this size, in px.
-
-    Example:
-        >>> round(gaussian_kernel_sigma(11), 6)
-        2.0
-    """
-    return 0.3 * ((kernel_size - 1) * 0.5 - 1) + 0.8
-
-
-def _full_precision(function: Callable) -> Callable:
-    """Keep autocast, under which models run, from rounding coordinates to half."""
-
-    @wraps(function)
-    def in_full_precision(maps, *args, **kwargs):
-        device = maps.device.type if isinstance(maps, Tensor) else 'cpu'
-        if device not in ('cpu', 'cuda'):
-            return function(maps, *args, **kwargs)
-        with torch.autocast(device, enabled=False):
-            return function(maps, *args, **kwargs)
-
-    return in_full_precision
-
-
-def _gaussian(reach: int, sigma: float) -> np.ndarray:
-    """Weights of a Gaussian at ``-reach ... reach``, summing to 1."""
-    x = np.arange(-reach, reach + 1)
-    weights = np.exp(-(x**2) / (2 * sigma**2))
-    return weights / weights.sum()
-
-
-def _opencv_kernel(kernel_size: int) -> np.ndarray:
-    """``cv2.getGaussianKernel(kernel_size, 0)``, whose small ones are tables."""
-    if kernel_size in SMALL_KERNELS:
-        weights = np.array(SMALL_KERNELS[kernel_size])
-        return weights / weights.sum()
-    return _gaussian(kernel_size // 2, gaussian_kernel_sigma(kernel_size))
-
-
-def _reflect(index, last: int):
-    """Indices beyond ``0 ... last`` reflected, without repeating the edge."""
-    index = index % (2 * last)
-    return last - abs(last - index)
-
-
-@lru_cache(maxsize=64)
-def _blur_matrix(length: int, kernel_size: int) -> np.ndarray:
-    """A blur along an axis, reflected borders included, as a square matrix."""
-    (last,) = unit_length((length,))
-    reach = kernel_size // 2
-    rows = np.arange(length)[:, None]
-    matrix = np.zeros((length, length))
-    columns = _reflect(rows + np.arange(-reach, reach + 1), last)
-    np.add.at(matrix, (rows, columns), _opencv_kernel(kernel_size))
-    return matrix
-
-
-_blur_weights = table(_blur_matrix)
-
-
-def _blocks(length: int, kernel_size: int) -> Iterator[Tuple[slice, slice]]:
-    """Parts of an axis, and the pixels that the blur of each is made from."""
-    size = 32 if length > 64 else length
-    for start in range(0, length, size):
-        first = max(start - kernel_size // 2, 0)
-        yield (
-            slice(start, start + size),
-            slice(first, start + size + kernel_size // 2),
-        )
-
-
-def _blur(maps: Tensor, kernel_size: int) -> Tensor:
-    height, width = maps.shape[-2:]
-    x = _blur_weights(width, kernel_size, like=maps)
-    y = _blur_weights(height, kernel_size, like=maps)
-    columns = _blocks(width, kernel_size)
-    maps = torch.cat([maps[..., from_] @ x[to, from_].T for to, from_ in columns], -1)
-    rows = _blocks(height, kernel_size)
-    return torch.cat([y[to, from_] @ maps[..., from_, :] for to, from_ in rows], -2)
-
-
-@_full_precision
-def blur(maps: Tensor, kernel_size: int) -> Tensor:
-    """Blur maps as ``cv2.GaussianBlur(map, (k, k), 0)`` does.
-
-    Args:
-        maps: Shape (..., K, H, W).
-        kernel_size: ``k``, odd; the kernel is OpenCV's for that size. Borders
-            are reflected without repeating the edge.
-
-    Returns:
-        New maps of the same shape.
-    """
-    _check_maps(maps)
-    check_kernel_size(kernel_size)
-    return _blur(_finite(_computable(maps)), kernel_size)
-
-
-def _computable(maps: Tensor) -> Tensor:
-    """Maps in a dtype to compute in."""
-    if not maps.is_floating_point() or maps.dtype in (torch.float16, torch.bfloat16):
-        return maps.float()
-    return maps
-
-
-def _finite(maps: Tensor) -> Tensor:
-    """Maps with 0 for what is not finite."""
-    return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _check_maps(maps: Tensor) -> None:
-    if not isinstance(maps, Tensor):
-        raise TypeError(f'maps must be a torch.Tensor, got {type(maps).__name__}')
-    if maps.ndim < 3 or min(maps.shape[-2:]) < 3:
-        raise ValueError(
-            'maps must have shape (..., K, H, W) with H and W of at least 3, got '
-            f'{tuple(maps.shape)}'
-        )
-
-
-def _find_peaks(maps: Tensor) -> Tuple[Tensor, Tensor]:
-    """The argmax pixels of any maps (N, H, W), and their values (N).
-
-    Returns:
-        tuple: Shape (N, 2), (x, y), integer: the map's middle where there is no
-        peak; and (N), 0 there.
-    """
-    height, width = maps.shape[-2:]
-    flat = maps.flatten(-2)
-    score, index = flat.max(-1)
-    found = (score > 0) & (score - flat.amin(-1) > FLAT * score)
-    middle = height // 2 * width + width // 2
-    return _pixel(torch.where(found, index, middle), width), score * found
-
-
-def _pixel(index: Tensor, width: int) -> Tensor:
-    """Pixels (..., 2), (x, y), of indices into flat maps of this width."""
-    y = torch.div(index, width, rounding_mode='floor')
-    return torch.stack((index - y * width, y), -1)
-
-
-def _mend(
-    maps: Tensor,
-    sure: Tensor,
-    peak: Tensor,
-    score: Tensor,
-    plainly: Callable[[Tensor], Tuple[Tensor, Tensor]],
-) -> None:
-    """Find anew the peaks of the maps of which the quick search is not sure.
-
-    These are rare: maps with several peaks, without a peak, or not finite.
-    """
-    if not sure.all():
-        rest = (~sure).nonzero()[:, 0]
-        peak[rest], score[rest] = plainly(_finite(maps[rest]))
-
-
-def _bands(maps: Tensor, multiple: int = 1) -> Tensor:
-    """Maps (N, H, W) as bands of rows, since longer runs of pixels are faster to read.
-
-    Of two rows, or as many as make the pixels of a band a multiple, if the map's
-    height allows.
-    """
-    height, width = maps.shape[-2:]
-    rows = [r for r in (2, 4, 8, 16) if height % r == 0 and r * width % multiple == 0]
-    return maps.unflatten(-2, (-1, rows[0] if rows else 1)).flatten(-2)
-
-
-def _peaks(maps: Tensor) -> Tuple[Tensor, Tensor]:
-    """As :func:`_find_peaks`, in one pass over the maps.
-
-    The maxima of bands of rows say in which band the peak is. NaN and infinity show
-    in the maximum, and a flat map in its band.
-    """
-    bands = _bands(maps)
-    first = bands.amax(-1).argmax(-1)
-    band = bands[torch.arange(len(maps), device=maps.device), first]
-    score, index = band.max(-1)
-    peak = _pixel(index + first * bands.shape[-1], maps.shape[-1])
-    sure = (score < math.inf) & (score - band.amin(-1) > FLAT * score) & (score > 0)
-    _mend(maps, sure, peak, score, _find_peaks)
-    return peak, score
-
 
 def _last(maps: Tensor, like: Tensor) -> Tensor:
     """The last pixel of maps, (x, y)."""
@@ -244,163 +52,6 @@ def _last(maps: Tensor, like: Tensor) -> Tensor:
 def _within(keypoints: Tensor, maps: Tensor) -> Tensor:
     """Keypoints moved onto the map, if they are not."""
     return torch.minimum(keypoints.clamp(min=0), _last(maps, keypoints))
-
-
-def _crop(maps: Tensor, first: Tensor, size: Sequence[int]) -> Tensor:
-    """Windows of maps.
-
-    Args:
-        maps: Shape (N, C, H, W); the C maps share their window.
-        first: The windows' first pixels, shape (N, 2), (x, y), integer; the windows
-            lie within the map.
-        size: ``(P, Q)``, the windows' columns and rows.
-
-    Returns:
-        Shape (N, C, Q, P), of a dtype to compute in.
-    """
-    every = torch.arange(len(maps), device=maps.device)
-    windows = maps.unfold(-2, size[1], 1).unfold(-2, size[0], 1)
-    return _computable(windows[every, :, first[:, 1], first[:, 0]])
-
-
-def _first(center: Tensor, reach: int, size: Sequence[int], maps: Tensor) -> Tensor:
-    """First pixels of windows around a centre, moved onto the map at its border."""
-    height, width = maps.shape[-2:]
-    last = vector(width - size[0], height - size[1], like=center)
-    return torch.minimum((center - reach).clamp(min=0), last)
-
-
-@table
-def _window_blur(length: int, kernel_size: int, size: int) -> np.ndarray:
-    """Blurs of an axis at the pixels of windows, from the pixels under them.
-
-    Returns:
-        Shape (length - size + 1, size, P): matrix ``i`` is for the window that begins
-        at pixel ``i``, and takes the ``P`` pixels of :func:`_under`.
-    """
-    matrix = _blur_matrix(length, kernel_size)
-    under = min(size + kernel_size - 1, length)
-    return np.stack(
-        [
-            matrix[first : first + size, start : start + under]
-            for first in range(length - size + 1)
-            for start in [min(max(first - kernel_size // 2, 0), length - under)]
-        ]
-    )
-
-
-def _maxima(maps: Tensor) -> Tuple[Tensor, Tensor]:
-    """Maxima, at least 0, of the bands (N, H / 2 or H) and columns (N, W) of maps."""
-    height, width = maps.shape[-2:]
-    row_max, column_max = [], []
-    # The second pass over some maps finds them in the processor's cache.
-    for some in maps.split(CACHED_PIXELS // (height * width) + 1):
-        row_max.append(_bands(some).amax(-1))
-        # Torch takes maxima across bands by vectors of 32.
-        column_max.append(_bands(some, 32).amax(-2))
-    column_max = torch.cat(column_max).unflatten(-1, (-1, width)).amax(-2)
-    return torch.cat(row_max).clamp_(min=0), column_max.clamp_(min=0)
-
-
-@lru_cache(maxsize=64)
-def _search_reach(kernel_size: int, radius: float) -> int:
-    """How far from a blurred disc's peak the blurred maxima are as high as it is.
-
-    In px, of a disc on a background as high as noise may make it.
-    """
-    x = np.arange(math.ceil(radius) + kernel_size)
-    x = np.concatenate((-x[:0:-1], x))
-    weights = _opencv_kernel(kernel_size)
-    disc = x**2 + x[:, None] ** 2 <= radius**2
-    middle = slice(x.size // 2 - kernel_size // 2, x.size // 2 + kernel_size // 2 + 1)
-    peak = weights @ disc[middle, middle] @ weights
-    maxima = np.maximum(np.abs(x) <= radius, 0.15)
-    bound = np.convolve(maxima, weights, 'same')[x.size // 2 :]
-    return max(int((bound >= peak).sum()), math.ceil(radius) + 1)
-
-
-def _blurred_peaks(
-    maps: Tensor, kernel_size: int, radius: float
-) -> Tuple[Tensor, Tensor]:
-    """The peaks of blurred maps (N, H, W), among the pixels where maps are positive.
-
-    Only a window around the peak is blurred. No pixel of the blurred map is higher
-    than the blurred maxima of the map's columns are at its column, nor than those of
-    the rows at its row: where these are lower outside the window than the peak
-    found in it, that is the map's.
-
-    Args:
-        maps: Classification maps, of discs.
-        radius: Of the discs.
-
-    Returns:
-        See :func:`_find_peaks`; the values are of the blurred maps.
-    """
-    height, width = maps.shape[-2:]
-
-    def plainly(rest: Tensor) -> Tuple[Tensor, Tensor]:
-        blurred = torch.zeros_like(rest)
-        some = (rest.amax((-2, -1)) > 0).nonzero()[:, 0]
-        rest = rest[some]
-        # Reflected borders can raise the blurred map highest where H itself is empty.
-        blurred[some] = torch.where(rest > 0, _blur(rest, kernel_size), 0.0)
-        return _peaks(blurred)
-
-    if maps.numel() <= FEW_PIXELS:
-        return plainly(_finite(maps))
-
-    blur_columns = _blur_weights(width, kernel_size, like=maps).T
-    row_max, column_max = _maxima(maps)
-    column_bound = column_max @ blur_columns
-    rows = height // row_max.shape[-1]
-    row_bound = row_max @ _band_blur(height, kernel_size, rows, like=maps)
-    every = torch.arange(len(maps), device=maps.device)
-    y = row_bound.argmax(-1)
-    x = (maps[every, y] @ blur_columns).argmax(-1)
-    center = torch.stack((x, y), -1)
-
-    reach = _search_reach(kernel_size, radius)
-    size = min(2 * reach + 1, width), min(2 * reach + 1, height)
-    first = _first(center, reach, size, maps)
-    under = (
-        min(size[0] + kernel_size - 1, width),
-        min(size[1] + kernel_size - 1, height),
-    )
-    values = _crop(maps[:, None], _first(first, kernel_size // 2, under, maps), under)
-    blur_x = _window_blur(width, kernel_size, size[0], like=maps)[first[:, 0]]
-    blur_y = _window_blur(height, kernel_size, size[1], like=maps)[first[:, 1]]
-    blurred = (blur_y @ values[:, 0] @ blur_x.transpose(-1, -2)).flatten(-2)
-    score, index = blurred.max(-1)
-    peak = first + _pixel(index, size[0])
-
-    def bounded(bound: Tensor, axis: int) -> Tensor:
-        outside = _outside(bound.shape[-1], size[axis], like=maps)[first[:, axis]]
-        return (bound * outside).amax(-1) <= score
-
-    value = maps.flatten(-2).gather(-1, (peak[:, 1:] * width + peak[:, :1]))[:, 0]
-    sure = (
-        bounded(column_bound, 0)
-        & bounded(row_bound, 1)
-        & (value > 0)
-        & (score - blurred.amin(-1) > FLAT * score)
-    )
-
-    _mend(maps, sure, peak, score, plainly)
-    return peak, score
-
-
-@table
-def _band_blur(length: int, kernel_size: int, rows: int) -> np.ndarray:
-    """Blurs at each pixel of an axis from bands of ``rows`` pixels, to multiply by."""
-    return _blur_matrix(length, kernel_size).reshape(length, -1, rows).sum(-1).T
-
-
-@table
-def _outside(length: int, size: int) -> np.ndarray:
-    """1 outside a window that begins at pixel ``i``, for each ``i``."""
-    x = np.arange(length)
-    first = np.arange(length - size + 1)[:, None]
-    return 1.0 - ((x >= first) & (x < first + size))
 
 
 def decode_argmax(maps: Tensor, quarter: bool = True) -> Tuple[Tensor, Tensor]:
@@ -415,16 +66,16 @@ def decode_argmax(maps: Tensor, quarter: bool = True) -> Tuple[Tensor, Tensor]:
     Returns:
         tuple: keypoints (..., K, 2) in heatmap px and scores (..., K).
     """
-    _check_maps(maps)
-    flat = _computable(maps).flatten(0, -3)
-    peak, score = _peaks(flat)
+    check_maps(maps)
+    flat = computable(maps).flatten(0, -3)
+    peak, score = peaks(flat)
     keypoints = peak.to(flat.dtype)
     if quarter:
         inner = (peak > 1) & (peak < _last(maps, peak)) & (peak.flip(-1) > 0)
         left = torch.minimum((peak - 1).clamp(min=0), _last(maps, peak) - 2)
-        row = _crop(flat[:, None], torch.stack((left[:, 0], peak[:, 1]), -1), (3, 1))
-        column = _crop(flat[:, None], torch.stack((peak[:, 0], left[:, 1]), -1), (1, 3))
-        around = _finite(torch.stack((row[:, 0, 0], column[:, 0, :, 0]), 1))
+        row = crop(flat[:, None], torch.stack((left[:, 0], peak[:, 1]), -1), (3, 1))
+        column = crop(flat[:, None], torch.stack((peak[:, 0], left[:, 1]), -1), (1, 3))
+        around = torch.stack((row[:, 0, 0], column[:, 0, :, 0]), 1)
         slope = around[..., 2] - around[..., 0]
         keypoints = keypoints + 0.25 * slope.sign() * (inner & (score > 0)[:, None])
     return _like_maps(keypoints, score, maps.shape[:-2])
@@ -456,10 +107,10 @@ def _stencil_blur(length: int, kernel_size: int) -> np.ndarray:
         first = min(max(peak - full - 1, 0), length - size)
         reach = min(center - 1, length - 2 - center, full)
         if reach == full:
-            weights = _opencv_kernel(kernel_size)
+            weights = opencv_kernel(kernel_size)
         else:
             sigma = gaussian_kernel_sigma(kernel_size) * max(reach, 0.5) / full
-            weights = _gaussian(reach, sigma)
+            weights = gaussian(reach, sigma)
         for row in range(3):
             start = center - 1 + row - reach - first
             blurs[peak, row, start : start + weights.size] = weights
@@ -494,7 +145,7 @@ def dark_kernel_size(sigma: float) -> int:
     return 2 * max(int(3 * sigma) - 1, 0) + 1
 
 
-@_full_precision
+@full_precision
 def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     """The unbiased decoding of Gaussian maps: DARK's Newton step.
 
@@ -513,16 +164,16 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
         tuple: keypoints (..., K, 2) in heatmap px and scores (..., K), the
         maximum of each map.
     """
-    _check_maps(maps)
+    check_maps(maps)
     check_kernel_size(kernel_size)
-    flat = _computable(maps).flatten(0, -3)
-    peak, score = _peaks(flat)
+    flat = computable(maps).flatten(0, -3)
+    peak, score = peaks(flat)
 
     height, width = flat.shape[-2:]
     reach = kernel_size // 2 + 1
     size = min(2 * reach + 1, width), min(2 * reach + 1, height)
-    first = _first(peak, reach, size, flat)
-    values = _finite(_crop(flat[:, None], first, size)[:, 0])
+    first = first_pixel(peak, reach, size, flat)
+    values = crop(flat[:, None], first, size)[:, 0]
     blur_x = _stencil_blur(width, kernel_size, like=flat)[peak[:, 0]]
     blur_y = _stencil_blur(height, kernel_size, like=flat)[peak[:, 1]]
     v = (blur_y @ values @ blur_x.transpose(-1, -2)).flatten(-2)
@@ -541,7 +192,7 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     return _like_maps(_within(keypoints, maps), score, maps.shape[:-2])
 
 
-@_full_precision
+@full_precision
 def decode_offset(
     maps: Tensor,
     radius: float,
@@ -585,7 +236,7 @@ def decode_offset(
         ValueError: The maps' channels are no multiple of three, ``radius`` is not
             positive, ``reading`` is not known, or ``kernel_size`` is not odd.
     """
-    _check_maps(maps)
+    check_maps(maps)
     check_positive(radius, 'radius')
     if kernel_size is None:
         voting = reading == 'voting'
@@ -599,29 +250,18 @@ def decode_offset(
     if reading not in READINGS:
         raise ValueError(f'reading must be one of {READINGS}, got {reading!r}')
     flat = maps.reshape(-1, 3, *maps.shape[-2:])
-    peak, score = _blurred_peaks(_computable(flat[:, 0]), kernel_size, radius)
+    peak, score = blurred_peaks(computable(flat[:, 0]), kernel_size, radius)
     if reading == 'voting':
         shift, votes_score = _vote(flat, peak, radius)
         score = torch.where(score > 0, votes_score, score)
     elif reading == 'authors':
-        shift = radius * _blurred_at(flat[:, 1:], peak, AUTHORS_KERNELS[1])
+        blurred = blurred_crop(flat[:, 1:], peak, (1, 1), AUTHORS_KERNELS[1])
+        shift = radius * blurred.flatten(-3)
     else:
-        shift = radius * _finite(_crop(flat[:, 1:], peak, (1, 1))).flatten(-3)
+        shift = radius * crop(flat[:, 1:], peak, (1, 1)).flatten(-3)
     keypoints = peak + torch.where((score > 0)[:, None], shift, 0.0)
     shape = *maps.shape[:-3], maps.shape[-3] // 3
     return _like_maps(_within(keypoints, maps), score, shape)
-
-
-def _blurred_at(maps: Tensor, pixel: Tensor, kernel_size: int) -> Tensor:
-    """Maps (N, C, H, W), blurred, at a pixel (N, 2) of each: shape (N, C)."""
-    height, width = maps.shape[-2:]
-    size = min(kernel_size, width), min(kernel_size, height)
-    values = _crop(maps, _first(pixel, kernel_size // 2, size, maps), size)
-    values = _finite(values)
-    blur_x = _window_blur(width, kernel_size, 1, like=values)[pixel[:, 0]]
-    blur_y = _window_blur(height, kernel_size, 1, like=values)[pixel[:, 1]]
-    weights = blur_y.transpose(-1, -2) * blur_x
-    return (values.flatten(-2) @ weights.flatten(-2)[..., None])[..., 0]
 
 
 @table
@@ -646,8 +286,8 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     reach = radius + math.sqrt(0.5)
     pixels = math.ceil(reach)
     size = min(2 * pixels + 1, width), min(2 * pixels + 1, height)
-    first = _first(peak, pixels, size, maps)
-    values = _finite(_crop(maps, first, size)).flatten(-2)
+    first = first_pixel(peak, pixels, size, maps)
+    values = crop(maps, first, size).flatten(-2)
 
     # In heatmap px from here on, counted from the window's middle pixel.
     grid = _grid(*size, like=values)
