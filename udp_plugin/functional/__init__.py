@@ -1,8 +1,9 @@
 """The maths of UDP, on NumPy arrays and torch tensors; it needs no MMPose.
 
 :mod:`.geometry` says where things are, :mod:`.encoding` turns keypoints into
-targets, :mod:`.decoding` maps into keypoints, :mod:`.flipping` joins the maps of
-the flip test, :mod:`.loss` compares offset maps.
+targets, :mod:`.decoding` maps into keypoints (with :mod:`.peaks` and
+:mod:`.blurring`), :mod:`.flipping` joins the maps of the flip test, :mod:`.loss`
+compares offset maps.
 """
 
 from .blurring import blur, gaussian_kernel_sigma

@@ -22,7 +22,7 @@ from .blurring import (
     first_pixel,
     opencv_kernel,
 )
-from .tables import table
+from .tables import table, vector
 
 #: So many pixels are searched at a time, two megabytes.
 CACHED_PIXELS = 2**19
@@ -56,6 +56,14 @@ def _pixel(index: Tensor, width: int) -> Tensor:
     return torch.stack((index - y * width, y), -1)
 
 
+def at_once(maps: Tensor) -> int:
+    """How many maps to work on at once: on a CPU, as many as its cache holds."""
+    if maps.device.type != 'cpu':
+        return max(len(maps), 1)
+    height, width = maps.shape[-2:]
+    return CACHED_PIXELS // (height * width) + 1
+
+
 def _mend(
     maps: Tensor,
     sure: Tensor,
@@ -68,8 +76,8 @@ def _mend(
     These are rare: maps with several peaks, without a peak, or not finite.
     """
     if not sure.all():
-        rest = (~sure).nonzero()[:, 0]
-        peak[rest], score[rest] = plainly(finite(maps[rest]))
+        for some in (~sure).nonzero()[:, 0].split(at_once(maps)):
+            peak[some], score[some] = plainly(finite(maps[some]))
 
 
 def _bands(maps: Tensor, multiple: int = 1) -> Tensor:
@@ -101,10 +109,10 @@ def peaks(maps: Tensor) -> Tuple[Tensor, Tensor]:
 
 def _maxima(maps: Tensor) -> Tuple[Tensor, Tensor]:
     """Maxima, at least 0, of the bands (N, H / 2 or H) and columns (N, W) of maps."""
-    height, width = maps.shape[-2:]
+    width = maps.shape[-1]
     row_max, column_max = [], []
     # The second pass over some maps finds them in the processor's cache.
-    for some in maps.split(CACHED_PIXELS // (height * width) + 1):
+    for some in maps.split(at_once(maps)):
         row_max.append(_bands(some).amax(-1))
         # Torch takes maxima across bands by vectors of 32.
         column_max.append(_bands(some, 32).amax(-2))
@@ -148,13 +156,9 @@ def blurred_peaks(
     """
     height, width = maps.shape[-2:]
 
-    def plainly(rest: Tensor) -> Tuple[Tensor, Tensor]:
-        blurred = torch.zeros_like(rest)
-        some = (rest.amax((-2, -1)) > 0).nonzero()[:, 0]
-        rest = rest[some]
+    def plainly(some: Tensor) -> Tuple[Tensor, Tensor]:
         # Reflected borders can raise the blurred map highest where H itself is empty.
-        blurred[some] = torch.where(rest > 0, blurred_maps(rest, kernel_size), 0.0)
-        return peaks(blurred)
+        return peaks(blurred_maps(some, kernel_size).mul_(some > 0))
 
     if maps.numel() <= FEW_PIXELS:
         return plainly(finite(maps))
@@ -187,8 +191,10 @@ def blurred_peaks(
         & (value > 0)
         & (score - blurred.amin(-1) > FLAT * score)
     )
-
-    _mend(maps, sure, peak, score, plainly)
+    empty = row_max.amax(-1) <= 0
+    peak = torch.where(empty[:, None], vector(width // 2, height // 2, like=peak), peak)
+    score = torch.where(empty, 0.0, score)
+    _mend(maps, sure | empty, peak, score, plainly)
     return peak, score
 
 
