@@ -252,7 +252,7 @@ def test_what_needs_too_much_memory_is_left_out(monkeypatch):
     assert 'more than a third of the free memory' in left_out[0]
 
 
-def test_without_mmpose_models_the_kernels_remain(monkeypatch):
+def test_without_mmpose_models_the_kernels_remain():
     """As on a machine with nothing but MMPose's own wheel."""
     blocked = """
 import sys

@@ -32,7 +32,7 @@ class Table(NamedTuple):
     def print(self, console: Console) -> None:
         """The table in a terminal."""
         table = RichTable(title=self.title, title_justify='left')
-        table.add_column(self.header[0])
+        table.add_column(self.header[0], no_wrap=True)
         for name in self.header[1:]:
             table.add_column(name, justify='right')
         for row in self.rows:
