@@ -106,7 +106,7 @@ def test_a_wrong_answer_fails_the_bench(name, codec, monkeypatch, capsys, tmp_pa
     monkeypatch.setattr(F, name, shifted(getattr(F, name), 0.01))
     assert main(['bench', '--quick', '-o', str(tmp_path)]) == 1
     said = ' '.join(capsys.readouterr().out.split())
-    assert f'a wrong answer, so nothing is timed: decode, {codec} codec' in said
+    assert f'a wrong answer, so there are no figures: decode, {codec} codec' in said
     assert re.search(r'expected [\d.]+ at .*, came [\d.]+, off by 0.01 where', said)
     assert not (tmp_path / 'bench.json').exists()
 

@@ -1,8 +1,8 @@
 """The command ``udp-plugin bench``: how fast, and how much memory it takes.
 
 Ours beside the built-ins of MMPose and the authors' decoding, in one run, on the same
-data, one after the other in turn; answers are compared before anything is timed. It is
-the only source of what this project says about speed.
+data, one after the other in turn; before each is timed, its answers are compared. It
+is the only source of what this project says about speed.
 """
 
 

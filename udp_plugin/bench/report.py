@@ -33,7 +33,7 @@ KEYS = {
     'machine': '`processor`, `cores`, `threads`, `gpu`, `device` and versions',
     'copy_bytes_per_second': 'read and written by a copy: of the `device`, and in '
     '`one thread` of the CPU',
-    'maps_compared': 'maps whose answers were compared before anything was timed',
+    'maps_compared': 'maps whose answers were compared before they were timed',
     'left_out': 'what was not measured, and why',
     'results': 'a list, an object for each comparison, with these keys:',
     'operation': '`decode`, `encode`, `encode a batch`, `loss`, `flip`; of the whole '
@@ -463,9 +463,11 @@ PAGE = """\
 `udp-plugin bench` ({minutes:.0f} minutes) makes this page. Ours is measured beside the
 built-ins of MMPose and the authors' decoding, in one run and on the same data: each
 round runs each contender once, in turn, and figures are medians over the rounds. Before
-anything is timed, answers are compared, here those of {compared} maps: with the
+each is timed, its answers are compared, in all those of {compared} maps: with the
 built-ins and OpenCV where these are well-defined, and with a plain statement of the
-same in float64, to 1e-4 heatmap px. A wrong answer ends the command.
+same in float64, to 1e-4 heatmap px (but where rounding alone decides which pixel is the
+highest, and to what rounding makes of DARK's step from a nearly flat top). A wrong
+answer ends the command, without figures.
 
 {about}
 

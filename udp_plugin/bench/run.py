@@ -151,7 +151,7 @@ def run_bench(args: Namespace) -> int:
             measured = measure(args.device, QUICK if args.quick else FULL, console)
         report.report(args, measured, console)
     except WrongAnswer as error:
-        complain(f'a wrong answer, so nothing is timed: {error}')
+        complain(f'a wrong answer, so there are no figures: {error}')
         return 1
     except OSError as error:
         complain(str(error))
