@@ -305,12 +305,13 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     sigma = VOTING_WINDOW * radius
     towards = grid / sigma**2
     at_middle = grid.square().sum(0) / (-2 * sigma**2)
+    places = place.transpose(-1, -2)
     center = start
     for _ in range(VOTING_ROUNDS):
         window = torch.addmm(at_middle, center, towards).clamp_(max=60).exp_()
         weights = window * classes
         total = weights.sum(-1).clamp(min=1e-30)
-        center = (place @ weights[:, :, None])[:, :, 0] / total[:, None]
+        center = (weights[:, None] @ places)[:, 0] / total[:, None]
     square = (place - center[:, :, None]).square_().sum(1)
     spread = (weights * square).sum(-1) / total
     mean = largest * (total / window.sum(-1))
