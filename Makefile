@@ -40,9 +40,10 @@ study:
 		&& "$$python" -m udp_plugin study $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/)
 
+# With threads that spin, as users have them.
 bench:
 	@$(call find_python,mmpose rich matplotlib) \
-		&& "$$python" -m udp_plugin bench $(ARGS) $(if $(ARGS),,&& cp \
+		&& env -u OMP_WAIT_POLICY "$$python" -m udp_plugin bench $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/bench/bench.md docs/ && cp work_dirs/bench/images/*.png docs/images/)
 
 test:

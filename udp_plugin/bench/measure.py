@@ -5,7 +5,7 @@ import ctypes
 import gc
 import statistics
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import cv2
 import torch
@@ -82,6 +82,30 @@ def copy_bandwidth(device: str) -> float:
     target = torch.empty_like(source)
     times = time_in_turn({'copy': lambda: target.copy_(source)}, 0.5, device)['copy']
     return 2 * COPIED_BYTES / statistics.median(times)
+
+
+def operators(call: Callable[[], Any], device: str) -> List[Tuple[str, int, float]]:
+    """Where a call spends its time.
+
+    Returns:
+        Of each torch operator: its name, how often it is called, and its share of the
+        time of all, the longest first.
+    """
+    with torch.profiler.profile() as profile:
+        call()
+        synchronize(device)
+    found = []
+    for event in profile.key_averages():
+        ms = event.self_cpu_time_total
+        if device == 'cuda':
+            # Which newer versions of torch call otherwise.
+            ms = getattr(event, 'self_device_time_total', None)
+            ms = event.self_cuda_time_total if ms is None else ms
+        if event.key.startswith('aten::'):
+            found.append((event.key[len('aten::') :], event.count, ms))
+    total = sum(ms for _, _, ms in found) or 1
+    found.sort(key=lambda each: -each[2])
+    return [(name, count, ms / total) for name, count, ms in found]
 
 
 # --- memory ---------------------------------------------------------------------------

@@ -56,7 +56,12 @@ KEYS = {
     'share_of_limit': 'the time in which a copy moves `least_bytes`, divided by the '
     'median; null for the whole pipeline',
     'peak_bytes': 'of memory beyond the inputs; null where the system does not tell',
+    'operators': "of ours in `decode` and `loss`: torch's operators by "
+    'name, each with its `calls` and its `share` of the time of all of them',
 }
+#: Times as fast: where the time goes is shown of what is not.
+MUCH_FASTER = 10
+
 #: In the order of what a reader wants to know.
 OPERATIONS = (
     'decode',
@@ -294,7 +299,39 @@ def tables_of(rows: Sequence[Row], measured: Measured) -> List[Table]:
             'The same network with the flip test, through the estimator, ms a batch.',
         ),
         scaling_table(measured),
+        operators_table(rows),
     ]
+
+
+def operators_table(rows: Sequence[Row]) -> Table:
+    """Where the time goes in what is not much faster than the built-in."""
+    cells = []
+    for row in rows:
+        facts = row.result.facts
+        operators = row.result.operators.get(row.name)
+        if operators and facts.maps not in NOISES and row.ratio() < MUCH_FASTER:
+            calls = sum(calls for _, calls, _ in operators)
+            longest = (f'{name} {100 * share:.0f} %' for name, _, share in operators)
+            cells.append(
+                [
+                    f'{facts.operation}, {_label(row)}',
+                    _times(row.ratio()),
+                    _ms(row.result.ms[row.name]),
+                    str(calls),
+                    ', '.join(list(longest)[:6]),
+                ]
+            )
+    return Table(
+        'Where the time goes',
+        ['', 'as fast', 'ms a call', 'operators', 'the longest, of the time in all'],
+        cells,
+        f'In what is less than {MUCH_FASTER} times as fast as the built-in, by '
+        "torch's profiler. Each operator takes some microseconds however small it is, "
+        'which is what there is to a call for one person. In larger batches it is '
+        'moving memory: reading the maps (`amax`), gathering windows of them (`index`) '
+        'and, for a gradient, memory that the system has to make first (`sub`). What '
+        'NumPy does is not in it.',
+    )
 
 
 def _pipeline_table(
@@ -422,6 +459,10 @@ def content_of(args: Namespace, measured: Measured) -> dict:
             times_as_fast=result.ms[BUILTIN] / result.ms[name],
             share_of_limit=share_of_limit(result, name, measured),
             peak_bytes=result.peak_bytes[name],
+            operators={
+                operator: dict(calls=calls, share=round(share, 4))
+                for operator, calls, share in result.operators.get(name, ())
+            },
         )
 
     return dict(

@@ -24,12 +24,15 @@ from .measure import (
     available_bytes,
     copy_bandwidth,
     median_ms,
+    operators,
     peak_bytes,
     time_in_turn,
 )
 
 #: What an operation needs with any contender, in the memory of its maps.
 OPERATIONS = {cases.decode: 4, cases.encode_batch: 4, cases.loss: 8, cases.flip: 5}
+#: Of which it is told where the time goes.
+PROFILED = ('decode', 'loss')
 #: Of the free memory, what it may need.
 MEMORY_SHARE = 1 / 3
 #: Maps whose answers are compared where one thing is varied.
@@ -97,6 +100,8 @@ class Result(NamedTuple):
     ms: Dict[str, float]
     #: Beyond the inputs; None where the system does not tell.
     peak_bytes: Dict[str, Optional[int]]
+    #: Of ours, see :func:`~.measure.operators`.
+    operators: Dict[str, List[Tuple[str, int, float]]]
 
 
 class Measured(NamedTuple):
@@ -222,9 +227,12 @@ def _time(case: Case, device: str, axis: Optional[str]) -> Result:
         # Of the second call or so: with it, all are warm.
         peaks = {name: peak_bytes(call, device) for name, call in case.calls.items()}
         times = time_in_turn(case.calls, case.seconds, device)
+        profiled = axis is None and case.facts.operation in PROFILED
+        ours = [name for name in case.calls if profiled and name not in cases.OTHERS]
+        profile = {name: operators(case.calls[name], device) for name in ours}
     rounds = len(next(iter(times.values())))
     ms = {name: median_ms(each) for name, each in times.items()}
-    return Result(case.facts, axis, rounds, ms, peaks)
+    return Result(case.facts, axis, rounds, ms, peaks, profile)
 
 
 # --- the jobs -------------------------------------------------------------------------
