@@ -9,6 +9,7 @@ from mmpose.models.utils.tta import flip_heatmaps
 
 import udp_plugin
 from udp_plugin import functional as F
+from udp_plugin.functional import loss as loss_module
 
 SETUPS = [
     ((192, 256), (48, 64), 2),
@@ -183,6 +184,56 @@ def test_loss_is_what_it_says_keypoint_by_keypoint():
     assert loss.item() == pytest.approx(3 * np.mean(losses), rel=1e-9)
 
 
+def plain_loss(output, target, weights, published):
+    """The loss as its docstring says it, keypoint by keypoint."""
+    losses = []
+    for maps, right, ws in zip(output, target, weights):
+        for k, w in enumerate(ws):
+            (h, x, y), (th, tx, ty) = maps[3 * k : 3 * k + 3], right[3 * k : 3 * k + 3]
+            loss = 0.5 * ((w * (h - th)) ** 2).mean()
+            if published:
+                off = th * ((w * (x - tx)) ** 2 + (w * (y - ty)) ** 2)
+                loss = loss + 0.5 * off.mean()
+            elif th.any():
+                g = th * torch.exp(-4.5 * (tx**2 + ty**2))
+                off = (w * (x - tx)).abs() + (w * (y - ty)).abs()
+                loss = loss + 0.006 * (g * off).sum() / g.sum()
+            losses.append(loss)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize('published', [True, False])
+@pytest.mark.parametrize('numbers', [1, 2**30])
+def test_gradients_are_those_of_the_formula(published, numbers, monkeypatch):
+    """However many samples are compared at a time, and as often as is asked."""
+    monkeypatch.setattr(loss_module, 'CACHED_NUMBERS', numbers)
+    generator = torch.Generator().manual_seed(0)
+    points = 30 * torch.rand(5, 4, 2, generator=generator)
+    points[0, 0] = -50
+    target, _ = F.offset_target(points, torch.ones(5, 4), (24, 32), 2.5)
+    target = target.double()
+    output = torch.randn(target.shape, generator=generator).double().requires_grad_()
+    weights = torch.rand(5, 4, generator=generator).double().requires_grad_()
+    expected = plain_loss(output, target, weights, published)
+    right = torch.autograd.grad(expected, (output, weights))
+    loss = F.offset_loss(output, target, weights, published=published)
+    for _ in range(2):
+        found = torch.autograd.grad(loss, (output, weights), retain_graph=True)
+        torch.testing.assert_close(loss, expected)
+        for ours, plain in zip(found, right):
+            torch.testing.assert_close(ours, plain)
+
+
+def test_mined_keypoints_alone_have_gradients():
+    points = torch.tensor([[[5.0, 5.0], [9.0, 9.0], [12.0, 4.0]]])
+    target, _ = F.offset_target(points, torch.ones(1, 3), (16, 12), 2.0)
+    output = target + torch.tensor([0.1, 0.5, 0.2]).repeat_interleave(3)[:, None, None]
+    output.requires_grad_()
+    F.offset_loss(output, target, topk=1).backward()
+    touched = output.grad.unflatten(1, (3, 3)).abs().sum((0, 2, 3, 4)) > 0
+    assert touched.tolist() == [False, True, False]
+
+
 def test_loss_names_shapes_that_do_not_fit():
     maps = torch.zeros(2, 153, 64, 48)
     with pytest.raises(ValueError, match='out_channels of the head is the number of'):
@@ -224,3 +275,28 @@ def test_flip_indices_of_another_skeleton_are_refused():
             F.flip_maps(torch.zeros(1, 3, 8, 8), indices)
     with pytest.raises(ValueError, match=r'names 4 keypoints.*\(B, 12, H, W\)'):
         F.flip_maps(torch.zeros(1, 4, 8, 8), [0, 1, 2, 3], channels=3)
+
+
+@pytest.mark.parametrize('kind', ['gaussian', 'offset'])
+def test_arrays_and_tensors_have_the_same_targets_to_the_bit(kind):
+    """Made by NumPy and by torch, and for a batch at once."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-6, 70, (6, 17, 2)).astype(np.float32)
+    points[1, 2], points[3, 4, 0], points[5, 6] = np.nan, np.inf, 1e30
+    visible = rng.choice([0.0, 0.4, 1.0], (6, 17)).astype(np.float32)
+
+    def draw(points, visible):
+        if kind == 'gaussian':
+            return F.gaussian_target(points, visible, (48, 64), 2.0)
+        return F.offset_target(points, visible, (48, 64), 3.5)
+
+    maps, weights = draw(torch.from_numpy(points), torch.from_numpy(visible))
+    for i in range(6):
+        one, one_weights = draw(points[i : i + 1], visible[i : i + 1])
+        assert isinstance(one, np.ndarray)
+        np.testing.assert_array_equal(one[0], maps[i])
+        np.testing.assert_array_equal(one_weights[0], weights[i])
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()
+    assert not weights[1, 2]
+    assert not weights[3, 4]

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import statistics
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -91,6 +92,8 @@ def operators(call: Callable[[], Any], device: str) -> List[Tuple[str, int, floa
         Of each torch operator: its name, how often it is called, and its share of the
         time of all, the longest first.
     """
+    # Or it writes its stages to the terminal.
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     with torch.profiler.profile() as profile:
         call()
         synchronize(device)
