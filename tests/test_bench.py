@@ -50,7 +50,7 @@ def test_page_tables_are_well_formed(quick):
     lines = (quick / 'bench.md').read_text().splitlines()
     tables = itertools.groupby(lines, key=lambda line: line.startswith('|'))
     widths = [{line.count('|') for line in rows} for is_row, rows in tables if is_row]
-    assert len(widths) == 10
+    assert len(widths) == 11
     assert all(len(width) == 1 for width in widths)
 
 

@@ -634,7 +634,12 @@ def draw_scaling(folder: Path, measured: Measured) -> Path:
                         x, values, 'o-', color=color, markersize=4, label=label
                     )
             for ax in panels[:, column]:
-                ax.set(xscale='log', yscale='log')
+                drawn = np.concatenate([line.get_ydata() for line in ax.lines])
+                # Memory is too little to tell in a quick look.
+                ax.set(
+                    xscale='log',
+                    yscale='log' if np.nanmax(drawn, initial=0) else 'linear',
+                )
                 ax.set_xticks(x, list(map(str, x)))
                 ax.tick_params(axis='x', which='minor', bottom=False, labelbottom=False)
                 ax.grid(color='0.93')
