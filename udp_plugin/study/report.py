@@ -1,10 +1,9 @@
 """What the study found: tables, plots, ``results.json`` and the page ``study.md``."""
 
 import json
-import platform
 from argparse import Namespace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -12,12 +11,12 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.fileio import load
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from udp_plugin import functional as F
 from udp_plugin.demo.measures import errors_of, measure, read_predictions
 from udp_plugin.demo.report import STYLE, versions
 from udp_plugin.functional.loss import OFFSET_WEIGHT
+from udp_plugin.reporting import Table, processor
 
 from .networks import (
     ABLATION,
@@ -81,39 +80,6 @@ class Results(NamedTuple):
                 for seed in self.seeds
             ]
         )
-
-
-class Table(NamedTuple):
-    """A table, for the terminal and for the page."""
-
-    title: str
-    header: List[str]
-    rows: List[List[str]]
-    #: What it says, in a sentence or two.
-    text: str = ''
-
-    def markdown(self) -> str:
-        """The table in Markdown."""
-        lines = [
-            f'### {self.title}',
-            '',
-            *([self.text, ''] if self.text else []),
-            '| ' + ' | '.join(self.header) + ' |',
-            '|---' + '|--:' * (len(self.header) - 1) + '|',
-            *('| ' + ' | '.join(row) + ' |' for row in self.rows),
-            '',
-        ]
-        return '\n'.join(lines)
-
-    def print(self, console: Console) -> None:
-        """The table in a terminal."""
-        table = RichTable(title=self.title, title_justify='left')
-        table.add_column(self.header[0])
-        for name in self.header[1:]:
-            table.add_column(name, justify='right')
-        for row in self.rows:
-            table.add_row(*(cell.replace('**', '') for cell in row))
-        console.print(table)
 
 
 def report(args: Namespace, budget: Budget, seconds: float, console: Console) -> None:
@@ -438,14 +404,8 @@ def tried_table(results: Results) -> Table:
 def machine() -> Dict[str, object]:
     """What the study ran on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    processor = platform.processor() or platform.machine()
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as lines:
-            cpus = [line.split(':')[1] for line in lines if 'model name' in line]
-        processor = cpus[0].strip()
-    except (OSError, IndexError):
-        cpus = []
-    return dict(processor=processor, cores=len(cpus) or None, gpu=gpu, **versions())
+    name, cores = processor()
+    return dict(processor=name, cores=cores, gpu=gpu, **versions())
 
 
 def write_json(
