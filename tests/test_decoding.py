@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import udp_plugin
 from udp_plugin import functional as F
@@ -406,3 +407,34 @@ def test_a_spoilt_map_spoils_no_other(codec, args):
     cleaned, cleaned_scores = codec.decode(spoilt)
     np.testing.assert_allclose(keypoints[0], cleaned[0], atol=1e-4)
     np.testing.assert_allclose(scores[0], cleaned_scores[0], atol=1e-5)
+
+
+@pytest.mark.parametrize('radius', [0.6, 0.75, 1.0, 2.0, 3.5, 5.25])
+def test_votes_of_perfect_maps_agree_anywhere_on_the_map(radius):
+    points = torch.from_numpy(random_points((24, 32), 400))
+    points[0, :20] = points[0, :20].round()
+    points[0, :4] = torch.tensor([[0, 0], [23, 31], [23, 0], [0.4, 30.6]])
+    maps, _ = F.offset_target(points, torch.ones(1, 400), (24, 32), radius)
+    # Of the smallest, not all have a pixel.
+    drawn = maps[0, ::3].amax((1, 2)) > 0
+    found, scores = F.decode_offset(maps, radius)
+    assert (found - points)[0, drawn].abs().max() < 1e-3
+    # Around the smallest, the pixels that vote are in part beyond the disc.
+    assert scores[0, drawn].min() > (0.95 if radius >= 1 else 0.8)
+    assert scores.max() < 1.01
+
+
+@pytest.mark.parametrize('reading', F.READINGS)
+def test_decoding_can_be_learnt_through(reading):
+    maps = torch.rand(1, 60, 24, 32, requires_grad=True)
+    keypoints, scores = F.decode_offset(maps, 2.0, reading)
+    (keypoints.sum() + scores.sum()).backward()
+    assert maps.grad.isfinite().all()
+    assert maps.grad.any()
+
+
+def test_tables_of_a_tracer_end_with_it():
+    maps = torch.rand(1, 2, 31, 29)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        F.blur(torch.rand(1, 2, 31, 29), 13)
+    assert F.blur(maps, 13).isfinite().all()

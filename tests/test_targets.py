@@ -300,3 +300,58 @@ def test_arrays_and_tensors_have_the_same_targets_to_the_bit(kind):
     assert maps.isfinite().all()
     assert not weights[1, 2]
     assert not weights[3, 4]
+
+
+def test_the_loss_says_what_it_cannot_differentiate():
+    maps = torch.rand(1, 6, 8, 8, requires_grad=True)
+    target = torch.rand(1, 6, 8, 8, requires_grad=True)
+    with pytest.raises(ValueError, match=r'target\.detach\(\)'):
+        F.offset_loss(maps, target)
+    loss = F.offset_loss(maps, target.detach())
+    with pytest.raises(RuntimeError, match='no second derivative'):
+        torch.autograd.grad(loss, maps, create_graph=True)
+    with torch.no_grad():
+        assert F.offset_loss(maps, target).isfinite()
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_the_loss_compiles(published):
+    generator = torch.Generator().manual_seed(0)
+    points = 10 * torch.rand(2, 3, 2, generator=generator)
+    target, _ = F.offset_target(points, torch.ones(2, 3), (12, 12), 2.0)
+    maps = (target + 0.1).requires_grad_()
+
+    def loss(maps, target):
+        return F.offset_loss(maps, target, published=published)
+
+    compiled = torch.compile(loss, backend='eager')(maps, target)
+    (found,) = torch.autograd.grad(compiled, maps)
+    (expected,) = torch.autograd.grad(loss(maps, target), maps)
+    torch.testing.assert_close(found, expected)
+
+
+def test_discs_have_the_pixels_on_their_edge():
+    for radius, point in ((13, (20, 20)), (3.25, (9.25, 11)), (6.5, (12.5, 16))):
+        y, x = np.mgrid[:41, :41]
+        expected = (x - point[0]) ** 2 + (y - point[1]) ** 2 <= radius**2
+        maps, _ = F.offset_target(
+            np.float32([[point]]), np.ones((1, 1)), (41, 41), radius
+        )
+        np.testing.assert_array_equal(maps[0, 0], expected)
+
+
+def test_targets_are_where_their_keypoints_are():
+    keypoints, visible = 20 * torch.rand(1, 3, 2), torch.ones(1, 3)
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device('meta'):
+            maps, _ = F.gaussian_target(keypoints, visible, (48, 64), 2.0)
+        elsewhere, _ = F.offset_target(
+            keypoints.to('meta'), visible.to('meta'), (48, 64), 3.5
+        )
+    finally:
+        torch.set_default_dtype(default)
+    assert maps.device.type == 'cpu'
+    assert elsewhere.device.type == 'meta'
+    assert maps.dtype == elsewhere.dtype == torch.float32

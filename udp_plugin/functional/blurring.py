@@ -115,6 +115,7 @@ def _blocks(length: int, kernel_size: int) -> Iterator[Tuple[slice, slice]]:
 
 
 def blurred_maps(maps: Tensor, kernel_size: int) -> Tensor:
+    """As :func:`blur`, of maps to compute with."""
     height, width = maps.shape[-2:]
     x = blur_weights(width, kernel_size, like=maps)
     y = blur_weights(height, kernel_size, like=maps)

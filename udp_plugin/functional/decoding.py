@@ -1,7 +1,8 @@
 """Maps to keypoints: argmax (Eq. 18), DARK's step, and the offsets of Eq. 29.
 
 Keypoints are in heatmap px (see :mod:`.geometry`). Maps may have any leading
-dimensions, any device and any floating dtype; half precision is computed in
+dimensions, any floating dtype and any device that holds values (what is computed
+depends on them, so decoding cannot be traced); half precision is computed in
 float32. Nothing is changed in place. Whatever the maps hold, coordinates are
 finite and within the map: a pixel that is NaN or infinite counts as 0, and a map
 without a peak (nothing above zero, or flat) gives the map's middle with score 0.
@@ -230,7 +231,7 @@ def decode_offset(
         tuple: keypoints (..., K, 2) in heatmap px and scores (..., K). The score is
         the maximum of each blurred classification map; of ``'voting'`` it is the
         geometric mean of H's mean in the window and of ``1 / (1 + (6 s / R)^2)`` for
-        votes that spread by ``s`` around their mean: 1 on perfect maps.
+        votes that spread by ``s`` around their mean: about 1 on perfect maps.
 
     Raises:
         ValueError: The maps' channels are no multiple of three, ``radius`` is not
@@ -293,27 +294,28 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     grid = _grid(*size, like=values)
     start = (peak - first) + grid[:, 0]
     near = (grid - start[:, :, None]).square_().sum(1) <= reach**2
-    classes = values[:, 0].clamp_(min=0).mul_(near)
+    classes = values[:, 0].clamp(min=0) * near
     # Relative to the largest, so that tiny or huge maps neither vanish nor overflow.
     largest = classes.amax(-1).clamp(min=1e-30)
-    classes.div_(largest[:, None])
+    classes = classes / largest[:, None]
     # No offset of a disc is longer; a wild one's overflow would become NaN.
-    place = values[:, 1:].clamp_(-1, 1).mul_(radius).add_(grid)
+    place = values[:, 1:].clamp(-1, 1).mul_(radius).add_(grid)
 
     # The window exp(-|p - c|^2 / (2 sigma^2)) at pixels p, up to a factor that cancels
-    # out: exp((p c - |p|^2 / 2) / sigma^2), cut off where c is far beyond the map.
+    # out: exp((p c - |p|^2 / 2) / sigma^2), at most 1.
     sigma = VOTING_WINDOW * radius
     towards = grid / sigma**2
     at_middle = grid.square().sum(0) / (-2 * sigma**2)
     places = place.transpose(-1, -2)
     center = start
     for _ in range(VOTING_ROUNDS):
-        window = torch.addmm(at_middle, center, towards).clamp_(max=60).exp_()
+        logits = torch.addmm(at_middle, center, towards)
+        window = (logits - logits.amax(-1, keepdim=True)).exp_()
         weights = window * classes
         total = weights.sum(-1).clamp(min=1e-30)
         center = (weights[:, None] @ places)[:, 0] / total[:, None]
-    square = (place - center[:, :, None]).square_().sum(1)
+    square = (place - center[:, :, None]).square().sum(1)
     spread = (weights * square).sum(-1) / total
-    mean = largest * (total / window.sum(-1))
+    mean = largest * (total / (window * near).sum(-1))
     agreement = 1 / (1 + spread / (VOTING_SPREAD * radius) ** 2)
     return center - start, (mean * agreement).sqrt()

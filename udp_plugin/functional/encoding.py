@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .checks import check_positive
-from .tables import Array, table, taps, vector, window_index
+from .geometry import Array
+from .tables import table, taps, vector, window_index
 
 #: ``R / sigma`` of a disc and of the Gaussian that it replaces: UDPv1's 3.5 at 2.
 RADIUS_PER_SIGMA = 1.75
@@ -90,13 +91,14 @@ def _draw(values: Array, index: Array, heatmap_size: Sequence[int]) -> Array:
     channels = values.shape[-3]
     shape = (*index.shape[:-2], index.shape[-2] * channels, height, width)
     values = values.reshape(-1)
+    if isinstance(values, Tensor):
+        values = values.float()
     if isinstance(values, Tensor) and values.device.type != 'cpu':
-        maps = torch.zeros(shape, device=values.device)
+        maps = values.new_zeros(shape)
     else:
         # NumPy's zeros take no time: the system makes only the pages that are used.
         maps = np.zeros(shape, np.float32)
-    if isinstance(values, Tensor):
-        maps, values = torch.as_tensor(maps), values.float()
+        maps = torch.from_numpy(maps) if isinstance(values, Tensor) else maps
     index = index.reshape(-1, 1, index.shape[-1])
     start = _starts(len(index), channels, height * width, like=values)
     maps.reshape(-1)[(index + start).reshape(-1)] = values
@@ -106,7 +108,8 @@ def _draw(values: Array, index: Array, heatmap_size: Sequence[int]) -> Array:
 @table
 def _starts(keypoints: int, channels: int, pixels: int) -> np.ndarray:
     """Where the maps of keypoints start among all pixels: shape (K, C, 1)."""
-    return pixels * np.arange(keypoints * channels).reshape(keypoints, channels, 1)
+    starts = pixels * np.arange(keypoints * channels, dtype=np.int64)
+    return starts.reshape(keypoints, channels, 1)
 
 
 def gaussian_target(
@@ -185,9 +188,10 @@ def offset_target(
     keypoints, drawn, weights = _visible(keypoints, visible)
     first = xp.floor(keypoints - radius)
     x, y, index = _windows(first, int(2 * radius) + 2, heatmap_size)
-    dx = ((keypoints[..., 0:1] - x) / radius)[..., None, :]
-    dy = ((keypoints[..., 1:2] - y) / radius)[..., :, None]
-    disc = (dx * dx + dy * dy <= 1) & drawn[..., None, None]
+    dx = (keypoints[..., 0:1] - x)[..., None, :]
+    dy = (keypoints[..., 1:2] - y)[..., :, None]
+    disc = (dx * dx + dy * dy <= radius**2) & drawn[..., None, None]
     # Not a product: a far keypoint's overflow times zero would be NaN.
-    values = (disc * 1.0, xp.where(disc, dx, 0.0), xp.where(disc, dy, 0.0))
+    dx, dy = xp.where(disc, dx / radius, 0.0), xp.where(disc, dy / radius, 0.0)
+    values = (disc * 1.0, dx, dy)
     return _draw(xp.stack(values, -3), index, heatmap_size), weights

@@ -4,7 +4,6 @@ from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 #: The offsets' part beside half the mean squared error of H, and the share of R that is
 #: the sigma of their weights. Chosen on trained networks: ``udp-plugin study``.
@@ -53,7 +52,9 @@ def offset_loss(
         A scalar.
 
     Raises:
-        ValueError: Shapes do not go together, or ``topk`` is more than K.
+        ValueError: Shapes do not go together, ``topk`` is more than K, or the target
+            requires a gradient: there are those of maps and weights, and no second
+            ones.
     """
     if maps.ndim != 4 or maps.shape[1] % 3 or maps.shape != target.shape:
         raise ValueError(
@@ -73,11 +74,16 @@ def offset_loss(
         raise ValueError(
             f'topk must be at most {keypoints}, the number of keypoints, got {topk}'
         )
+    if target.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            'target must not require a gradient, since none is computed for it; give '
+            'target.detach()'
+        )
     dtype = torch.promote_types(maps.dtype, target.dtype)
     classes, offsets = _Errors.apply(maps.to(dtype), target.to(dtype), published)
     if weights is not None:
         classes = classes * weights.square()
-        offsets = offsets * (weights.square() if published else weights)
+        offsets = offsets * (weights.square() if published else weights.abs())
     losses = classes + offsets
     if topk is not None:
         losses = losses.topk(topk, dim=1, sorted=False)[0]
@@ -99,8 +105,12 @@ class _Errors(torch.autograd.Function):
         return tuple(torch.cat(part) for part in zip(*parts))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, classes: Tensor, offsets: Tensor):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                'offset_loss has no second derivative: its gradient is not made of '
+                'operations that autograd knows; leave out create_graph=True'
+            )
         maps, target = ctx.saved_tensors
         gradient = torch.empty_like(maps)
         for some in _some(maps, target, gradient, classes, offsets):
@@ -130,7 +140,8 @@ def _offset_weights(target: Tensor, published: bool) -> Tensor:
 
 def _errors(maps: Tensor, target: Tensor, published: bool) -> Tuple[Tensor, Tensor]:
     """The parts of the loss, (B, K) each, of maps (B, 3K, H, W)."""
-    classes, x, y = (maps - target).unflatten(1, (-1, 3)).unbind(2)
+    errors = (maps - target).unflatten(1, (-1, 3))
+    classes, x, y = errors[:, :, 0], errors[:, :, 1], errors[:, :, 2]
     offsets = x.square_().addcmul_(y, y).div_(2) if published else x.abs_() + y.abs_()
     weights = _offset_weights(target.unflatten(1, (-1, 3)), published)
     return classes.square_().mean((2, 3)) / 2, offsets.mul_(weights).sum((2, 3))

@@ -1,13 +1,16 @@
 """Small arrays and tensors that depend on sizes alone, made once."""
 
 from functools import lru_cache, wraps
-from typing import Callable, Union
+from typing import Callable, Dict
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Array = Union[np.ndarray, Tensor]
+from .geometry import Array
+
+#: Of each table, so many are kept.
+KEPT = 128
 
 
 def table(build: Callable[..., np.ndarray]) -> Callable[..., Array]:
@@ -17,22 +20,29 @@ def table(build: Callable[..., np.ndarray]) -> Callable[..., Array]:
     device and floating dtype the result gets. Integers keep theirs. The result is
     shared by all calls and must not be changed.
     """
-    build = lru_cache(maxsize=128)(build)
+    build = lru_cache(maxsize=KEPT)(build)
+    tensors: Dict[tuple, Tensor] = {}
 
-    @lru_cache(maxsize=128)
     def make(args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
         array = build(*args)
         # A tensor made in inference mode could not be used by autograd later.
         with torch.inference_mode(False):
-            return torch.as_tensor(
+            made = torch.as_tensor(
                 array, dtype=dtype if array.dtype.kind == 'f' else None, device=device
             )
+        # Others are of a tracer and end with it.
+        if type(made) is Tensor:
+            if len(tensors) >= KEPT:
+                tensors.clear()
+            tensors[args, dtype, device] = made
+        return made
 
     @wraps(build)
     def made(*args, like: Array) -> Array:
-        if isinstance(like, Tensor):
-            return make(args, like.dtype, like.device)
-        return build(*args)
+        if not isinstance(like, Tensor):
+            return build(*args)
+        found = tensors.get((args, like.dtype, like.device))
+        return make(args, like.dtype, like.device) if found is None else found
 
     return made
 
@@ -40,7 +50,8 @@ def table(build: Callable[..., np.ndarray]) -> Callable[..., Array]:
 @table
 def window_index(size_x: int, size_y: int, width: int) -> np.ndarray:
     """Indices of a window's pixels in a flat map, counted from its first pixel."""
-    return (width * np.arange(size_y)[:, None] + np.arange(size_x)).ravel()
+    rows = width * np.arange(size_y, dtype=np.int64)[:, None]
+    return (rows + np.arange(size_x)).ravel()
 
 
 @table
