@@ -94,7 +94,7 @@ class _Errors(torch.autograd.Function):
     """The two parts of the loss of each keypoint, without weights: (B, K) each.
 
     Of some samples at a time, so that what is between stays in the processor's cache;
-    nothing but the maps is kept for the gradient.
+    nothing but maps and target is kept for the gradient.
     """
 
     @staticmethod
