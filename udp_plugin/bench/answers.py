@@ -172,8 +172,7 @@ def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
     spread = (votes * ((to_x - cx) ** 2 + (to_y - cy) ** 2)).sum() / votes.sum()
     mean = votes.sum() / window.sum()
     score = math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
-    # At the border it is a matter of taste which pixels the mean is over.
-    return (cx, cy), score if x.shape == (2 * side + 1,) * 2 else math.nan
+    return (cx, cy), score
 
 
 def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float, bool]:

@@ -247,11 +247,10 @@ def _check_decoded(setting: Setting, maps: Tensor, calls: Calls) -> int:
             right.keypoint[right.clear],
             np.maximum(SAME, right.rounding[right.clear])[:, None],
         )
-        defined = right.clear & ~np.isnan(right.score)
         compare(
             f'{name} against float64, score',
-            scores[defined],
-            right.score[defined],
+            scores[right.clear],
+            right.score[right.clear],
             SAME,
         )
         if name in others:

@@ -231,7 +231,8 @@ def decode_offset(
         tuple: keypoints (..., K, 2) in heatmap px and scores (..., K). The score is
         the maximum of each blurred classification map; of ``'voting'`` it is the
         geometric mean of H's mean in the window and of ``1 / (1 + (6 s / R)^2)`` for
-        votes that spread by ``s`` around their mean: about 1 on perfect maps.
+        votes that spread by ``s`` around their mean: about 1 on perfect maps, less
+        at the border.
 
     Raises:
         ValueError: The maps' channels are no multiple of three, ``radius`` is not
@@ -293,7 +294,10 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     # In heatmap px from here on, counted from the window's middle pixel.
     grid = _grid(*size, like=values)
     start = (peak - first) + grid[:, 0]
-    near = (grid - start[:, :, None]).square_().sum(1) <= reach**2
+    away = grid - start[:, :, None]
+    near = away.square().sum(1) <= reach**2
+    # A window that was moved onto the map holds pixels farther away.
+    around = away.abs_().amax(1) <= pixels
     classes = values[:, 0].clamp(min=0) * near
     # Relative to the largest, so that tiny or huge maps neither vanish nor overflow.
     largest = classes.amax(-1).clamp(min=1e-30)
@@ -316,6 +320,6 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
         center = (weights[:, None] @ places)[:, 0] / total[:, None]
     square = (place - center[:, :, None]).square().sum(1)
     spread = (weights * square).sum(-1) / total
-    mean = largest * (total / (window * near).sum(-1))
+    mean = largest * (total / (window * around).sum(-1))
     agreement = 1 / (1 + spread / (VOTING_SPREAD * radius) ** 2)
     return center - start, (mean * agreement).sqrt()
