@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import udp_plugin
 from udp_plugin import functional as F
+from udp_plugin.bench.answers import authors_decoding
 
 SETUPS = [
     ((192, 256), (48, 64), 2),
@@ -106,19 +107,6 @@ def test_near_corners_the_builtin_reads_outside_the_disc():
     for codec, error in ((ours, 0.0), (stock, 13.0)):
         decoded = F.toolbox_to_input(codec.decode(maps)[0], (192, 256))
         assert np.abs(decoded - truth).max() == pytest.approx(error, abs=0.5)
-
-
-def authors_decoding(maps, radius):
-    """The authors' reading, written with OpenCV on one map after another."""
-    keypoints, scores = [], []
-    for h, x, y in maps.reshape(-1, 3, *maps.shape[-2:]):
-        h = cv2.GaussianBlur(h, (15, 15), 0)
-        x = cv2.GaussianBlur(x, (7, 7), 0)
-        y = cv2.GaussianBlur(y, (7, 7), 0)
-        _, score, _, (px, py) = cv2.minMaxLoc(h)
-        keypoints.append((px + radius * x[py, px], py + radius * y[py, px]))
-        scores.append(score)
-    return np.array(keypoints), np.array(scores)
 
 
 @pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS[:4])

@@ -9,6 +9,8 @@ from typing import Any, List, NamedTuple, Tuple
 import cv2
 import numpy as np
 
+from udp_plugin.functional import unit_length
+
 from . import WrongAnswer
 
 #: Two pixels nearer in height than this may be told apart by rounding alone.
@@ -57,7 +59,6 @@ class Plain(NamedTuple):
 
     #: (x, y), heatmap px.
     keypoint: Tuple[float, float]
-    #: NaN where it is not defined to rounding.
     score: float
     #: Whether it does not depend on rounding which pixel is the highest.
     clear: bool
@@ -70,12 +71,12 @@ class Plain(NamedTuple):
 def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
     """DARK's step from the highest pixel, see :func:`~.functional.decode_dark`."""
     h = h.astype(np.float64)
-    height, width = h.shape
     (x, y), score, clear = _peak(h)
     if not score:
         return Plain((x, y), 0.0, clear, False)
-    center = min(max(x, 1), width - 2), min(max(y, 1), height - 2)
-    reach = [min(c, last - c) - 1 for c, last in zip(center, (width - 1, height - 1))]
+    ends = unit_length(h.shape[::-1])
+    center = [min(max(c, 1), end - 1) for c, end in zip((x, y), ends)]
+    reach = [min(c, end - c) - 1 for c, end in zip(center, ends)]
     kernels = [_kernel(kernel_size, r) for r in reach]
     blurred = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)
     cx, cy = center
@@ -187,8 +188,8 @@ def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float, bool]:
 
 
 def _within(point: Tuple[float, float], h: np.ndarray) -> Tuple[float, float]:
-    height, width = h.shape
-    return min(max(point[0], 0), width - 1), min(max(point[1], 0), height - 1)
+    x, y = (min(max(c, 0), end) for c, end in zip(point, unit_length(h.shape[::-1])))
+    return x, y
 
 
 def authors_decoding(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.functional import unit_length
 
 #: How the maps are made, for the report.
 ABOUT = (
@@ -64,7 +65,7 @@ def draw_points(
     size: Size, count: Sequence[int], rng: np.random.Generator
 ) -> np.ndarray:
     """Keypoints anywhere on the map, heatmap px, float32 (*count, 2)."""
-    high = np.array(size.heatmap_size) - 1
+    high = unit_length(size.heatmap_size)
     return rng.uniform(0, high, (*count, 2)).astype(np.float32)
 
 

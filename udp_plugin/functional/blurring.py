@@ -36,6 +36,7 @@ def full_precision(function: Callable) -> Callable:
 
 
 def check_maps(maps: Tensor) -> None:
+    """Refuse what is not maps of shape (..., K, H, W), 3 x 3 pixels or more."""
     if not isinstance(maps, Tensor):
         raise TypeError(f'maps must be a torch.Tensor, got {type(maps).__name__}')
     if maps.ndim < 3 or min(maps.shape[-2:]) < 3:

@@ -100,13 +100,14 @@ def _stencil_blur(length: int, kernel_size: int) -> np.ndarray:
         Shape (length, 3, P), for windows of ``P = 2 * (kernel_size // 2) + 3`` pixels
         around the peak, or as many as there are.
     """
+    (last,) = unit_length((length,))
     full = kernel_size // 2
     size = min(2 * full + 3, length)
     blurs = np.zeros((length, 3, size))
     for peak in range(length):
-        center = min(max(peak, 1), length - 2)
+        center = min(max(peak, 1), last - 1)
         first = min(max(peak - full - 1, 0), length - size)
-        reach = min(center - 1, length - 2 - center, full)
+        reach = min(center - 1, last - center - 1, full)
         if reach == full:
             weights = opencv_kernel(kernel_size)
         else:

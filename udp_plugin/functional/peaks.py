@@ -56,7 +56,7 @@ def _pixel(index: Tensor, width: int) -> Tensor:
     return torch.stack((index - y * width, y), -1)
 
 
-def at_once(maps: Tensor) -> int:
+def _at_once(maps: Tensor) -> int:
     """How many maps to work on at once: on a CPU, as many as its cache holds."""
     if maps.device.type != 'cpu':
         return max(len(maps), 1)
@@ -76,7 +76,7 @@ def _mend(
     These are rare: maps with several peaks, without a peak, or not finite.
     """
     if not sure.all():
-        for some in (~sure).nonzero()[:, 0].split(at_once(maps)):
+        for some in (~sure).nonzero()[:, 0].split(_at_once(maps)):
             peak[some], score[some] = plainly(finite(maps[some]))
 
 
@@ -112,7 +112,7 @@ def _maxima(maps: Tensor) -> Tuple[Tensor, Tensor]:
     width = maps.shape[-1]
     row_max, column_max = [], []
     # The second pass over some maps finds them in the processor's cache.
-    for some in maps.split(at_once(maps)):
+    for some in maps.split(_at_once(maps)):
         row_max.append(_bands(some).amax(-1))
         # Torch takes maxima across bands by vectors of 32.
         column_max.append(_bands(some, 32).amax(-2))
