@@ -195,7 +195,7 @@ def _optim_wrapper(cfg: Config) -> dict:
     return wrapper
 
 
-def _metainfo(dataset: dict) -> dict:
+def metainfo_of(dataset: dict) -> dict:
     cls = dataset['type']
     cls = DATASETS.get(cls) if isinstance(cls, str) else cls
     if cls is None:
@@ -227,15 +227,15 @@ def sample_of_noise(dataset: dict) -> dict:
             inner[0] if isinstance(inner, (list, tuple)) else inner
         )
     else:
-        results = _results_of_noise(_metainfo(dataset))
+        results = _results_of_noise(metainfo_of(dataset))
     if inner and dataset.get('metainfo'):
-        results.update(_of_sample(_metainfo(dataset)))
+        results.update(of_sample(metainfo_of(dataset)))
     for transform in dataset.get('pipeline') or []:
         results = TRANSFORMS.build(transform)(results)
     return results
 
 
-def _of_sample(metainfo: dict) -> dict:
+def of_sample(metainfo: dict) -> dict:
     return {key: metainfo[key] for key in SAMPLE_METAINFO if key in metainfo}
 
 
@@ -256,5 +256,5 @@ def _results_of_noise(metainfo: dict) -> dict:
             box[:, None, :2], box[:, None, 2:], (*shape, 2)
         ).astype(np.float32),
         'keypoints_visible': np.ones(shape, np.float32),
-        **_of_sample(metainfo),
+        **of_sample(metainfo),
     }

@@ -1,0 +1,480 @@
+"""A config's own components, with a perfect network in their midst.
+
+What stands before a network (pipelines, with warp and target) and after it (head
+with flip test and codec, estimator) is built from the config by the toolbox's
+registries. In the network's place are the maps that it was trained to make: the
+target of the keypoints that are seen, in the image or in its mirror image.
+"""
+
+import copy
+import logging
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
+from mmpose.models.pose_estimators import TopdownPoseEstimator
+from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.utils import register_all_modules
+from torch import Tensor, nn
+
+from udp_plugin import functional as F
+from udp_plugin.convert.check import metainfo_of, of_sample
+from udp_plugin.models.heads.base import type_name
+
+from . import AuditError
+
+#: A pipeline's steps, by what is done with the samples.
+LOADERS = {
+    'train': 'train_dataloader',
+    'val': 'val_dataloader',
+    'test': 'test_dataloader',
+}
+#: Maps that are made, flipped and read at once: as many numbers as fit well in memory.
+NUMBERS_AT_ONCE = 2**24
+
+
+class Flow(NamedTuple):
+    """The way of a data set's samples, through its pipeline and those around it."""
+
+    #: ``'train'``, ``'train, stage 2'``, ``'val'``, ``'test'`` or ``'val, test'``.
+    name: str
+    steps: List[dict]
+    #: Where each step is in the config.
+    places: List[str]
+    #: The config of the data set.
+    dataset: dict
+
+    def find(self, *keys: str) -> Optional[int]:
+        """The index of the first step whose config has one of the keys."""
+        for index, step in enumerate(self.steps):
+            if any(key in step for key in keys):
+                return index
+        return None
+
+
+class Warped(NamedTuple):
+    """A sample as it comes from the warp, and at the end of its pipeline.
+
+    Attributes:
+        image: Shape (h, w, 3), the network's input.
+        source: Keypoints (K, 2) in source px, after what the pipeline did to them.
+        keypoints: Keypoints (K, 2) in input px, as the pipeline has them.
+        visible: Shape (K,).
+        center, scale: Of the box that became the input, shape (2,), source px.
+        end: What the pipeline's last step returned.
+    """
+
+    image: np.ndarray
+    source: np.ndarray
+    keypoints: np.ndarray
+    visible: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    end: dict
+
+
+class _Eyes(nn.Module):
+    """In the backbone's place: it hands on what it is given."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs
+
+
+#: What stands for an input: it tells a head whether it has been mirrored.
+MARKER = torch.tensor([0.0, 1.0])
+
+
+class Parts:
+    """What a config has around its network.
+
+    Args:
+        cfg: A top-down heatmap config; it is left as it is.
+
+    Attributes:
+        flows: The ways of samples, each kind once.
+        model: The config's estimator and head, without backbone and neck.
+        head: The head that makes heatmaps.
+        input_size, heatmap_size: ``(width, height)`` in pixels, by the head's codec.
+        channels: Maps a keypoint in the target: 1, or 3 with offsets.
+        num_keypoints: Of the target.
+        outputs: For each keypoint of the test data its index in the maps.
+        metainfo: Of the test data.
+
+    Raises:
+        AuditError: It is no top-down heatmap config, or lacks its data.
+        Exception: Whatever building its components raises.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        register_all_modules()
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
+        self.cfg = cfg
+        if not isinstance(cfg.get('model'), dict):
+            raise AuditError('it has no model; it is a part of a config, not a config')
+        self.flows = _flows(cfg)
+        self.train = next((f for f in self.flows if f.name == 'train'), None)
+        self.test = next((f for f in self.flows if 'train' not in f.name), None)
+        if self.test is None:
+            raise AuditError(
+                'it has no val_dataloader and no test_dataloader, whose pipelines '
+                'would be measured'
+            )
+        self.model = _estimator(cfg)
+        self.head = _heatmap_head(self.model)
+        self.input_size = tuple(int(n) for n in self.head.decoder.input_size)
+        self.heatmap_size = tuple(int(n) for n in self.head.decoder.heatmap_size)
+        self.metainfo = self.metainfo_of(self.test)
+        self._target = self._target_step()
+        self.num_keypoints, self.channels = self._shape_of_targets()
+        some = self.model.test_cfg.get('output_keypoint_indices')
+        self.outputs = list(some or range(self.metainfo['num_keypoints']))
+
+    # --- before the network -----------------------------------------------------------
+
+    def metainfo_of(self, flow: Flow) -> dict:
+        """What the flow's data set says of its keypoints."""
+        known = self.__dict__.setdefault('_metainfo', {})
+        if flow.name not in known:
+            known[flow.name] = metainfo_of(flow.dataset)
+        return known[flow.name]
+
+    def person(
+        self, flow: Flow, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray
+    ) -> dict:
+        """What a data set knows of a person, for :meth:`warp`.
+
+        Args:
+            flow: Where the person will go.
+            image: Shape (h, w, 3).
+            box: Left, top, right and bottom in source px, shape (4,).
+            keypoints: Shape (K, 2), source px.
+        """
+        return {
+            **of_sample(self.metainfo_of(flow)),
+            'id': 0,
+            'img_id': 0,
+            'img_path': '',
+            'img': image,
+            'img_shape': image.shape[:2],
+            'ori_shape': image.shape[:2],
+            'bbox': np.asarray(box, np.float32)[None],
+            'bbox_score': np.ones(1, np.float32),
+            'keypoints': np.asarray(keypoints, np.float32)[None],
+            'keypoints_visible': np.ones((1, len(keypoints)), np.float32),
+        }
+
+    def warp(self, flow: Flow, person: dict, to_the_end: bool = True) -> Warped:
+        """Send a person through a pipeline.
+
+        Args:
+            flow: The pipeline.
+            person: As a data set has it; it is changed.
+            to_the_end: Whether to go on after the warp; if not, ``end`` is empty.
+
+        Raises:
+            AuditError: No step warps the person to the network's input.
+        """
+        results, warped = person, None
+        for transform in self._transforms(flow):
+            results = transform(results)
+            if results is None:
+                raise AuditError(f'the {flow.name} pipeline dropped a sample')
+            if warped is None and 'transformed_keypoints' in results:
+                if 'input_center' not in results:
+                    continue
+                warped = Warped(
+                    image=results['img'],
+                    source=np.array(results['keypoints'][0, :, :2], float),
+                    keypoints=np.array(
+                        results['transformed_keypoints'][0, :, :2], float
+                    ),
+                    visible=_first_visible(results['keypoints_visible']),
+                    center=np.array(results['input_center'], float).reshape(2),
+                    scale=np.array(results['input_scale'], float).reshape(2),
+                    end={},
+                )
+                if not to_the_end:
+                    return warped
+        if warped is None:
+            raise AuditError(
+                f'no step of the {flow.name} pipeline warps a person to the '
+                "network's input, as TopdownAffine and TopDownAffineUDP do"
+            )
+        return warped._replace(end=results)
+
+    def _transforms(self, flow: Flow) -> list:
+        built = self.__dict__.setdefault('_built', {})
+        if flow.name not in built:
+            built[flow.name] = [TRANSFORMS.build(step) for step in flow.steps]
+        return built[flow.name]
+
+    def _target_step(self) -> Optional[Any]:
+        index = None if self.train is None else self.train.find('encoder')
+        return None if index is None else self._transforms(self.train)[index]
+
+    def _shape_of_targets(self) -> Tuple[int, int]:
+        # By the codec's own count, of a number of keypoints that no codec has.
+        places = np.full((1, 2, 2), np.asarray(self.input_size) / 2)
+        channels = self._encode_one(places, np.ones((1, 2))).shape[0] // 2
+        head = getattr(self.head, 'out_channels', None)
+        if channels not in (1, 3):
+            raise AuditError(
+                f'its target has {channels} maps a keypoint; the audit knows heatmaps, '
+                'of one, and offset maps, of three'
+            )
+        some = self.model.test_cfg.get('output_keypoint_indices')
+        if some and head:
+            return head // channels, channels
+        return self.metainfo['num_keypoints'], channels
+
+    def encode(self, keypoints: np.ndarray, visible: np.ndarray) -> Tensor:
+        """The targets of keypoints, by the training pipeline's own step.
+
+        Args:
+            keypoints: Shape (N, K, 2), input px.
+            visible: Shape (N, K).
+
+        Returns:
+            Maps (N, K * channels, H, W), float32: of the last level, where there are
+            several.
+        """
+        return torch.stack(
+            [
+                self._encode_one(points[None], seen[None])
+                for points, seen in zip(keypoints, visible)
+            ]
+        )
+
+    def _encode_one(self, keypoints: np.ndarray, visible: np.ndarray) -> Tensor:
+        keypoints = np.where(visible[..., None] > 0, keypoints, 0)
+        keypoints = keypoints.astype(np.float32)
+        visible = visible.astype(np.float32)
+        if self._target is None:
+            maps = self.head.decoder.encode(keypoints, visible)['heatmaps']
+            return torch.as_tensor(np.asarray(maps))
+        results = dict(
+            keypoints=keypoints,
+            transformed_keypoints=keypoints,
+            keypoints_visible=visible,
+            dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
+        )
+        results = self._target(results)
+        if 'target_codecs' in results:
+            # Left to the head.
+            maps = results['target_codecs'][0][-1].encode(keypoints, visible)
+            maps = maps['heatmaps']
+        else:
+            maps = results['heatmaps']
+        if isinstance(maps, list):
+            levels = getattr(self.head, 'level_indices', None)
+            maps = maps[levels[-1] if levels else -1]
+        return torch.as_tensor(np.asarray(maps))
+
+    # --- after it ---------------------------------------------------------------------
+
+    def decode(self, maps: Tensor) -> np.ndarray:
+        """What the head's codec reads, shape (N, K, 2), as the estimator wants it."""
+        with torch.no_grad():
+            return np.concatenate([pred.keypoints for pred in self.head.decode(maps)])
+
+    def predict(
+        self,
+        maps: Tensor,
+        mirrored: Tensor,
+        samples: Sequence[Any],
+        flip_test: Optional[bool] = None,
+    ) -> Tuple[np.ndarray, Tensor]:
+        """Predict as ``tools/test.py`` does, with these maps as the network's.
+
+        Args:
+            maps: Of the input, shape (N, C, H, W).
+            mirrored: Of the mirrored input.
+            samples: N data samples of the toolbox.
+            flip_test: In the place of the config's own.
+
+        Returns:
+            tuple: keypoints (N, K, 2) in source px, and the maps that were read,
+            (N, C, H, W).
+        """
+        read: List[Tensor] = []
+        one = not hasattr(self.head, 'num_stages')
+
+        def forward(feats: Any) -> Any:
+            # A copy, since what comes after a network may write on its maps.
+            flipped = bool(torch.as_tensor(feats)[0, 0, 0, 0] > 0)
+            made = (mirrored if flipped else maps).clone()
+            return made if one else [made]
+
+        decode = self.head.decode
+
+        def remember(batch: Tensor) -> list:
+            read[:] = [batch.clone()]
+            return decode(batch)
+
+        with _replaced(self.head, forward=forward, decode=remember):
+            test_cfg = self.model.test_cfg
+            if flip_test is not None:
+                test_cfg = {**test_cfg, 'flip_test': flip_test}
+            with _replaced(self.model, test_cfg=test_cfg), torch.no_grad():
+                inputs = MARKER.expand(len(samples), 1, 1, 2)
+                samples = self.model(inputs, list(samples), mode='predict')
+        keypoints = [sample.pred_instances.keypoints[0, :, :2] for sample in samples]
+        return np.stack(keypoints).astype(float), read[0]
+
+    def mirror(self, keypoints: np.ndarray) -> np.ndarray:
+        """What the network sees in the mirrored input, shape (N, K, 2), input px."""
+        mirrored = np.full_like(keypoints, np.nan)
+        flip = self.flip_indices()
+        mirrored[:, flip] = F.mirror(keypoints, self.input_size[0])
+        return mirrored
+
+    def flip_indices(self) -> List[int]:
+        """For each keypoint of the maps its mirror image's."""
+        flip = list(self.metainfo['flip_indices'])
+        return flip if len(flip) == self.num_keypoints else [*range(self.num_keypoints)]
+
+    def batches(self, count: int) -> Iterator[slice]:
+        """Slices of ``count`` samples whose maps fit well in memory."""
+        width, height = self.heatmap_size
+        numbers = self.num_keypoints * self.channels * width * height
+        size = max(1, NUMBERS_AT_ONCE // numbers)
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
+
+
+def _first_visible(visible: np.ndarray) -> np.ndarray:
+    visible = np.asarray(visible, float)
+    return visible[0, :, 0] if visible.ndim == 3 else visible[0]
+
+
+@contextmanager
+def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    """Put something else into an object's dict for a while."""
+    had = {key: vars(owner)[key] for key in attributes if key in vars(owner)}
+    vars(owner).update(attributes)
+    try:
+        yield
+    finally:
+        for key in attributes:
+            vars(owner).pop(key)
+        vars(owner).update(had)
+
+
+def _estimator(cfg: Config) -> TopdownPoseEstimator:
+    settings = copy.deepcopy(cfg.model.to_dict())
+    for key in ('neck', 'data_preprocessor', 'init_cfg', 'pretrained'):
+        settings.pop(key, None)
+    settings['backbone'] = dict(type=_Eyes)
+    settings['test_cfg'] = settings.get('test_cfg') or {}
+    head = settings.get('head') or {}
+    if head.get('pose_cfg'):
+        # What else a hybrid head predicts needs features.
+        settings['head'] = head['pose_cfg']
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        model = MODELS.build(settings)
+    finally:
+        logging.disable(level)
+    if not isinstance(model, TopdownPoseEstimator):
+        raise AuditError(
+            f'its model is {type(model).__name__}, and the audit is for top-down '
+            'heatmap configs, of TopdownPoseEstimator'
+        )
+    return model.eval()
+
+
+def _heatmap_head(model: TopdownPoseEstimator) -> nn.Module:
+    head = getattr(model, 'head', None)
+    decoder = getattr(head, 'decoder', None)
+    if decoder is None:
+        raise AuditError('its head has no decoder, the codec that reads heatmaps')
+    if not hasattr(decoder, 'heatmap_size'):
+        raise AuditError(
+            f'its codec is {type(decoder).__name__}, which has no heatmaps; the audit '
+            'is for top-down heatmap configs, which `udp-plugin list` shows'
+        )
+    return head
+
+
+# --- pipelines ------------------------------------------------------------------------
+
+
+def _flows(cfg: Config) -> List[Flow]:
+    found: List[Flow] = []
+    for name, key in LOADERS.items():
+        loader = cfg.get(key)
+        if loader and loader.get('dataset'):
+            found += _of_dataset(name, loader.dataset, f'{key}.dataset', [])
+    found += _of_hooks(cfg, [flow for flow in found if flow.name == 'train'])
+    once: List[Flow] = []
+    for flow in found:
+        # Data sets that differ in nothing but their keypoints have one way.
+        like = [f for f in once if _geometry(f) == _geometry(flow)]
+        like = [f for f in like if ('train' in f.name) == ('train' in flow.name)]
+        if not like:
+            same = sum(f.name.split(' (')[0] == flow.name for f in once)
+            name = f'{flow.name} ({same + 1})' if same else flow.name
+            once.append(flow._replace(name=name))
+        elif flow.name not in like[0].name:
+            index = once.index(like[0])
+            once[index] = like[0]._replace(name=f'{like[0].name}, {flow.name}')
+    return once
+
+
+def _geometry(flow: Flow) -> List[dict]:
+    return [step for step in flow.steps if type_name(step) != 'KeypointConverter']
+
+
+def _of_dataset(name: str, dataset: dict, place: str, after: list) -> List[Flow]:
+    steps = [
+        (f'{place}.pipeline[{index}]', step)
+        for index, step in enumerate(dataset.get('pipeline') or [])
+    ]
+    steps += after
+    inner = dataset.get('dataset') or dataset.get('datasets')
+    if not inner:
+        plain = [
+            (where, _plain(step))
+            for where, step in steps
+            # Colours do not matter here, and its library may be missing.
+            if type_name(step) != 'Albumentation'
+        ]
+        return [Flow(name, [s for _, s in plain], [w for w, _ in plain], dataset)]
+    if isinstance(inner, (list, tuple)):
+        return [
+            flow
+            for index, one in enumerate(inner)
+            for flow in _of_dataset(name, one, f'{place}.datasets[{index}]', steps)
+        ]
+    return _of_dataset(name, inner, f'{place}.dataset', steps)
+
+
+def _of_hooks(cfg: Config, train: List[Flow]) -> List[Flow]:
+    flows = []
+    for index, hook in enumerate(cfg.get('custom_hooks') or []):
+        pipeline = hook.get('switch_pipeline')
+        if pipeline and train:
+            place = f'custom_hooks[{index}].switch_pipeline'
+            dataset = dict(train[0].dataset, pipeline=pipeline)
+            (flow,) = _of_dataset('train, stage 2', dataset, place, [])
+            places = [where.replace('.pipeline[', '[') for where in flow.places]
+            flows.append(flow._replace(places=places))
+    return flows
+
+
+def _plain(step: Any) -> Dict[str, Any]:
+    return step.to_dict() if hasattr(step, 'to_dict') else dict(step)
+
+
+def build_codec(cfg: Any) -> Any:
+    """A codec of a config's, or None if it cannot be built."""
+    try:
+        return KEYPOINT_CODECS.build(copy.deepcopy(cfg))
+    except Exception:
+        # Whoever uses it says so: the head or the target.
+        return None
