@@ -552,7 +552,7 @@ def measure_end_to_end(
         error = (person.predicted - person.annotated)[counted]
         source.append(error)
         pixels.append(error / person.warped.scale * F.unit_length(parts.input_size))
-    sigmas = _sigmas(parts)
+    sigmas = sigmas_of(parts)
     return EndToEnd(
         round_trip=_round_trip(parts, coding, seed),
         source_px=np.concatenate(source),
@@ -579,17 +579,20 @@ def _predict_people(
     places = places + F.apply_affine(places, seen.field)
     if learned is not None:
         places = places - F.apply_affine(places, learned.field)
-    visible = np.stack(labelled).astype(float)
-    points = np.zeros((len(people), parts.num_keypoints, 2))
-    known = np.zeros((len(people), parts.num_keypoints))
-    points[:, parts.outputs], known[:, parts.outputs] = places, visible
+    # Of what is not in the input, a network sees the nearest; what is not labelled is
+    # somewhere. Maps without a peak are no part of this: of them, some codecs read NaN.
+    middle = np.asarray(parts.input_size) / 2
+    places = np.where(np.stack(labelled)[..., None], places, middle)
+    places = np.clip(places, 0, F.unit_length(parts.input_size))
+    points = np.full((len(people), parts.num_keypoints, 2), middle)
+    points[:, parts.outputs] = places
+    seen_there = np.ones(points.shape[:2])
     mirrored = parts.mirror(points)
-    known_mirrored = np.zeros_like(known)
-    known_mirrored[:, parts.flip_indices()] = known
-    known_mirrored *= np.isfinite(mirrored[..., 0])
-    maps = parts.encode(points, known)
+    seen_mirrored = np.isfinite(mirrored[..., 0]).astype(float)
+    maps = parts.encode(points, seen_there)
+    maps_mirrored = parts.encode(mirrored, seen_mirrored)
     samples = [one.end['data_samples'] for one in warped]
-    predicted, _ = parts.predict(maps, parts.encode(mirrored, known_mirrored), samples)
+    predicted, _ = parts.predict(maps, maps_mirrored, samples)
     return [
         Person(*person)
         for person in zip(annotated, predicted, labelled, areas, samples, warped)
@@ -609,7 +612,8 @@ def _area(person: dict) -> float:
     return float(raw.get('area') or 0.53 * width * height)
 
 
-def _sigmas(parts: Parts) -> np.ndarray:
+def sigmas_of(parts: Parts) -> np.ndarray:
+    """OKS sigmas (K,) of the test data; a middling one of COCO's without any."""
     sigmas = parts.metainfo.get('sigmas')
     count = parts.metainfo['num_keypoints']
     if sigmas is None or len(sigmas) != count:
