@@ -46,6 +46,9 @@ class Flow(NamedTuple):
     places: List[str]
     #: The config of the data set.
     dataset: dict
+    #: Data sets around it whose metainfo replaces its own, each with the index of the
+    #: first step after that.
+    around: Sequence[Tuple[int, dict]] = ()
 
     def find(self, *keys: str) -> Optional[int]:
         """The index of the first step whose config has one of the keys."""
@@ -179,7 +182,10 @@ class Parts:
             AuditError: No step warps the person to the network's input.
         """
         results, warped = person, None
-        for transform in self._transforms(flow):
+        around = {index: metainfo_of(dataset) for index, dataset in flow.around}
+        for index, transform in enumerate(self._transforms(flow)):
+            if index in around:
+                results.update(of_sample(around[index]))
             results = transform(results)
             if results is None:
                 raise AuditError(f'the {flow.name} pipeline dropped a sample')
@@ -430,28 +436,55 @@ def _geometry(flow: Flow) -> List[dict]:
     return [step for step in flow.steps if type_name(step) != 'KeypointConverter']
 
 
-def _of_dataset(name: str, dataset: dict, place: str, after: list) -> List[Flow]:
+def _of_dataset(
+    name: str, dataset: dict, place: str, after: list, around: Sequence[dict] = ()
+) -> List[Flow]:
+    """The flows of a data set, or of those in a wrapper.
+
+    Args:
+        name: Of the flow.
+        dataset: Its config.
+        place: Where that is.
+        after: Places, steps and data sets of the wrappers' pipelines.
+        around: The wrappers.
+    """
     steps = [
-        (f'{place}.pipeline[{index}]', step)
+        (f'{place}.pipeline[{index}]', _plain(step), dataset)
         for index, step in enumerate(dataset.get('pipeline') or [])
+        # Colours do not matter here, and its library may be missing.
+        if type_name(step) != 'Albumentation'
     ]
     steps += after
     inner = dataset.get('dataset') or dataset.get('datasets')
-    if not inner:
-        plain = [
-            (where, _plain(step))
-            for where, step in steps
-            # Colours do not matter here, and its library may be missing.
-            if type_name(step) != 'Albumentation'
-        ]
-        return [Flow(name, [s for _, s in plain], [w for w, _ in plain], dataset)]
-    if isinstance(inner, (list, tuple)):
+    if inner:
+        around = [*around, dataset]
+        several = isinstance(inner, (list, tuple))
+        inner = dict(enumerate(inner)) if several else {None: inner}
         return [
             flow
-            for index, one in enumerate(inner)
-            for flow in _of_dataset(name, one, f'{place}.datasets[{index}]', steps)
+            for index, one in inner.items()
+            for flow in _of_dataset(
+                name,
+                one,
+                f'{place}.dataset' if index is None else f'{place}.datasets[{index}]',
+                steps,
+                around,
+            )
         ]
-    return _of_dataset(name, inner, f'{place}.dataset', steps)
+    replaced = []
+    for wrapper in around:
+        first = [i for i, (_, _, owner) in enumerate(steps) if owner is wrapper]
+        if wrapper.get('metainfo') and first:
+            replaced.append((first[0], wrapper))
+    return [
+        Flow(
+            name,
+            [step for _, step, _ in steps],
+            [where for where, _, _ in steps],
+            dataset,
+            replaced,
+        )
+    ]
 
 
 def _of_hooks(cfg: Config, train: List[Flow]) -> List[Flow]:
@@ -460,10 +493,13 @@ def _of_hooks(cfg: Config, train: List[Flow]) -> List[Flow]:
         pipeline = hook.get('switch_pipeline')
         if pipeline and train:
             place = f'custom_hooks[{index}].switch_pipeline'
-            dataset = dict(train[0].dataset, pipeline=pipeline)
-            (flow,) = _of_dataset('train, stage 2', dataset, place, [])
-            places = [where.replace('.pipeline[', '[') for where in flow.places]
-            flows.append(flow._replace(places=places))
+            # Only the outermost pipeline is switched.
+            outer = dict(cfg.train_dataloader.dataset, pipeline=pipeline)
+            name = 'train, stage 2'
+            for flow in _of_dataset(name, outer, 'train_dataloader.dataset', []):
+                theirs = 'train_dataloader.dataset.pipeline['
+                places = [w.replace(theirs, f'{place}[') for w in flow.places]
+                flows.append(flow._replace(places=places))
     return flows
 
 
