@@ -175,6 +175,87 @@ def _bench(args: argparse.Namespace) -> int:
     return run_bench(args)
 
 
+def _add_audit(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'audit',
+        help="measure the bias of a config's pipeline, and find what does not fit",
+        description='Builds what a top-down heatmap config has around its network, '
+        'puts a perfect network in its place, and measures: the warps, the flip test, '
+        'coding, all from end to end, and the COCO AP that could be reached. It names '
+        'what does not go together, with line and fix. Exit status 1 means that a '
+        'finding is an error, 2 that there was nothing to audit.',
+    )
+    parser.add_argument(
+        'config',
+        metavar='CONFIG',
+        nargs='?',
+        help="a path, mmpose::NAME, or a name in MMPose's zoo, of which a unique "
+        'prefix is enough',
+    )
+    parser.add_argument(
+        '--compare', metavar='CONFIG2', help='a config to put beside it'
+    )
+    parser.add_argument(
+        '-o',
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='write audit.json and figures to DIR',
+    )
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    own = parser.add_argument_group('your own data, instead of random people')
+    own.add_argument(
+        '--ann', type=Path, metavar='FILE', help='annotations in COCO format'
+    )
+    own.add_argument('--img', type=Path, metavar='DIR', help='the images they name')
+    maps = parser.add_argument_group(
+        'predictions of any framework, instead of a config'
+    )
+    maps.add_argument(
+        '--maps',
+        type=Path,
+        metavar='FILE',
+        help='raw output maps of images and of their mirror images: .npy of shape '
+        '(2, N, C, H, W), or .npz with maps and mirrored',
+    )
+    maps.add_argument(
+        '--codec',
+        choices=['gaussian', 'offset'],
+        default='gaussian',
+        help='one map a keypoint, or three (default: %(default)s)',
+    )
+    maps.add_argument(
+        '--input-size',
+        type=_positive,
+        nargs=2,
+        metavar=('W', 'H'),
+        help="the network's input in pixels, for figures in input px",
+    )
+    parser.set_defaults(call=_audit, parser=parser)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    if (args.ann is None) != (args.img is None):
+        args.parser.error('--ann and --img go together')
+    if (args.config is None) == (args.maps is None):
+        args.parser.error('give either CONFIG or --maps')
+    if args.maps is not None:
+        if args.compare or args.ann:
+            args.parser.error(
+                '--compare, --ann and --img are for CONFIG, not for --maps'
+            )
+        from .audit.maps import run_maps
+
+        return run_maps(args)
+    if args.input_size:
+        args.parser.error('--input-size is for --maps, not for CONFIG')
+    if _mmpose_is_missing():
+        return 2
+    from .audit.run import run_audit
+
+    return run_audit(args)
+
+
 def _add_convert(subparsers) -> None:
     parser = subparsers.add_parser(
         'convert',
@@ -265,6 +346,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _add_demo(subparsers)
     _add_study(subparsers)
     _add_bench(subparsers)
+    _add_audit(subparsers)
     _add_convert(subparsers)
     _add_list(subparsers)
     args = parser.parse_args(argv)

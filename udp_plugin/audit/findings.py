@@ -137,9 +137,7 @@ def _warps(m: Measured) -> Iterator[Finding]:
         off = m.end_to_end and _mean(m.end_to_end.round_trip)
         codec = type(m.parts.head.decoder).__name__
         if wanted == UNIT_LENGTH:
-            fix = (
-                'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
-            )
+            fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
             name = _line_of_warp(m.lines, wrong[0].flow)
         else:
             fix = (
@@ -452,7 +450,7 @@ def _flip_mode(m: Measured, mode: str, right: str, said: str) -> Finding:
 
 def _pairs(m: Measured) -> Iterator[Finding]:
     """Left and right are each other's mirror image."""
-    flip = list(m.parts.metainfo['flip_indices'])
+    flip = m.parts.flip_indices()
     odd = [k for k, mirror in enumerate(flip) if flip[mirror] != k]
     if odd:
         yield Finding(

@@ -339,8 +339,12 @@ class Parts:
         return mirrored
 
     def flip_indices(self) -> List[int]:
-        """For each keypoint of the maps its mirror image's."""
-        flip = list(self.metainfo['flip_indices'])
+        """For each keypoint of the maps its mirror image's.
+
+        The estimator's own metainfo, where it has some, goes before the data's.
+        """
+        metainfo = getattr(self.model, 'metainfo', None) or self.metainfo
+        flip = list(metainfo['flip_indices'])
         return flip if len(flip) == self.num_keypoints else [*range(self.num_keypoints)]
 
     def batches(self, count: int) -> Iterator[slice]:

@@ -46,7 +46,7 @@ def expected_flip(parts: Parts, coding: Coding) -> Dict[str, Expected]:
         distance = abs(float(distance * pixel))
         name = '_shifted' if shifted else ''
         found[name[1:] or 'alone'] = Expected(distance, 0.0, equation)
-        found[f'averaged{name}'] = Expected(distance / 2, 0.0, f'half of {equation}')
+        found[f'averaged{name}'] = Expected(distance / 2, 0.0, equation)
     return found
 
 
@@ -62,5 +62,5 @@ def expected_coding(parts: Parts) -> Expected:
     if name in ('MSRAHeatmap', 'UDPHeatmap', 'UDPGaussianHeatmap', 'UDPOffsetHeatmap'):
         if parts.channels == 3:
             return Expected(0.0, 0.0, 'Eq. 24-26, 29')
-        return Expected(0.0, 0.0, 'sub-pixel Gaussian, DARK')
+        return Expected(0.0, 0.0, 'DARK')
     return Expected(None, None)
