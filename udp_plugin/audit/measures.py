@@ -398,6 +398,9 @@ def _sigma(parts: Parts) -> float:
         radius = getattr(decoder, 'radius_factor', 0) * max(parts.heatmap_size)
     if radius:
         return radius / F.RADIUS_PER_SIGMA
+    if getattr(decoder, 'kernel_size', None):
+        # Megvii's way to give it.
+        return F.gaussian_kernel_sigma(int(np.max(decoder.kernel_size)))
     return float(np.max(getattr(decoder, 'sigma', None) or 2.0))
 
 
@@ -439,7 +442,7 @@ def _coding_kind(parts: Parts, rng: np.random.Generator) -> str:
     """Which way of measuring the map explains where targets are.
 
     Targets may be rounded to pixels, so that only means over all sub-pixel positions
-    tell: of each eighth of the map.
+    tell: of each eighth of the map, or of each pixel where there are fewer.
     """
     start, length = np.zeros(2), np.asarray(F.unit_length(parts.input_size), float)
     points = _spread(parts, start, length, rng)
@@ -450,6 +453,7 @@ def _coding_kind(parts: Parts, rng: np.random.Generator) -> str:
     located = np.concatenate(located).reshape(-1, 2)
     points = points.reshape(-1, 2)
     start, length = _interior(parts)
+    s = F.stride(parts.input_size, parts.heatmap_size, unbiased=False)
     residuals = {}
     for kind in (UNIT_LENGTH, PIXELS, CELLS):
         t = F.stride(parts.input_size, parts.heatmap_size, kind == UNIT_LENGTH)
@@ -459,8 +463,10 @@ def _coding_kind(parts: Parts, rng: np.random.Generator) -> str:
             part = (points[:, axis] - start[axis]) / length[axis]
             inside = (part >= 0) & (part < 1) & np.isfinite(off[:, axis])
             # Maps are cut at the border of the other axis, which moves nothing here.
-            for eighth in range(8):
-                here = inside & ((part * 8).astype(int) == eighth)
+            # Of less than a pixel, rounding would not average out.
+            parts_of_it = max(min(8, round(length[axis] / s[axis])), 1)
+            for index in range(parts_of_it):
+                here = inside & ((part * parts_of_it).astype(int) == index)
                 if here.any():
                     means.append(off[here, axis].mean())
         residuals[kind] = np.sqrt(np.mean(np.square(means))) if means else np.inf
@@ -487,9 +493,9 @@ def _answer_kind(parts: Parts, kind: str, rng: np.random.Generator) -> str:
 
 
 def _pixels(parts: Parts, rng: np.random.Generator) -> np.ndarray:
-    """Pixels (N, K, 2) of the map, all over it but for the outermost ones."""
+    """Pixels (N, K, 2) in the middle half of the map, where targets are whole."""
     size = np.asarray(parts.heatmap_size)
-    edge = np.minimum(3, size // 4)
+    edge = size // 4
     shape = (max(256 // parts.num_keypoints, 4), parts.num_keypoints, 2)
     return rng.integers(edge, size - edge, shape).astype(float)
 
