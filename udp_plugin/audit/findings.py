@@ -101,7 +101,9 @@ def _inside(flow: Flow) -> List[str]:
     """Parts of the names of variables that have a flow's settings."""
     if 'stage 2' in flow.name:
         return ['stage2', 'hooks', 'switch']
-    return ['train'] if 'train' in flow.name else ['val', 'test']
+    if 'train' in flow.name:
+        return ['train']
+    return ['test'] if flow.name == 'test' else ['val', 'test']
 
 
 def _warp_step(flow: Flow) -> Optional[int]:
@@ -129,7 +131,7 @@ def _target_step(parts: Parts) -> Optional[int]:
 def _warps(m: Measured) -> Iterator[Finding]:
     """Each warp measures the input as the codec measures the map."""
     wanted = UNIT_LENGTH if m.coding.kind == UNIT_LENGTH else PIXELS
-    if m.coding.kind == NEITHER:
+    if m.coding.kind == NEITHER or _other_codec(m):
         return
     warps = [t for t in m.transforms if t.kind != NEITHER]
     wrong = [t for t in warps if t.kind != wanted]
@@ -294,7 +296,7 @@ def _codecs(m: Measured) -> Iterator[Finding]:
             ERROR if matters else WARNING,
             'codec-differs',
             f'{place}.{key}',
-            m.lines.find(key, theirs) or m.lines.find(key, ours),
+            m.lines.find(key, ours) or m.lines.find(key, theirs),
             f'targets are made with {key}={ours} and read with {key}={theirs}'
             + (f': {off:.2f} px off, on average' if off > TOLERANCE else ''),
             'the same codec for the target (encoder) and the head (decoder)',
@@ -374,8 +376,17 @@ def _back(m: Measured) -> Iterator[Finding]:
         )
 
 
+def _other_codec(m: Measured) -> bool:
+    """Whether target and head have codecs of two kinds, to be mended first."""
+    return any(finding.where.endswith('.encoder') for finding in _codecs(m))
+
+
 def _flips(m: Measured) -> Iterator[Finding]:
     """The flip test lays mirrored maps where they belong."""
+    warps = {transform.kind for transform in m.transforms}
+    if _other_codec(m) or (m.coding.kind != UNIT_LENGTH and warps == {UNIT_LENGTH}):
+        # With the codec that is right, the flip test will be another.
+        return
     test_cfg = m.parts.model.test_cfg
     mode = test_cfg.get('flip_mode', 'heatmap')
     right = 'udp_combined' if m.parts.channels == 3 else 'heatmap'
@@ -691,7 +702,7 @@ def _paddings(m: Measured) -> Iterator[Finding]:
 
 def _biased(m: Measured) -> Iterator[Finding]:
     """The whole measures by pixels, or rounds."""
-    if m.coding.kind not in (PIXELS, CELLS):
+    if m.coding.kind not in (PIXELS, CELLS) or _other_codec(m):
         return
     if any(t.kind == UNIT_LENGTH for t in m.transforms):
         # It is half UDP, which is said.

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import figures
 from .findings import ERROR
 from .measures import NOISE, UNIT_LENGTH
 from .run import Audit
@@ -160,6 +159,9 @@ def write_audits(audits: Sequence[Audit], folder: Path) -> List[Path]:
     Returns:
         What was written.
     """
+    # Only here is matplotlib needed.
+    from . import figures
+
     folder.mkdir(parents=True, exist_ok=True)
     content = [found.as_dict() for found in audits]
     file = folder / 'audit.json'

@@ -1,0 +1,724 @@
+"""The audit against theory, planted faults, and components broken on purpose."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import mmpose.datasets.transforms as stock_transforms
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmpose.models.heads.heatmap_heads import heatmap_head
+from mmpose.models.pose_estimators import TopdownPoseEstimator
+from mmpose.models.utils.tta import flip_heatmaps
+
+from udp_plugin.audit import AuditError
+from udp_plugin.audit.lines import Lines
+from udp_plugin.audit.measures import oks
+from udp_plugin.audit.report import print_audits
+from udp_plugin.audit.run import audit
+from udp_plugin.cli import main
+from udp_plugin.convert.zoo import find_config
+
+COCO = 'body_2d_keypoint/topdown_heatmap/coco/'
+BIASED = 'td-hm_hrnet-w32_8xb64-210e_coco-256x192'
+UDP = 'td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192'
+OFFSET = 'td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192'
+PROJECT = Path(__file__).resolve().parents[1]
+OURS = PROJECT / 'configs' / COCO / 'td-hm_hrnet-w32_udp-{}_8xb64-210e_coco-256x192.py'
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+def mean_x(errors):
+    return np.abs(errors).mean(0)[0]
+
+
+def planted(folder, config, *changes):
+    """A config as a file of its own, with something changed, after a mark or at all."""
+    path = find_config(config) if isinstance(config, str) else config
+    text = path.read_text(encoding='utf-8')
+    text = text.replace(
+        "'../../../_base_/default_runtime.py'", "'mmpose::_base_/default_runtime.py'"
+    )
+    for *after, old, new in changes:
+        start = text.index(after[0]) if after else 0
+        assert old in text[start:], old
+        text = text[:start] + text[start:].replace(old, new, 1)
+    file = folder / 'planted.py'
+    file.write_text(text, encoding='utf-8')
+    return file
+
+
+# --- theory ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('config', 'flips', 'coding'),
+    [
+        (BIASED, (3.0, 1.0, 1.5, 0.5, 0.5), 1.0),
+        (UDP, (0.0, 4.06, 0.0, 2.03, 0.0), 0.0),
+        (OFFSET, (0.0, 4.06, 0.0, 2.03, 0.0), 0.0),
+        (Path(str(OURS).format('gaussian')), (0.0, 4.06, 0.0, 2.03, 0.0), 0.0),
+        (Path(str(OURS).format('offset')), (0.0, 4.06, 0.0, 2.03, 0.0), 0.0),
+    ],
+    ids=['biased', 'udp', 'combined', 'our gaussian', 'our offset'],
+)
+def test_the_papers_figures_are_measured(config, flips, coding):
+    found = audit(config)
+    measured = [mean_x(errors) for errors in found.flip]
+    np.testing.assert_allclose(measured, flips, rtol=0.01, atol=0.001)
+    np.testing.assert_allclose(
+        np.abs(found.coding.errors).mean(0), coding, rtol=0.01, atol=0.001
+    )
+    assert np.abs(found.end_to_end.round_trip).mean() < 0.02
+    for transform in found.transforms:
+        assert np.abs(transform.misfit).mean() < 0.01
+        assert np.abs(transform.deviation).max() < 0.001
+    if coding == 0:
+        assert found.findings == []
+        assert np.abs(found.end_to_end.input_px).mean() < 0.001
+        assert found.end_to_end.oks.min() > 0.9999
+        assert found.ap == pytest.approx(100)
+    else:
+        assert [f.name for f in found.findings] == ['biased']
+        assert not found.has_errors
+
+
+@pytest.mark.parametrize(
+    'config', [BIASED, UDP, OFFSET], ids=['biased', 'udp', 'combined']
+)
+@pytest.mark.parametrize(
+    ('input_size', 'heatmap_size'),
+    [
+        ((96, 128), (48, 64)),
+        ((288, 384), (36, 48)),
+        ((320, 320), (20, 20)),
+        ((200, 240), (50, 60)),
+    ],
+    ids=['stride 2', 'stride 8', 'stride 16', 'stride 4'],
+)
+def test_other_strides_and_sizes(config, input_size, heatmap_size):
+    cfg = Config.fromfile(find_config(config))
+    sizes = dict(input_size=input_size, heatmap_size=heatmap_size)
+    if heatmap_size[0] < 30:
+        # The kernel that goes with it, 6 sigma - 1.
+        sizes.update(sigma=1, blur_kernel_size=5)
+    cfg.model.head.decoder.update(sizes)
+    for pipeline in (
+        cfg.train_dataloader.dataset.pipeline,
+        cfg.val_dataloader.dataset.pipeline,
+        cfg.test_dataloader.dataset.pipeline,
+    ):
+        for step in pipeline:
+            if 'input_size' in step:
+                step.input_size = input_size
+            if 'encoder' in step:
+                step.encoder.update(sizes)
+    found = audit(cfg)
+    # By hand: Eq. 36, 39 and 46 in input px.
+    s = input_size[0] / heatmap_size[0]
+    t = (input_size[0] - 1) / (heatmap_size[0] - 1)
+    theory = (s - 1, 1, (s - 1) / 2, 0.5) if config == BIASED else (0, t, 0, t / 2)
+    measured = [mean_x(errors) for errors in found.flip[:4]]
+    np.testing.assert_allclose(measured, theory, rtol=0.01, atol=0.002)
+    coding = s / 4 if config == BIASED else 0
+    measured = np.abs(found.coding.errors).mean(0)
+    # A thousandth of a heatmap pixel, by which DARK is off at sigma 1.
+    np.testing.assert_allclose(measured, coding, rtol=0.01, atol=0.001 * s)
+    assert not found.has_errors, found.findings
+
+
+def test_megvii_has_cells():
+    """Its keypoints are in the middle of cells, so that it is right not to shift."""
+    found = audit('td-hm_mspn50_8xb32-210e_coco-256x192')
+    assert found.coding.kind == 'cells'
+    measured = [mean_x(errors) for errors in found.flip]
+    np.testing.assert_allclose(measured, [1, 5, 0.5, 2.5, 0.5], rtol=0.01)
+    assert not found.has_errors
+
+
+# --- planted faults -------------------------------------------------------------------
+
+WARP = "dict(type='TopdownAffine', input_size=codec['input_size'], use_udp=True),"
+BIASED_WARP = "dict(type='TopdownAffine', input_size=codec['input_size']),"
+TRAIN_WARP = f"{WARP}\n    dict(type='GenerateTarget'"
+VAL_WARP = f"{WARP}\n    dict(type='PackPoseInputs')"
+TARGET = "dict(type='GenerateTarget', encoder=codec)"
+VAL_START = "val_pipeline = [\n    dict(type='LoadImage'),\n"
+
+#: The config, what is changed in it, the finding's name, severity, and a part of the
+#: line that it names (nothing, where the line is that of what is missing).
+FAULTS = {
+    'shift left on': (
+        UDP,
+        ('shift_heatmap=False', 'shift_heatmap=True'),
+        ('flip-shift', 'error', 'shift_heatmap=True'),
+    ),
+    'shift left off': (
+        BIASED,
+        ('shift_heatmap=True', 'shift_heatmap=False'),
+        ('flip-shift', 'error', 'shift_heatmap=False'),
+    ),
+    'biased warp in validation': (
+        UDP,
+        (VAL_WARP, VAL_WARP.replace(', use_udp=True', '')),
+        ('warp-differs', 'error', BIASED_WARP),
+    ),
+    'biased warp in training': (
+        UDP,
+        (TRAIN_WARP, TRAIN_WARP.replace(', use_udp=True', '')),
+        ('warp-differs', 'warning', BIASED_WARP),
+    ),
+    'biased warp in testing alone': (
+        UDP,
+        (
+            'test_dataloader = val_dataloader',
+            'test_dataloader = dict(val_dataloader, dataset=dict('
+            "val_dataloader['dataset'], pipeline=[*val_pipeline[:2], dict("
+            "type='TopdownAffine', input_size=(192, 256)), val_pipeline[3]]))",
+        ),
+        ('warp-differs', 'error', 'test_dataloader'),
+    ),
+    'UDP warp in validation of a biased config': (
+        BIASED,
+        (
+            f"{BIASED_WARP}\n    dict(type='PackPoseInputs')",
+            VAL_WARP,
+        ),
+        ('warp-differs', 'error', WARP),
+    ),
+    'biased codec': (
+        UDP,
+        ("type='UDPHeatmap'", "type='MSRAHeatmap'"),
+        ('half-enabled', 'error', "type='MSRAHeatmap'"),
+    ),
+    'UDP codec in a biased config': (
+        BIASED,
+        ("type='MSRAHeatmap'", "type='UDPHeatmap'"),
+        ('half-enabled', 'error', BIASED_WARP),
+    ),
+    'one-map flip of offset maps': (
+        OFFSET,
+        ("flip_mode='udp_combined'", "flip_mode='heatmap'"),
+        ('flip-mode', 'error', "flip_mode='heatmap'"),
+    ),
+    'three-map flip of heatmaps': (
+        UDP,
+        ("flip_mode='heatmap'", "flip_mode='udp_combined'"),
+        ('flip-mode', 'error', "flip_mode='udp_combined'"),
+    ),
+    'a map a keypoint for offset targets': (
+        OFFSET,
+        ('out_channels=3 * 17', 'out_channels=17'),
+        ('channels', 'error', 'out_channels=17'),
+    ),
+    'loss of heatmaps for offset maps': (
+        OFFSET,
+        ("type='CombinedTargetMSELoss'", "type='KeypointMSELoss'"),
+        ('loss', 'error', 'KeypointMSELoss'),
+    ),
+    'loss of offset maps for heatmaps': (
+        UDP,
+        ("type='KeypointMSELoss'", "type='CombinedTargetMSELoss'"),
+        ('loss', 'error', 'CombinedTargetMSELoss'),
+    ),
+    'accuracy over offset maps': (
+        OFFSET,
+        ('compute_acc=False', 'compute_acc=True'),
+        ('training-accuracy', 'error', 'compute_acc=True'),
+    ),
+    'another radius in the target': (
+        OFFSET,
+        (
+            TARGET,
+            "dict(type='GenerateTarget', encoder=dict(codec, radius_factor=0.0625))",
+        ),
+        ('codec-differs', 'error', 'radius_factor=0.0625'),
+    ),
+    'another sigma in the target': (
+        UDP,
+        (TARGET, "dict(type='GenerateTarget', encoder=dict(codec, sigma=3))"),
+        ('codec-differs', 'warning', 'sigma=3'),
+    ),
+    'another codec in the target': (
+        UDP,
+        (
+            TARGET,
+            "dict(type='GenerateTarget', encoder=dict(codec, type='MSRAHeatmap'))",
+        ),
+        ('codec-differs', 'error', 'MSRAHeatmap'),
+    ),
+    'a kernel too narrow': (
+        UDP,
+        ('sigma=2)', 'sigma=2, blur_kernel_size=3)'),
+        ('kernel', 'warning', 'blur_kernel_size=3'),
+    ),
+    'a kernel too wide': (
+        UDP,
+        ('sigma=2)', 'sigma=2, blur_kernel_size=31)'),
+        ('kernel', 'warning', 'blur_kernel_size=31'),
+    ),
+    'another input size in validation': (
+        UDP,
+        (VAL_WARP, VAL_WARP.replace("codec['input_size']", '(288, 384)')),
+        ('input-size', 'error', '(288, 384)'),
+    ),
+    'less room in validation': (
+        UDP,
+        (
+            f"{VAL_START}    dict(type='GetBBoxCenterScale')",
+            f"{VAL_START}    dict(type='GetBBoxCenterScale', padding=1.0)",
+        ),
+        ('padding', 'warning', 'padding=1.0'),
+    ),
+    'augmentation in validation': (
+        UDP,
+        (VAL_WARP, f"dict(type='RandomBBoxTransform'),\n    {VAL_WARP}"),
+        ('random-test', 'error', 'RandomBBoxTransform'),
+    ),
+    'the target before the warp': (
+        UDP,
+        (
+            f'{WARP}\n    {TARGET}',
+            f'{TARGET},\n    {WARP[:-1]}',
+        ),
+        ('order', 'error', 'GenerateTarget'),
+    ),
+    "another decoder in UDP's head": (
+        Path(str(OURS).format('offset')),
+        ('decoder=codec', 'decoder=dict(codec, radius=5)'),
+        ('codec-differs', 'error', 'radius=5'),
+    ),
+    "a stock decoder in UDP's head": (
+        Path(str(OURS).format('offset')),
+        ('decoder=codec', "decoder=dict(_base_.codec, type='UDPHeatmap')"),
+        ('build', 'error', ''),
+    ),
+    'shift left on with our codec in a stock head': (
+        Path(str(OURS).format('gaussian')),
+        ("dict(type='UDPHeatmapHead', decoder=codec)", 'dict(decoder=codec)'),
+        None,
+    ),
+    'a biased second stage': (
+        'cspnext-m_udp_8xb256-210e_coco-256x192',
+        ('train_pipeline_stage2 = [', WARP, BIASED_WARP),
+        ('warp-differs', 'warning', BIASED_WARP),
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_planted_faults_are_found_and_named(fault, tmp_path):
+    config, change, expected = FAULTS[fault]
+    file = planted(tmp_path, config, change)
+    found = audit(file)
+    if expected is None:
+        # All is as it was: a stock head does what UDP's does with heatmaps.
+        assert found.findings == []
+        return
+    name, severity, line = expected
+    named = {f.name: f for f in found.findings}
+    assert name in named, found.findings
+    finding = named[name]
+    assert finding.severity == severity
+    assert finding.what and finding.fix and finding.where
+    # Nothing else is wrong, so nothing else is an error.
+    others = {f.name for f in found.findings if f.severity == 'error'} - {name}
+    if fault == 'UDP codec in a biased config':
+        # Its shift is that of a biased codec.
+        others.remove('flip-shift')
+    assert not others, found.findings
+    if line:
+        place, text = re.match(r'.*planted\.py:(\d+): (.*)', finding.line).groups()
+        assert line in text
+        assert (
+            file.read_text(encoding='utf-8').splitlines()[int(place) - 1].strip()
+            == text
+        )
+    assert found.has_errors == (severity == 'error')
+
+
+def test_a_config_without_the_fault_has_no_finding(tmp_path):
+    """So that the findings above are of the faults, not of copying the file."""
+    for config in (UDP, OFFSET, 'cspnext-m_udp_8xb256-210e_coco-256x192'):
+        assert audit(planted(tmp_path, config)).findings == []
+
+
+# --- the zoo --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        'td-hm_hrnet-w48_udp-8xb32-210e_coco-384x288',
+        'cspnext-m_udp_8xb256-210e_aic-coco-256x192',
+        'cspnext-m_udp_8xb64-210e_ap10k-256x256',
+        'td-hm_ViTPose-small_8xb64-210e_coco-256x192',
+    ],
+)
+def test_the_zoos_own_udp_has_no_finding(config):
+    assert audit(config).findings == []
+
+
+@pytest.mark.parametrize(
+    ('config', 'name'),
+    [
+        ('td-hm_hrnetv2-w18_udp-8xb64-210e_onehand10k-256x256', 'half-enabled'),
+        ('td-hm_hrnet-w32_udp_8xb64-210e_deepfashion_full-256x192', 'flip-shift'),
+    ],
+)
+def test_what_is_wrong_in_the_zoo_is_found(config, name):
+    assert name in [f.name for f in audit(config).findings]
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        'td-hm_cpm_8xb64-210e_coco-256x192',
+        'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192',
+        'td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge',
+        'td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-combine',
+        'td-hm_hrnetv2-w18_dark-8xb64-60e_wflw-256x256',
+        'td-hm_res50_8xb64-210e_locust-160x160',
+    ],
+)
+def test_other_heads_codecs_and_data_of_the_zoo(config):
+    found = audit(config)
+    assert [f.name for f in found.findings] == ['biased']
+    assert None not in (found.flip, found.end_to_end, found.ap)
+
+
+# --- components broken on purpose -----------------------------------------------------
+
+
+def shift_image(results, pixels):
+    """The image of a warped sample, moved to the right."""
+    matrix = np.array([[1, 0, pixels], [0, 1, 0]], float)
+    height, width = results['img'].shape[:2]
+    results['img'] = cv2.warpAffine(results['img'], matrix, (width, height))
+    return results
+
+
+@pytest.fixture
+def break_warp(monkeypatch):
+    transform = stock_transforms.TopdownAffine.transform
+
+    def break_it(how):
+        monkeypatch.setattr(
+            stock_transforms.TopdownAffine,
+            'transform',
+            lambda self, results: how(transform(self, results)),
+        )
+
+    return break_it
+
+
+def test_a_warp_that_moves_the_image(break_warp):
+    # Interpolation twice takes whole fractions best: OpenCV has 32 of a pixel.
+    break_warp(lambda results: shift_image(results, 0.125))
+    found = audit(UDP)
+    for transform in found.transforms:
+        x, y = transform.misfit.mean(0)
+        assert x == pytest.approx(0.125, abs=0.01)
+        assert y == pytest.approx(0, abs=0.01)
+    assert {f.name for f in found.findings} == {'image-and-keypoints'}
+    # The network was trained with the same error, and takes it off again.
+    assert np.abs(found.end_to_end.input_px).mean() < 0.01
+
+
+def test_a_warp_that_moves_the_image_in_testing_alone(break_warp):
+    break_warp(
+        lambda results: results
+        if 'bbox_rotation' in results
+        else shift_image(results, 0.125)
+    )
+    found = audit(UDP)
+    assert found.end_to_end.input_px.mean(0)[0] == pytest.approx(0.125, abs=0.01)
+
+
+def test_a_warp_that_moves_image_and_keypoints(break_warp):
+    def move(results):
+        results['transformed_keypoints'] = results['transformed_keypoints'] + [0.125, 0]
+        return shift_image(results, 0.125)
+
+    break_warp(move)
+    found = audit(UDP)
+    for transform in found.transforms:
+        np.testing.assert_allclose(transform.deviation.mean(0), [0.125, 0], atol=1e-3)
+        np.testing.assert_allclose(transform.misfit.mean(0), [0, 0], atol=0.01)
+    # Nothing takes it off on the way back.
+    assert found.end_to_end.round_trip.mean(0)[0] == pytest.approx(0.125, abs=0.001)
+    assert {f.name for f in found.findings} == {'warp-equation'}
+
+
+def test_a_wrong_radius(tmp_path):
+    change = (TARGET, TARGET.replace('codec', 'dict(codec, radius_factor=0.0625)'))
+    found = audit(planted(tmp_path, OFFSET, change))
+    # Offsets of half a heatmap px and less, read with R = 3.5 where it was 4.
+    expected = 0.25 * (1 - 3.5 / 4) * 191 / 47
+    assert mean_x(found.coding.errors) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_swapped_keypoint_in_the_flip_test(monkeypatch):
+    def swapped(maps, flip_indices, **settings):
+        wrong = list(flip_indices)
+        wrong[5], wrong[6] = 5, 6
+        return flip_heatmaps(maps, flip_indices=wrong, **settings)
+
+    right = audit(UDP)
+    monkeypatch.setattr(heatmap_head, 'flip_heatmaps', swapped)
+    found = audit(UDP)
+    assert mean_x(right.flip.configured) < 0.001
+    assert mean_x(found.flip.configured) > 1
+    assert {f.name for f in found.findings} == {'flip-maps'}
+    # What a plain flip test would give stays.
+    assert mean_x(found.flip.alone) < 0.001
+
+
+def test_offsets_that_keep_their_sign_in_the_flip_test(monkeypatch):
+    def unsigned(maps, **settings):
+        maps = flip_heatmaps(maps, **settings)
+        maps[:, 1::3] *= -1
+        return maps
+
+    monkeypatch.setattr(heatmap_head, 'flip_heatmaps', unsigned)
+    found = audit(OFFSET)
+    assert mean_x(found.flip.configured) > 0.5
+    assert {f.name for f in found.findings} == {'flip-maps'}
+
+
+def test_an_estimator_that_maps_back_wrongly(monkeypatch):
+    add = TopdownPoseEstimator.add_pred_to_datasample
+
+    def moved(self, *args):
+        samples = add(self, *args)
+        for sample in samples:
+            pixel = sample.metainfo['input_scale'][0] / 191
+            sample.pred_instances.keypoints[..., 0] += 0.1 * pixel
+        return samples
+
+    monkeypatch.setattr(TopdownPoseEstimator, 'add_pred_to_datasample', moved)
+    found = audit(UDP)
+    assert np.median(found.end_to_end.round_trip[:, 0]) == pytest.approx(0.1, rel=0.01)
+    assert found.end_to_end.input_px.mean(0)[0] == pytest.approx(0.1, rel=0.01)
+    assert {f.name for f in found.findings} == {'mapping-back'}
+
+
+def test_broken_parts_of_ours_show(monkeypatch):
+    from udp_plugin.codecs import UDPOffsetHeatmap
+
+    read = UDPOffsetHeatmap.read
+
+    def moved(self, maps):
+        keypoints, scores = read(self, maps)
+        return keypoints + keypoints.new_tensor([0.1, 0]), scores
+
+    monkeypatch.setattr(UDPOffsetHeatmap, 'read', moved)
+    found = audit(Path(str(OURS).format('offset')))
+    expected = 0.1 * 191 / 47
+    assert found.coding.errors.mean(0)[0] == pytest.approx(expected, rel=0.01)
+    assert found.has_errors or found.findings
+
+
+# --- what it shows --------------------------------------------------------------------
+
+
+def test_the_json_has_its_keys(tmp_path, capsys):
+    assert main(['audit', BIASED, '--json', '-o', str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / 'audit.json').read_text(encoding='utf-8'))
+    assert printed == written
+    assert {
+        'config',
+        'transform_px',
+        'encode_decode_px',
+        'flip_alignment_px',
+        'end_to_end_px',
+        'oks',
+        'ap_ceiling',
+        'findings',
+    } <= set(written)
+    alone = written['flip_alignment_px']['alone']
+    assert alone['x']['mean'] == pytest.approx(3, rel=0.01)
+    assert alone['theory'] == dict(x=3.0, y=0.0, equation='Eq. 36')
+    for axis in 'xy':
+        assert set(alone[axis]) == {'mean', 'median', 'p95', 'max', 'signed_mean'}
+    assert written['ap_ceiling']['theory'] == 100
+    assert written['findings'][0]['name'] == 'biased'
+    assert len(list(tmp_path.glob('*.png'))) == 5
+
+
+def test_the_exit_status_is_for_ci(tmp_path, capsys):
+    assert main(['audit', UDP]) == 0
+    assert 'no findings' in capsys.readouterr().out
+    file = planted(tmp_path, UDP, ('shift_heatmap=False', 'shift_heatmap=True'))
+    assert main(['audit', str(file)]) == 1
+    out = capsys.readouterr().out
+    assert 'flip-shift' in out and 'shift_heatmap=False' in out
+    assert main(['audit', 'no-such-config']) == 2
+    assert 'no config' in capsys.readouterr().err
+
+
+def test_two_configs_side_by_side(tmp_path, capsys):
+    out = str(tmp_path)
+    assert main(['audit', BIASED, '--compare', UDP, '-o', out]) == 0
+    shown = capsys.readouterr().out
+    assert BIASED in shown and UDP in shown
+    line = next(line for line in shown.splitlines() if 'mirrored alone' in line)
+    assert '3.00' in line and '0.0000' in line
+    both = json.loads((tmp_path / 'audit.json').read_text(encoding='utf-8'))
+    assert [one['config'] for one in both] == [BIASED, UDP]
+
+
+def test_on_annotations(coco_mini, tmp_path, capsys):
+    ann = coco_mini / 'test_coco.json'
+    out = str(tmp_path)
+    args = ['audit', UDP, '--ann', str(ann), '--img', str(coco_mini), '-o', out]
+    assert main(args) == 0
+    written = json.loads((tmp_path / 'audit.json').read_text(encoding='utf-8'))
+    annotated = json.loads(ann.read_text(encoding='utf-8'))['annotations']
+    people = [a for a in annotated if a['num_keypoints'] and not a['iscrowd']]
+    assert written['data'] == 'test_coco.json'
+    assert written['end_to_end_px']['people'] == len(people)
+    assert written['ap_ceiling']['value'] == pytest.approx(100)
+    assert written['end_to_end_px']['source']['x']['mean'] < 0.01
+
+
+def test_the_ceiling_comes_from_cocos_evaluation(coco_mini):
+    """A pipeline that is far off reaches less, and its OKS says by how much."""
+    cfg = Config.fromfile(find_config(BIASED))
+    sizes = dict(input_size=(48, 64), heatmap_size=(12, 16), sigma=1)
+    cfg.model.head.decoder.update(sizes)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for step in loader.dataset.pipeline:
+            if 'input_size' in step:
+                step.input_size = sizes['input_size']
+            if 'encoder' in step:
+                step.encoder.update(sizes)
+    found = audit(cfg, coco_mini / 'test_coco.json', coco_mini)
+    assert 20 < found.ap < 99
+    # COCO's AP is the mean share of people above 0.5, 0.55, ... 0.95; with all scores
+    # alike, precision is about that share, too.
+    shares = [(found.end_to_end.oks >= t).mean() for t in np.arange(0.5, 1, 0.05)]
+    assert found.ap == pytest.approx(100 * np.mean(shares), abs=12)
+
+
+def test_oks_is_cocos():
+    found = audit(BIASED)
+    person = found.end_to_end.persons[0]
+    sigmas = np.array(found.parts.metainfo['sigmas'])
+    # As pycocotools writes it.
+    dx, dy = (person.predicted - person.annotated).T
+    e = (dx**2 + dy**2) / (sigmas * 2) ** 2 / person.area / 2
+    assert oks(person, sigmas) == pytest.approx(np.exp(-e).mean())
+
+
+def test_findings_that_are_no_numbers_are_printed(tmp_path, capsys):
+    """A flip test that fails leaves a table without it."""
+    from rich.console import Console
+
+    change = ("flip_mode='udp_combined'", "flip_mode='heatmap'")
+    found = audit(planted(tmp_path, OFFSET, change))
+    assert found.flip is None and found.end_to_end is None
+    print_audits([found], Console(width=100))
+    out = capsys.readouterr().out
+    assert 'flip-mode' in out and 'encode, decode' in out
+
+
+# --- what cannot be audited -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        ('rtmpose-s_8xb256-420e_coco-256x192', 'no heatmaps|no config'),
+        ('no/such/config.py', 'no config'),
+        ('configs', 'folder'),
+    ],
+)
+def test_other_configs_are_refused(config, message):
+    with pytest.raises(AuditError, match=message):
+        audit(config)
+
+
+def test_a_simcc_config_says_what_the_audit_is_for():
+    cfg = Config.fromfile(find_config(UDP))
+    cfg.model.head = dict(
+        type='SimCCHead',
+        in_channels=32,
+        out_channels=17,
+        input_size=(192, 256),
+        in_featuremap_size=(6, 8),
+        decoder=dict(type='SimCCLabel', input_size=(192, 256), sigma=6.0),
+    )
+    with pytest.raises(AuditError, match='SimCCLabel, which has no heatmaps'):
+        audit(cfg)
+
+
+def test_a_config_without_test_data_is_refused():
+    cfg = Config.fromfile(find_config(UDP))
+    for key in ('val_dataloader', 'test_dataloader'):
+        cfg.pop(key)
+    with pytest.raises(AuditError, match='no val_dataloader'):
+        audit(cfg)
+
+
+def test_annotations_of_other_keypoints_are_refused(tmp_path, coco_mini):
+    other = tmp_path / 'other.json'
+    other.write_text(
+        json.dumps(dict(images=[], annotations=[dict(keypoints=[1, 2, 2])])),
+        encoding='utf-8',
+    )
+    with pytest.raises(AuditError, match='of 1 keypoints, .* have 17'):
+        audit(UDP, other, tmp_path)
+    other.write_text('{', encoding='utf-8')
+    with pytest.raises(AuditError, match='not a JSON file'):
+        audit(UDP, other, tmp_path)
+    other.write_text('[]', encoding='utf-8')
+    with pytest.raises(AuditError, match='not in COCO format'):
+        audit(UDP, other, tmp_path)
+    with pytest.raises(AuditError, match='no such file'):
+        audit(UDP, tmp_path / 'none.json', tmp_path)
+    with pytest.raises(AuditError, match='no such folder'):
+        audit(UDP, other, tmp_path / 'none')
+    with pytest.raises(AuditError, match='lacks 4 of 4 images'):
+        audit(UDP, coco_mini / 'test_coco.json', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'either CONFIG or --maps'),
+        ([UDP, '--ann', 'x.json'], 'go together'),
+        ([UDP, '--input-size', '192', '256'], 'for --maps'),
+        ([UDP, '--maps', 'x.npy'], 'either CONFIG or --maps'),
+    ],
+)
+def test_arguments_that_do_not_go_together(args, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(['audit', *args])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+# --- lines ----------------------------------------------------------------------------
+
+
+def test_lines_are_those_of_the_file_that_says_it_last(tmp_path):
+    base = tmp_path / 'base.py'
+    base.write_text(
+        "train_pipeline = [\n    dict(type='A', size=(1, 2)),\n]\n"
+        "val_pipeline = [dict(type='A')]\nother = {'key': 3}\n",
+        encoding='utf-8',
+    )
+    child = tmp_path / 'child.py'
+    child.write_text("_base_ = 'base.py'\nother = dict(key=4)\n", encoding='utf-8')
+    lines = Lines(Config.fromfile(child))
+    assert lines.find('key') == 'child.py:2: other = dict(key=4)'
+    assert lines.find('key', 3).startswith('base.py:5:')
+    assert lines.find('size', (1, 2)).startswith('base.py:2:')
+    assert lines.find('type', 'A', ['val']).startswith('base.py:4:')
+    assert lines.find('type', 'A', ['train']).startswith('base.py:2:')
+    assert lines.find('none') == ''
+    assert Lines(Config(dict(a=1))).find('a') == ''
