@@ -249,11 +249,12 @@ def _blobs(warped: Warped, sigma: float) -> Tuple[np.ndarray, np.ndarray]:
 
 def _deviation(warped: Warped, size: Sequence[int], unbiased: bool) -> np.ndarray:
     """Of the keypoints from Eq. 41 (or 30) with the rotation that they have."""
-    linear, *_ = np.linalg.lstsq(
-        np.c_[warped.source, np.ones(len(warped.source))], warped.keypoints, rcond=None
-    )
-    # By the row of x alone: x and y have scales of their own.
-    rotation = np.rad2deg(np.arctan2(-linear[1, 0], linear[0, 0]))
+    a_b = (F.unit_length(size) if unbiased else np.asarray(size)) / warped.scale
+    before = warped.source - warped.center
+    after = warped.keypoints / a_b - warped.scale / 2
+    # The rotation about the box's centre that fits best.
+    sine = (before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]).sum()
+    rotation = np.rad2deg(np.arctan2(sine, (before * after).sum()))
     expected = F.source_to_input(
         warped.source, warped.center, warped.scale, rotation, size, unbiased
     )
@@ -464,9 +465,9 @@ def _coding_kind(parts: Parts, rng: np.random.Generator) -> str:
             inside = (part >= 0) & (part < 1) & np.isfinite(off[:, axis])
             # Maps are cut at the border of the other axis, which moves nothing here.
             # Of less than a pixel, rounding would not average out.
-            parts_of_it = max(min(8, round(length[axis] / s[axis])), 1)
-            for index in range(parts_of_it):
-                here = inside & ((part * parts_of_it).astype(int) == index)
+            pieces = max(min(8, round(length[axis] / s[axis])), 1)
+            for index in range(pieces):
+                here = inside & ((part * pieces).astype(int) == index)
                 if here.any():
                     means.append(off[here, axis].mean())
         residuals[kind] = np.sqrt(np.mean(np.square(means))) if means else np.inf
@@ -641,17 +642,34 @@ def _round_trip(parts: Parts, coding: Coding, seed: int) -> np.ndarray:
     pixels = _pixels(parts, rng)[:8]
     points = _places(kind, pixels, parts)
     people = random_people(parts, len(points), seed)
-    warped = [parts.warp(parts.test, person) for person in people]
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * np.asarray(IMAGE_SIZE)
+    warped, backwards = [], []
+    for person in people:
+        # The warp is one for all points, and known from four.
+        found = [
+            parts.warp(parts.test, _with_keypoints(person, corner))
+            for corner in corners
+        ]
+        inputs = np.stack([one.keypoints[0] for one in found])
+        sources = np.stack([one.source[0] for one in found])
+        backward, *_ = np.linalg.lstsq(np.c_[inputs, np.ones(4)], sources, rcond=None)
+        backwards.append(backward)
+        warped.append(found[0])
     maps = parts.encode(points, np.ones(points.shape[:2]))
     samples = [one.end['data_samples'] for one in warped]
     predicted, _ = parts.predict(maps, maps, samples, flip_test=False)
     errors = []
-    for one, points_of, found in zip(warped, points[:, parts.outputs], predicted):
-        design = np.c_[one.keypoints, np.ones(len(one.keypoints))]
-        backward, *_ = np.linalg.lstsq(design, one.source, rcond=None)
+    for one, backward, points_of, found in zip(
+        warped, backwards, points[:, parts.outputs], predicted
+    ):
         source = np.c_[points_of, np.ones(len(points_of))] @ backward
         errors.append((found - source) / one.scale * F.unit_length(parts.input_size))
     return np.concatenate(errors)
+
+
+def _with_keypoints(person: dict, place: np.ndarray) -> dict:
+    keypoints = np.broadcast_to(place, person['keypoints'].shape)
+    return dict(person, keypoints=keypoints.astype(np.float32))
 
 
 def _samples(parts: Parts, count: int) -> list:

@@ -196,6 +196,11 @@ def _optim_wrapper(cfg: Config) -> dict:
 
 
 def metainfo_of(dataset: dict) -> dict:
+    """What the toolbox knows of a data set's keypoints, by its config.
+
+    Raises:
+        ValueError: The data set's type is not registered.
+    """
     cls = dataset['type']
     cls = DATASETS.get(cls) if isinstance(cls, str) else cls
     if cls is None:
@@ -204,6 +209,9 @@ def metainfo_of(dataset: dict) -> dict:
             'does it belongs into custom_imports'
         )
     metainfo = dataset.get('metainfo') or cls.METAINFO
+    if 'subset' in dataset and not dataset.get('metainfo'):
+        # DeepFashion writes that of the subset it had last into its class.
+        metainfo = None
     with warnings.catch_warnings():
         # It says at length that it found the file that was meant.
         warnings.filterwarnings('ignore', 'The metainfo config file')
@@ -236,6 +244,7 @@ def sample_of_noise(dataset: dict) -> dict:
 
 
 def of_sample(metainfo: dict) -> dict:
+    """What a data set puts of its metainfo into each sample."""
     return {key: metainfo[key] for key in SAMPLE_METAINFO if key in metainfo}
 
 
