@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo study bench test lint zoo env clean
+.PHONY: help demo study bench paper test lint zoo zoo-audit env clean
 
 # An existing Python with MMPose to use instead of the environment built here.
 PYTHON ?=
@@ -19,9 +19,11 @@ help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
 	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
+	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; minutes"
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and format with ruff'
 	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"
+	@echo "make zoo-audit   what the audit finds in MMPose's zoo, for docs/audit.md"
 	@echo 'make env     only build the environment, and print its Python'
 	@echo 'make clean   remove what builds, tests and demos left in this folder'
 	@echo
@@ -46,6 +48,12 @@ bench:
 		&& env -u OMP_WAIT_POLICY "$$python" -m udp_plugin bench $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/bench/bench.md docs/ && cp work_dirs/bench/images/*.png docs/images/)
 
+# With annotated people: ARGS="--ann FILE --img DIR".
+paper:
+	@$(call find_python,mmpose rich matplotlib) \
+		&& "$$python" -m udp_plugin paper $(ARGS) && cp work_dirs/paper/paper.md docs/ \
+		&& cp work_dirs/paper/images/*.png docs/images/
+
 test:
 	@$(call find_python,mmpose rich matplotlib pytest hypothesis) \
 		&& "$$python" -m pytest $(ARGS)
@@ -56,6 +64,9 @@ lint:
 
 zoo:
 	@$(call find_python,mmpose rich mmpretrain) && "$$python" tests/zoo_sweep.py $(ARGS)
+
+zoo-audit:
+	@$(call find_python,mmpose rich) && "$$python" tests/zoo_audit.py $(ARGS)
 
 env:
 	@$(call find_python,mmpose) && echo "$$python"

@@ -691,7 +691,7 @@ def test_annotations_of_other_keypoints_are_refused(tmp_path, coco_mini):
     [
         ([], 'either CONFIG or --maps'),
         ([UDP, '--ann', 'x.json'], 'go together'),
-        ([UDP, '--input-size', '192', '256'], 'for --maps'),
+        ([UDP, '--input-size', '192', '256'], 'are for --maps'),
         ([UDP, '--maps', 'x.npy'], 'either CONFIG or --maps'),
     ],
 )

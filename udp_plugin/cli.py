@@ -231,6 +231,14 @@ def _add_audit(subparsers) -> None:
         metavar=('W', 'H'),
         help="the network's input in pixels, for figures in input px",
     )
+    maps.add_argument(
+        '--flip-indices',
+        type=int,
+        nargs='+',
+        metavar='K',
+        help="for each keypoint its mirror image's, from 0 on (default: inferred from "
+        'the maps)',
+    )
     parser.set_defaults(call=_audit, parser=parser)
 
 
@@ -244,16 +252,51 @@ def _audit(args: argparse.Namespace) -> int:
             args.parser.error(
                 '--compare, --ann and --img are for CONFIG, not for --maps'
             )
-        from .audit.maps import run_maps
+        from .audit.run_maps import run_maps
 
         return run_maps(args)
-    if args.input_size:
-        args.parser.error('--input-size is for --maps, not for CONFIG')
+    if args.input_size or args.flip_indices:
+        args.parser.error('--input-size and --flip-indices are for --maps')
     if _mmpose_is_missing():
         return 2
     from .audit.run import run_audit
 
     return run_audit(args)
+
+
+def _add_paper(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'paper',
+        help="measure the claims of UDP's paper, with the real components",
+        description="Walks through the claims of UDP's paper with a perfect network in "
+        "MMPose's and this package's components: flip misalignment, coding, transforms "
+        'and the AP ceiling, measured beside theory, and ends with tables, plots and a '
+        'page. A few minutes on two cores.',
+    )
+    parser.add_argument(
+        '-o',
+        '--out',
+        type=Path,
+        default=Path('work_dirs/paper'),
+        metavar='DIR',
+        help='where everything goes (default: %(default)s)',
+    )
+    own = parser.add_argument_group('annotated people, instead of random ones')
+    own.add_argument(
+        '--ann', type=Path, metavar='FILE', help="annotations of COCO's keypoints"
+    )
+    own.add_argument('--img', type=Path, metavar='DIR', help='the images they name')
+    parser.set_defaults(call=_paper, parser=parser)
+
+
+def _paper(args: argparse.Namespace) -> int:
+    if (args.ann is None) != (args.img is None):
+        args.parser.error('--ann and --img go together')
+    if _mmpose_is_missing():
+        return 2
+    from .audit.paper import run_paper
+
+    return run_paper(args)
 
 
 def _add_convert(subparsers) -> None:
@@ -347,6 +390,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _add_study(subparsers)
     _add_bench(subparsers)
     _add_audit(subparsers)
+    _add_paper(subparsers)
     _add_convert(subparsers)
     _add_list(subparsers)
     args = parser.parse_args(argv)
