@@ -26,7 +26,6 @@ from .measures import (
     EndToEnd,
     Flip,
     Person,
-    centroids,
     locate,
 )
 from .parts import Parts
@@ -47,8 +46,6 @@ LEVELS = (0.3, 0.6, 0.9)
 #: Of what is compared in :func:`draw_subpixel`: sigma, and at how many positions.
 SIGMA = 2
 COMPARED = 320
-#: By so many it is seen how targets measure the map, at least.
-KEYPOINTS = 256
 #: Maps that are made at once, in numbers.
 NUMBERS_AT_ONCE = 2**22
 #: Errors below this many input px are none.
@@ -199,9 +196,6 @@ def draw_flip(path: Path, parts: Parts, coding: Coding, person: Person) -> None:
     )
     both = (maps, back)
     found = [locate(parts, coding, one)[0, parts.outputs] for one in both]
-    if coding.kind == CELLS and parts.channels == 1:
-        # Centroids do not know that pixels are in the middle of their cells.
-        found = [places + _stride(parts, CELLS) / 2 for places in found]
     off = np.linalg.norm(found[1] - found[0], axis=-1)
     color = (UNBIASED if coding.kind == UNIT_LENGTH else BIASED)[0]
     styles = (
@@ -519,15 +513,15 @@ def _distances(errors: np.ndarray) -> np.ndarray:
 # --- 4. targets -----------------------------------------------------------------------
 
 
-def draw_targets(path: Path, parts: Parts, person: Person) -> None:
+def draw_targets(path: Path, parts: Parts, coding: Coding, person: Person) -> None:
     """Targets of a few keypoints, enlarged: of offset codecs all three maps.
 
     Args:
         path: The PNG.
-        parts: The config's.
+        parts, coding: The config's.
         person: On the way through the config.
     """
-    kind = _kind(parts)
+    kind = coding.kind
     points, _ = _points(parts, person)
     maps = parts.encode(points, np.ones(points.shape[:2]))
     reach = _reach(parts, maps)
@@ -587,36 +581,6 @@ def draw_targets(path: Path, parts: Parts, person: Person) -> None:
                 bar = sheet.add(left + width + 0.3, bottom, 0.2, sheet.size[1] - bottom)
                 sheet.figure.colorbar(drawn[0], bar, ticks=[0, peak / 2, peak])
         _save(sheet.figure, path)
-
-
-def _kind(parts: Parts) -> str:
-    """How the target measures the map: a look at few keypoints is enough to draw."""
-    count = parts.num_keypoints
-    total = max(-(-KEYPOINTS // count), 1) * count
-    # Even in both axes, and as good as independent: a target may be rounded.
-    along = np.arange(total) + 0.5
-    even = np.stack([along / total, along * 0.618034 % 1], -1)
-    points = ((0.25 + even / 2) * parts.input_size).reshape(-1, count, 2)
-    located = np.concatenate(
-        [
-            centroids(
-                parts.encode(one[None], np.ones((1, count)))[:, :: parts.channels]
-            )
-            for one in points
-        ]
-    )
-    off = {}
-    for kind in (UNIT_LENGTH, PIXELS, CELLS):
-        places = points / _stride(parts, kind) - (0.5 if kind == CELLS else 0)
-        residuals = (located - places).reshape(-1, 2)
-        # Kinds differ by where on the map a keypoint is.
-        off[kind] = sum(
-            np.abs(np.nanmean(residuals[part, axis]))
-            for axis in range(2)
-            for part in np.array_split(np.argsort(even[:, axis]), 2)
-            if np.isfinite(residuals[part, axis]).any()
-        )
-    return min(off, key=off.get)
 
 
 # --- 5. the flip test in numbers ------------------------------------------------------

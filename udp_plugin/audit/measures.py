@@ -327,9 +327,7 @@ def locate(parts: Parts, coding: Coding, maps: Tensor) -> np.ndarray:
     """
     if parts.channels == 3:
         return _in_input_px(parts, parts.decode(maps), coding.answer)
-    return centroids(maps) * F.stride(
-        parts.input_size, parts.heatmap_size, coding.kind == UNIT_LENGTH
-    )
+    return _places(coding.kind, centroids(maps), parts)
 
 
 def centroids(maps: Tensor) -> np.ndarray:
@@ -434,7 +432,7 @@ def _border(parts: Parts, rng: np.random.Generator) -> Tuple[np.ndarray, np.ndar
 
 
 def _places(kind: str, pixels: np.ndarray, parts: Parts) -> np.ndarray:
-    """Where keypoints (input px) are whose place on the map is a pixel."""
+    """Where keypoints (input px) are whose place on the map (heatmap px) is this."""
     t = F.stride(parts.input_size, parts.heatmap_size, kind == UNIT_LENGTH)
     return (pixels + 0.5) * t if kind == CELLS else pixels * t
 

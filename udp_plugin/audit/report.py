@@ -200,7 +200,9 @@ def write_audits(audits: Sequence[Audit], folder: Path) -> List[Path]:
         number = f'_{index}' if len(ended) > 1 else ''
         person = max(found.end_to_end.persons, key=lambda person: person.area)
         figures.draw_flip(path(f'crop{number}'), found.parts, found.coding, person)
-        figures.draw_targets(path(f'targets{number}'), found.parts, person)
+        figures.draw_targets(
+            path(f'targets{number}'), found.parts, found.coding, person
+        )
     return written
 
 
