@@ -252,9 +252,13 @@ def _deviation(warped: Warped, size: Sequence[int], unbiased: bool) -> np.ndarra
     a_b = (F.unit_length(size) if unbiased else np.asarray(size)) / warped.scale
     before = warped.source - warped.center
     after = warped.keypoints / a_b - warped.scale / 2
-    # The rotation about the box's centre that fits best.
-    sine = (before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]).sum()
-    rotation = np.rad2deg(np.arctan2(sine, (before * after).sum()))
+    # The rotation that fits best: of the keypoints among themselves, whatever else
+    # moves them, or of a single one about the box's centre.
+    turned, onto = before, after
+    if np.ptp(before, axis=0).max() > 1:
+        turned, onto = before - before.mean(0), after - after.mean(0)
+    sine = (turned[:, 0] * onto[:, 1] - turned[:, 1] * onto[:, 0]).sum()
+    rotation = np.rad2deg(np.arctan2(sine, (turned * onto).sum()))
     expected = F.source_to_input(
         warped.source, warped.center, warped.scale, rotation, size, unbiased
     )
