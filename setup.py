@@ -55,7 +55,7 @@ setup(
     # takes two steps (requirements.txt), which no list here can express; and there
     # are forks that provide the same modules under other distribution names.
     # OpenCV comes with mmcv, in whichever of its variants was chosen there.
-    install_requires=['numpy', 'torch', 'rich', 'matplotlib'],
+    install_requires=['numpy', 'torch', 'scipy', 'rich', 'matplotlib'],
     extras_require={'tests': ['pytest', 'hypothesis']},
     entry_points={'console_scripts': ['udp-plugin = udp_plugin.cli:main']},
     classifiers=[

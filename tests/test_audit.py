@@ -10,6 +10,7 @@ import mmpose.datasets.transforms as stock_transforms
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.models.heads.heatmap_heads import heatmap_head
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.models.utils.tta import flip_heatmaps
@@ -729,3 +730,55 @@ def test_lines_are_those_of_the_file_that_says_it_last(tmp_path):
     assert lines.find('type', 'A', ['train']).startswith('base.py:2:')
     assert lines.find('none') == ''
     assert Lines(Config(dict(a=1))).find('a') == ''
+
+
+# --- maps of any framework ------------------------------------------------------------
+
+
+def maps_of(codec, file):
+    """Maps of random keypoints and of their mirror images, as a user saves them."""
+    rng = np.random.default_rng(0)
+    both = []
+    keypoints = rng.uniform(50, 140, (8, 17, 2))
+    flip = audited(UDP).parts.flip_indices()
+    mirrored = np.empty_like(keypoints)
+    mirrored[:, flip] = np.stack([191 - keypoints[..., 0], keypoints[..., 1]], -1)
+    for points in (keypoints, mirrored):
+        seen = np.ones((1, 17), np.float32)
+        encoded = [codec.encode(p[None].astype(np.float32), seen) for p in points]
+        both.append(np.stack([one['heatmaps'] for one in encoded]))
+    np.save(file, np.stack(both))
+    return flip
+
+
+@pytest.mark.parametrize(
+    ('codec', 'kind', 'alone'),
+    [
+        (MSRAHeatmap((192, 256), (48, 64), sigma=2, unbiased=True), 'biased', 3.0),
+        (UDPHeatmap((192, 256), (48, 64), sigma=2), 'unbiased', 0.0),
+    ],
+    ids=['biased', 'unbiased'],
+)
+def test_maps_are_measured_and_their_pairs_inferred(
+    codec, kind, alone, tmp_path, capsys
+):
+    file = tmp_path / 'maps.npy'
+    flip = maps_of(codec, file)
+    args = ['audit', '--maps', str(file), '--input-size', '192', '256', '--json']
+    assert main([*args, '-o', str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert found['verdict']['kind'] == kind
+    assert found['verdict']['text'] in ' '.join(shown.err.split())
+    assert found['flip_indices'] == flip
+    measured = found['flip_alignment_px']['alone']['x']['mean']
+    assert measured == pytest.approx(alone, rel=0.01, abs=0.01)
+    assert json.loads((tmp_path / 'audit.json').read_text(encoding='utf-8')) == found
+
+
+def test_maps_that_are_none(tmp_path, capsys):
+    assert main(['audit', '--maps', str(tmp_path / 'none.npy')]) == 2
+    assert 'none.npy' in capsys.readouterr().err
+    np.save(tmp_path / 'flat.npy', np.zeros((2, 3, 4, 5)))
+    assert main(['audit', '--maps', str(tmp_path / 'flat.npy')]) == 2
+    assert '(2, N, C, H, W)' in capsys.readouterr().err

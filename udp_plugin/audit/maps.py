@@ -424,8 +424,8 @@ def _peaks(maps: np.ndarray) -> _Peaks:
     sigma = np.sqrt(count / HALF_AREA)
     centers, margins, reaches = [], [], []
     for profile in (high.sum(1), high.sum(2)):
-        last = profile.shape[1] - 1
-        pixels = np.arange(last + 1)
+        (last,) = F.unit_length(profile.shape[1:])
+        pixels = np.arange(profile.shape[1])
         center = profile @ pixels / count
         away = np.where(profile > 0, np.abs(pixels - center[:, None]), 0.0)
         centers.append(center)
