@@ -285,6 +285,11 @@ FAULTS = {
         (VAL_WARP, f"dict(type='RandomBBoxTransform'),\n    {VAL_WARP}"),
         ('random-test', 'error', 'RandomBBoxTransform'),
     ),
+    'mirroring in validation': (
+        UDP,
+        (VAL_WARP, f"dict(type='RandomFlip', direction='horizontal'),\n    {VAL_WARP}"),
+        ('random-test', 'error', 'RandomFlip'),
+    ),
     'the target before the warp': (
         UDP,
         (
@@ -345,6 +350,83 @@ def test_planted_faults_are_found_and_named(fault, tmp_path):
             == text
         )
     assert found.has_errors == (severity == 'error')
+
+
+def test_keypoints_with_wrong_mirror_images(tmp_path):
+    coco = find_config(UDP).parents[3] / '_base_' / 'datasets' / 'coco.py'
+    text = coco.read_text(encoding='utf-8')
+    (tmp_path / 'coco.py').write_text(
+        text.replace("swap='right_shoulder'", "swap='left_hip'"), encoding='utf-8'
+    )
+    metainfo = f"metainfo=dict(from_file='{tmp_path / 'coco.py'}'),"
+    change = ('val_dataloader =', 'test_mode=True,', f'test_mode=True, {metainfo}')
+    found = audit(planted(tmp_path, UDP, change))
+    (finding,) = found.findings
+    assert (finding.name, finding.severity) == ('flip-indices', 'error')
+    assert '[5, 6]' in finding.what
+    assert 'coco.py' in finding.line
+
+
+@pytest.mark.parametrize('wrapper', ['RepeatDataset', 'ConcatDataset', 'on_device'])
+def test_other_ways_to_say_the_same_have_no_finding(wrapper):
+    cfg = Config.fromfile(str(OURS).format('offset'))
+    dataset = cfg.train_dataloader.dataset.to_dict()
+    if wrapper == 'RepeatDataset':
+        cfg.train_dataloader.dataset = dict(type=wrapper, times=2, dataset=dataset)
+    elif wrapper == 'ConcatDataset':
+        cfg.train_dataloader.dataset = dict(type=wrapper, datasets=[dataset] * 2)
+    else:
+        (target,) = (
+            step for step in cfg.train_dataloader.dataset.pipeline if 'encoder' in step
+        )
+        target.on_device = True
+    assert audit(cfg).findings == []
+
+
+def test_one_of_several_data_sets(tmp_path):
+    cfg = Config.fromfile(find_config(UDP))
+    dataset = cfg.train_dataloader.dataset.to_dict()
+    other = Config(dict(dataset)).to_dict()
+    del other['pipeline'][5]['use_udp']
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[dataset, other])
+    (finding,) = audit(cfg).findings
+    assert finding.name == 'warp-differs'
+    assert finding.where == 'train_dataloader.dataset.datasets[1].pipeline[5]'
+
+
+@pytest.mark.parametrize('missing', ['train_dataloader', 'val_dataloader', 'flip_test'])
+def test_what_is_not_there_is_no_fault(missing):
+    cfg = Config.fromfile(find_config(UDP))
+    if missing == 'flip_test':
+        cfg.model.test_cfg.flip_test = False
+    else:
+        cfg.pop(missing)
+    found = audit(cfg)
+    assert found.findings == []
+    assert (found.flip.configured is None) == (missing == 'flip_test')
+
+
+def test_a_single_keypoint():
+    cfg = Config.fromfile(find_config(UDP))
+    metainfo = dict(
+        dataset_name='one',
+        keypoint_info={0: dict(name='tip', id=0, swap='')},
+        skeleton_info={},
+        joint_weights=[1.0],
+        sigmas=[0.05],
+    )
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.metainfo = metainfo
+    # It needs an upper and a lower body.
+    cfg.train_dataloader.dataset.pipeline = [
+        step
+        for step in cfg.train_dataloader.dataset.pipeline
+        if step.type != 'RandomHalfBody'
+    ]
+    cfg.model.head.out_channels = 1
+    found = audit(cfg)
+    assert found.findings == []
+    assert np.abs(found.end_to_end.input_px).mean() < 0.01
 
 
 def test_a_config_without_the_fault_has_no_finding(tmp_path):

@@ -465,12 +465,12 @@ def _pairs(m: Measured) -> Iterator[Finding]:
     odd = [k for k, mirror in enumerate(flip) if flip[mirror] != k]
     if odd:
         yield Finding(
-            WARNING,
+            ERROR,
             'flip-indices',
             'dataset.metainfo',
             m.lines.find('metainfo') or m.lines.find('from_file'),
             f'keypoints {odd} are not the mirror images of their mirror images, by the '
-            'flip_indices of the test data',
+            'flip_indices of the test data: the flip test mixes them with others',
             "their 'swap' in the metainfo",
         )
 
@@ -649,7 +649,7 @@ def _random(m: Measured) -> Iterator[Finding]:
     """Testing is not random."""
     for transform in m.transforms:
         flow = transform.flow
-        if 'train' in flow.name or not transform.random:
+        if not transform.random:
             continue
         index = next(
             (
@@ -750,7 +750,7 @@ def of_failure(error: Exception) -> Finding:
     return Finding(
         ERROR,
         'build',
-        'model',
+        'config',
         '',
         f'it does not build: {type(error).__name__}: {short(error)}',
         'mend what the message says',
