@@ -792,6 +792,34 @@ def test_arguments_that_do_not_go_together(args, message, capsys):
     assert message in capsys.readouterr().err
 
 
+PURE = """
+from mmpose.codecs import MSRAHeatmap
+from mmpose.datasets import CocoDataset
+from mmpose.datasets.transforms import (
+    GenerateTarget, GetBBoxCenterScale, LoadImage, PackPoseInputs, TopdownAffine)
+from mmpose.models import HeatmapHead, KeypointMSELoss, ResNet, TopdownPoseEstimator
+
+codec = dict(type=MSRAHeatmap, input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+model = dict(
+    type=TopdownPoseEstimator,
+    backbone=dict(type=ResNet, depth=18),
+    head=dict(
+        type=HeatmapHead, in_channels=512, out_channels=17,
+        loss=dict(type=KeypointMSELoss, use_target_weight=True), decoder=codec),
+    test_cfg=dict(flip_test=True, shift_heatmap=True))
+train_pipeline = [
+    dict(type=LoadImage), dict(type=GetBBoxCenterScale),
+    dict(type=TopdownAffine, input_size=(192, 256)),
+    dict(type=GenerateTarget, encoder=codec), dict(type=PackPoseInputs)]
+val_pipeline = [
+    dict(type=LoadImage),
+    dict(type=GetBBoxCenterScale),
+    dict(type=TopdownAffine, input_size=(192, 256), use_udp=True),
+    dict(type=PackPoseInputs)]
+train_dataloader = dict(dataset=dict(type=CocoDataset, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(type=CocoDataset, pipeline=val_pipeline))
+"""
+
 # --- lines ----------------------------------------------------------------------------
 
 
@@ -812,6 +840,15 @@ def test_lines_are_those_of_the_file_that_says_it_last(tmp_path):
     assert lines.find('type', 'A', ['train']).startswith('base.py:2:')
     assert lines.find('none') == ''
     assert Lines(Config(dict(a=1))).find('a') == ''
+
+
+def test_configs_in_pythons_own_style(tmp_path):
+    (tmp_path / 'mine.py').write_text(PURE, encoding='utf-8')
+    found = audit(tmp_path / 'mine.py')
+    (finding,) = (f for f in found.findings if f.severity == 'error')
+    assert finding.name == 'warp-differs'
+    line = 'mine.py:23: dict(type=TopdownAffine, input_size=(192, 256), use_udp=True),'
+    assert finding.line == line
 
 
 # --- maps of any framework ------------------------------------------------------------

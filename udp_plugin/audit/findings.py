@@ -107,10 +107,12 @@ def _inside(flow: Flow) -> List[str]:
 
 
 def _warp_step(flow: Flow) -> Optional[int]:
-    for index, step in enumerate(flow.steps):
-        if 'ffine' in str(type_name(step) or step.get('type')):
-            return index
-    return flow.find('input_size')
+    """The index of the warp, by what warps have or are called."""
+    found = flow.find('input_size')
+    if found is not None:
+        return found
+    names = [str(type_name(step) or step.get('type')) for step in flow.steps]
+    return next((i for i, name in enumerate(names) if 'Affine' in name), None)
 
 
 def _line_of_codec(m: 'Measured') -> str:

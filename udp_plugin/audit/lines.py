@@ -20,7 +20,7 @@ class Setting(NamedTuple):
 
 
 class Lines:
-    """The files of a config: its own, and those that it inherits from.
+    """The files of a config: its own, and those that ``_base_`` names.
 
     Args:
         cfg: As it was read from a file; one made in other ways has no lines.
@@ -68,6 +68,10 @@ def _files(cfg: Config) -> Iterator[Tuple[Path, str]]:
             found.append((Path(line), []))
         elif found:
             found[-1][1].append(line)
+    if not found and cfg.filename and Path(cfg.filename).is_file():
+        # Of a config in Python's own style the toolbox keeps the name alone.
+        path = Path(cfg.filename)
+        found = [(path, path.read_text(encoding='utf-8').splitlines())]
     for path, lines in reversed(found):
         yield path, '\n'.join(lines)
 
