@@ -123,10 +123,6 @@ def _place(flow: Flow, index: Optional[int]) -> str:
     return flow.places[index] if index is not None else flow.name
 
 
-def _target_step(parts: Parts) -> Optional[int]:
-    return None if parts.train is None else parts.train.find('encoder')
-
-
 # --- the checks -----------------------------------------------------------------------
 
 
@@ -264,47 +260,65 @@ def _size(size: Sequence[int]) -> str:
 
 
 def _codecs(m: Measured) -> Iterator[Finding]:
-    """The target is made by the codec that reads it."""
-    index = _target_step(m.parts)
+    """Targets are made by the codec that reads them."""
+    for transform in m.transforms:
+        if 'train' in transform.flow.name:
+            yield from _codec_of(m, transform.flow)
+
+
+def _codec_of(m: Measured, flow: Flow) -> Iterator[Finding]:
+    index = flow.find('encoder')
     if index is None:
         return
-    step = m.parts.train.steps[index]
-    encoder = step['encoder']
+    encoder = flow.steps[index]['encoder']
     if isinstance(encoder, (list, tuple)):
         levels = getattr(m.parts.head, 'level_indices', None)
         encoder = encoder[levels[-1] if levels else -1]
     made, read = build_codec(encoder), m.parts.head.decoder
     if made is None:
         return
-    place = f'{_place(m.parts.train, index)}.encoder'
+    place = f'{_place(flow, index)}.encoder'
+    fix = 'the same codec for the target (encoder) and the head (decoder)'
+    off = _mean(m.coding.errors)
     if type(made) is not type(read):
-        yield Finding(
-            ERROR,
-            'codec-differs',
-            place,
-            m.lines.find('type', type_name(encoder)),
-            f'targets are made by {type(made).__name__} and read by '
-            f'{type(read).__name__}',
-            'the same codec for the target (encoder) and the head (decoder)',
-        )
+        # What has been measured is the target of the first flow.
+        if flow is m.parts.train and _reads_what_was_coded(m):
+            return
+        names = f'{type(made).__name__} and read by {type(read).__name__}'
+        line = m.lines.find('type', type_name(encoder))
+        what = f'targets of the {flow.name} pipeline are made by {names}'
+        yield Finding(ERROR, 'codec-differs', place, line, what, fix)
         return
     for key in CODEC_SETTINGS:
         ours, theirs = (_plain(getattr(codec, key, None)) for codec in (made, read))
         if ours == theirs:
             continue
-        off = _mean(m.coding.errors)
-        matters = key not in ('sigma',) or off > TOLERANCE
+        measured = flow is m.parts.train and off > TOLERANCE
+        matters = key != 'sigma' or measured
         yield Finding(
             ERROR if matters else WARNING,
             'codec-differs',
             f'{place}.{key}',
             m.lines.find(key, ours) or m.lines.find(key, theirs),
-            f'targets are made with {key}={ours} and read with {key}={theirs}'
-            + (f': {off:.2f} px off, on average' if off > TOLERANCE else ''),
-            'the same codec for the target (encoder) and the head (decoder)',
+            f'targets of the {flow.name} pipeline are made with {key}={ours} and read '
+            f'with {key}={theirs}'
+            + (f': {off:.2f} px off, on average' if measured else ''),
+            fix,
         )
         # What follows from it differs, too.
         return
+
+
+def _reads_what_was_coded(m: Measured) -> bool:
+    """Whether both have one measure, and perfect maps are read as well as can be."""
+    wanted = UNIT_LENGTH if m.coding.kind == UNIT_LENGTH else PIXELS
+    expected = expected_coding(m.parts)
+    limit = max(expected.x or 0.0, expected.y or 0.0)
+    return (
+        NEITHER not in (m.coding.kind, m.coding.answer)
+        and m.coding.answer == wanted
+        and _mean(m.coding.errors) <= 1.1 * limit + TOLERANCE
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -343,6 +357,17 @@ def _answers(m: Measured) -> Iterator[Finding]:
         expected = expected_coding(m.parts)
         limit = max(expected.x or 0.0, expected.y or 0.0)
         off = _mean(m.coding.errors)
+        x, y = m.coding.errors.mean(0)
+        if max(abs(x), abs(y)) > TOLERANCE:
+            yield Finding(
+                ERROR,
+                'coding',
+                place,
+                line,
+                f'{decoder} reads perfect maps ({x:+.2f}, {y:+.2f}) px off, on average',
+                'UDPGaussianHeatmap or UDPOffsetHeatmap',
+            )
+            return
         if expected.x is not None and off > 1.1 * limit + TOLERANCE:
             yield Finding(
                 WARNING,
