@@ -414,6 +414,69 @@ def test_the_target_of_one_of_several_data_sets():
     assert finding.where.endswith('datasets[1].pipeline[6].encoder')
 
 
+@pytest.mark.parametrize(
+    ('loader', 'step', 'message'),
+    [
+        ('train_dataloader', 'PackPoseInputs', 'no data_samples'),
+        ('train_dataloader', 'GenerateTarget', 'no target maps'),
+        ('val_dataloader', 'PackPoseInputs', 'no data_samples'),
+        ('val_dataloader', 'GetBBoxCenterScale', 'bbox_scale'),
+        ('test_dataloader', 'TopdownAffine', 'no step of the test pipeline warps'),
+    ],
+)
+def test_pipelines_that_lack_a_step(loader, step, message):
+    cfg = Config.fromfile(find_config(UDP))
+    dataset = cfg[loader].dataset
+    dataset.pipeline = [one for one in dataset.pipeline if one.type != step]
+    (finding,) = audit(cfg).findings
+    assert (finding.name, finding.severity) == ('pipeline', 'error')
+    assert finding.where == f'{loader}.dataset.pipeline'
+    assert message in finding.what
+
+
+def test_other_mirror_images_in_training():
+    cfg = Config.fromfile(find_config(UDP))
+    coco = find_config(UDP).parents[3] / '_base_' / 'datasets' / 'coco.py'
+    metainfo = Config.fromfile(coco).dataset_info.to_dict()
+    for k in (5, 6):
+        metainfo['keypoint_info'][k]['swap'] = ''
+    cfg.train_dataloader.dataset.metainfo = metainfo
+    (finding,) = audit(cfg).findings
+    assert finding.name == 'flip-indices'
+    assert '[5, 6]' in finding.what and 'train' in finding.what
+
+
+def test_maps_as_large_as_the_input():
+    """At stride 1 the two measures of the map are one."""
+    for config in (BIASED, UDP):
+        cfg = Config.fromfile(find_config(config))
+        sizes = dict(input_size=(48, 64), heatmap_size=(48, 64))
+        cfg.model.head.decoder.update(sizes)
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            for step in loader.dataset.pipeline:
+                if 'input_size' in step:
+                    step.input_size = sizes['input_size']
+                if 'encoder' in step:
+                    step.encoder.update(sizes)
+        cfg.model.test_cfg.shift_heatmap = False
+        assert not audit(cfg).has_errors
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    np.random.seed(3)
+    expected = np.random.rand()
+    np.random.seed(3)
+    audit(UDP)
+    assert np.random.rand() == expected
+
+
+def test_a_file_is_no_folder(tmp_path, capsys):
+    file = tmp_path / 'file'
+    file.write_text('', encoding='utf-8')
+    assert main(['audit', UDP, '-o', str(file)]) == 2
+    assert 'name a folder' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('missing', ['train_dataloader', 'val_dataloader', 'flip_test'])
 def test_what_is_not_there_is_no_fault(missing):
     cfg = Config.fromfile(find_config(UDP))
@@ -802,6 +865,7 @@ def test_annotations_of_other_keypoints_are_refused(tmp_path, coco_mini):
         ([], 'either CONFIG or --maps'),
         ([UDP, '--ann', 'x.json'], 'go together'),
         ([UDP, '--input-size', '192', '256'], 'are for --maps'),
+        ([UDP, '--codec', 'offset'], 'are for --maps'),
         ([UDP, '--maps', 'x.npy'], 'either CONFIG or --maps'),
     ],
 )

@@ -221,8 +221,7 @@ def _add_audit(subparsers) -> None:
     maps.add_argument(
         '--codec',
         choices=['gaussian', 'offset'],
-        default='gaussian',
-        help='one map a keypoint, or three (default: %(default)s)',
+        help='one map a keypoint, or three (default: gaussian)',
     )
     maps.add_argument(
         '--input-size',
@@ -255,8 +254,8 @@ def _audit(args: argparse.Namespace) -> int:
         from .audit.run_maps import run_maps
 
         return run_maps(args)
-    if args.input_size or args.flip_indices:
-        args.parser.error('--input-size and --flip-indices are for --maps')
+    if args.input_size or args.flip_indices or args.codec:
+        args.parser.error('--codec, --input-size and --flip-indices are for --maps')
     if _mmpose_is_missing():
         return 2
     from .audit.run import run_audit

@@ -87,7 +87,14 @@ def find(measured: Measured) -> List[Finding]:
     found = [finding for check in CHECKS for finding in check(measured)]
     if measured.failure and not any(f.severity == ERROR for f in found):
         found.append(
-            Finding(ERROR, 'prediction', 'model', '', measured.failure, 'mend it')
+            Finding(
+                ERROR,
+                'prediction',
+                'model',
+                '',
+                measured.failure,
+                'what the message says; tools/test.py fails in the same way',
+            )
         )
     return sorted(found, key=lambda finding: finding.severity != ERROR)
 
@@ -238,6 +245,19 @@ def _equations(m: Measured) -> Iterator[Finding]:
 
 def _sizes(m: Measured) -> Iterator[Finding]:
     """The warps make inputs of the size that the codec has."""
+    sizes = {transform.input_size for transform in m.transforms}
+    if len(sizes) == 1 and sizes != {m.parts.input_size}:
+        (size,) = sizes
+        yield Finding(
+            ERROR,
+            'input-size',
+            'model.head.decoder.input_size',
+            m.lines.find('input_size', m.parts.input_size),
+            f'all pipelines make inputs of {_size(size)}, the codec is for '
+            f'{_size(m.parts.input_size)}',
+            f'input_size={size}',
+        )
+        return
     for transform in m.transforms:
         if transform.input_size != m.parts.input_size:
             flow = transform.flow
@@ -457,7 +477,7 @@ def _flips(m: Measured) -> Iterator[Finding]:
             ERROR,
             'flip-shift',
             f'{where}.shift_heatmap',
-            m.lines.find('shift_heatmap') or m.lines.find('flip_test', True),
+            m.lines.find('shift_heatmap', not best) or m.lines.find('flip_test', True),
             f'the flip test is {found[0]:.2f} px off, and would be '
             f'{means[best][0]:.2f} px {"with" if best else "without"} the shift',
             f'shift_heatmap={best}',
@@ -487,19 +507,34 @@ def _flip_mode(m: Measured, mode: str, right: str, said: str) -> Finding:
 
 
 def _pairs(m: Measured) -> Iterator[Finding]:
-    """Left and right are each other's mirror image."""
-    flip = m.parts.flip_indices()
-    odd = [k for k, mirror in enumerate(flip) if flip[mirror] != k]
+    """Left and right are each other's mirror image, in training as in testing."""
+    tested = m.parts.flip_indices()
+    line = m.lines.find('metainfo') or m.lines.find('from_file')
+    odd = [k for k, mirror in enumerate(tested) if tested[mirror] != k]
     if odd:
         yield Finding(
             ERROR,
             'flip-indices',
             'dataset.metainfo',
-            m.lines.find('metainfo') or m.lines.find('from_file'),
+            line,
             f'keypoints {odd} are not the mirror images of their mirror images, by the '
             'flip_indices of the test data: the flip test mixes them with others',
             "their 'swap' in the metainfo",
         )
+        return
+    for transform in m.transforms:
+        flip = m.parts.flip_indices_of(transform.flow)
+        if len(flip) == len(tested) and flip != tested:
+            wrong = [k for k, mirror in enumerate(flip) if mirror != tested[k]]
+            yield Finding(
+                ERROR,
+                'flip-indices',
+                'dataset.metainfo',
+                line,
+                f'keypoints {wrong} have other mirror images in the '
+                f'{transform.flow.name} data than in the flip test',
+                "one metainfo, with one 'swap' for each keypoint",
+            )
 
 
 def _channels(m: Measured) -> Iterator[Finding]:
@@ -772,6 +807,52 @@ CHECKS: List[Callable[[Measured], Iterator[Finding]]] = [
 ]
 
 
+def broken_pipelines(parts: Parts) -> List[Finding]:
+    """Pipelines that do not run to their end, or hand on what does not fit."""
+    found = []
+    image = np.zeros((*IMAGE_SIZE[::-1], 3), np.uint8)
+    box = np.array([100.0, 100.0, 300.0, 400.0])
+    rng = np.random.default_rng(0)
+    np.random.seed(0)
+    wanted = parts.num_keypoints * parts.channels
+    for flow in parts.flows:
+        count = parts.metainfo_of(flow)['num_keypoints']
+        places = rng.uniform(box[:2], box[2:], (count, 2))
+        try:
+            end = parts.warp(flow, parts.person(flow, image, box, places)).end
+            failure = _misfit(end, 'train' in flow.name, wanted)
+        except Exception as error:
+            failure = f'it fails: {type(error).__name__}: {short(error)}'
+        if failure:
+            found.append(
+                Finding(
+                    ERROR,
+                    'pipeline',
+                    flow.places[0].rpartition('[')[0] if flow.places else flow.name,
+                    '',
+                    f'of the {flow.name} pipeline: {failure}',
+                    'the steps of a stock config, in their order',
+                )
+            )
+    return found
+
+
+def _misfit(end: dict, training: bool, wanted: int) -> str:
+    """Why what a pipeline hands on does not fit, or nothing."""
+    sample = end.get('data_samples')
+    if sample is None:
+        return 'it hands on no data_samples, as PackPoseInputs does'
+    if not training or 'target_codecs' in sample.gt_instance_labels:
+        return ''
+    if 'gt_fields' not in sample:
+        return 'it hands on no target maps, as GenerateTarget does'
+    maps = getattr(sample.gt_fields, 'heatmaps', None)
+    # Of several levels there are several.
+    if isinstance(maps, torch.Tensor) and len(maps) != wanted:
+        return f'its targets are {len(maps)} maps, where the test data ask for {wanted}'
+    return ''
+
+
 def of_failure(error: Exception) -> Finding:
     """The finding of a config whose components cannot even be built."""
     return Finding(
@@ -780,5 +861,5 @@ def of_failure(error: Exception) -> Finding:
         'config',
         '',
         f'it does not build: {type(error).__name__}: {short(error)}',
-        'mend what the message says',
+        'what the message says; `udp-plugin convert --check` shows more',
     )

@@ -52,7 +52,6 @@ class Transform(NamedTuple):
         deviation: Of keypoints from that equation, shape (M, 2).
         misfit: Where the image shows a keypoint, minus the keypoint, shape (M, 2).
         field: The affine map (2, 3) that fits the misfit at an input position.
-        padding: The box's side in the input by that of the annotated box.
         random: Whether a person comes out differently the next time; of test data.
         input_size: Of the image it makes.
     """
@@ -62,7 +61,6 @@ class Transform(NamedTuple):
     deviation: np.ndarray
     misfit: np.ndarray
     field: np.ndarray
-    padding: float
     random: bool
     input_size: Tuple[int, int]
 
@@ -150,12 +148,11 @@ def measure_transform(parts: Parts, flow: Flow, seed: int = 0) -> Transform:
     """Warp persons of drawn blobs, and find the blobs and the equation again."""
     rng = np.random.default_rng(seed)
     deviations: Dict[str, List[np.ndarray]] = {UNIT_LENGTH: [], PIXELS: []}
-    misfits, positions, paddings = [], [], []
+    misfits, positions = [], []
     unpredictable, size = False, (0, 0)
-    state = np.random.get_state()
     np.random.seed(seed)
     for _ in range(PERSONS):
-        person, box, sigma = _person_of_blobs(parts, flow, rng)
+        person, sigma = _person_of_blobs(parts, flow, rng)
         again = {k: np.copy(v) if k != 'img' else v for k, v in person.items()}
         warped = parts.warp(flow, person, to_the_end=False)
         if 'train' not in flow.name:
@@ -165,12 +162,10 @@ def measure_transform(parts: Parts, flow: Flow, seed: int = 0) -> Transform:
         size = (warped.image.shape[1], warped.image.shape[0])
         for kind in deviations:
             deviations[kind].append(_deviation(warped, size, kind == UNIT_LENGTH))
-        paddings.append(_padding(warped, box, size))
         pixel = warped.scale[0] / size[0]
         found, where = _blobs(warped, sigma / pixel)
         misfits.append(found - where)
         positions.append(where)
-    np.random.set_state(state)
     fits = {kind: np.concatenate(d) for kind, d in deviations.items()}
     kind = min(fits, key=lambda name: np.abs(fits[name]).max())
     deviation = fits[kind]
@@ -183,7 +178,6 @@ def measure_transform(parts: Parts, flow: Flow, seed: int = 0) -> Transform:
         deviation=deviation,
         misfit=misfit,
         field=_affine_fit(where, misfit),
-        padding=float(np.median(paddings)),
         random=unpredictable,
         input_size=size,
     )
@@ -191,7 +185,7 @@ def measure_transform(parts: Parts, flow: Flow, seed: int = 0) -> Transform:
 
 def _person_of_blobs(
     parts: Parts, flow: Flow, rng: np.random.Generator
-) -> Tuple[dict, np.ndarray, float]:
+) -> Tuple[dict, float]:
     """A person whose keypoints are drawn as blobs apart from each other."""
     width, height = IMAGE_SIZE
     side = rng.uniform(220, 420)
@@ -219,7 +213,7 @@ def _person_of_blobs(
     image = np.repeat((255 * image).round().astype(np.uint8)[..., None], 3, -1)
     count = parts.metainfo_of(flow)['num_keypoints']
     keypoints = places[rng.permutation(np.arange(count) % len(places))]
-    return parts.person(flow, image, box, keypoints), box, sigma
+    return parts.person(flow, image, box, keypoints), sigma
 
 
 def _blobs(warped: Warped, sigma: float) -> Tuple[np.ndarray, np.ndarray]:
@@ -267,12 +261,6 @@ def _deviation(warped: Warped, size: Sequence[int], unbiased: bool) -> np.ndarra
         warped.source, warped.center, warped.scale, rotation, size, unbiased
     )
     return warped.keypoints - expected
-
-
-def _padding(warped: Warped, box: np.ndarray, size: Sequence[int]) -> float:
-    box_size = box[2:] - box[:2]
-    aspect = size[0] / size[1]
-    return float(warped.scale[1] / max(box_size[1], box_size[0] / aspect))
 
 
 def _affine_fit(positions: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -355,6 +343,9 @@ def measure_coding(parts: Parts, seed: int = 0) -> Coding:
     rng = np.random.default_rng(seed)
     kind = _coding_kind(parts, rng)
     answer = _answer_kind(parts, kind, rng)
+    if parts.input_size == parts.heatmap_size and NEITHER not in (kind, answer):
+        # At stride 1 only the answers differ.
+        kind = answer
 
     def errors(points: np.ndarray, noise: float = 0.0) -> np.ndarray:
         found = np.empty_like(points)
@@ -549,14 +540,11 @@ def measure_end_to_end(
         advance: Is told how many people are done.
         seed: Of the keypoints of the round trip.
     """
-    batches = [slice(i, i + 32) for i in range(0, len(people), 32)]
     persons: List[Person] = []
-    state = np.random.get_state()
     np.random.seed(seed)
-    for batch in batches:
+    for batch in parts.batches(len(people)):
         persons += _predict_people(parts, seen, learned, people[batch])
         advance(len(people[batch]))
-    np.random.set_state(state)
     source, pixels, outside = [], [], 0
     for person in persons:
         inside = _inside(person.warped.keypoints, parts.input_size)
@@ -645,7 +633,7 @@ def _round_trip(parts: Parts, coding: Coding, seed: int) -> np.ndarray:
     """Forward warp against backward mapping, by keypoints that are on pixels."""
     rng = np.random.default_rng(seed)
     kind = PIXELS if coding.kind == NEITHER else coding.kind
-    pixels = _pixels(parts, rng)[:8]
+    pixels = _pixels(parts, rng)[next(parts.batches(8))]
     points = _places(kind, pixels, parts)
     people = random_people(parts, len(points), seed)
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * np.asarray(IMAGE_SIZE)
@@ -664,6 +652,8 @@ def _round_trip(parts: Parts, coding: Coding, seed: int) -> np.ndarray:
     maps = parts.encode(points, np.ones(points.shape[:2]))
     samples = [one.end['data_samples'] for one in warped]
     predicted, _ = parts.predict(maps, maps, samples, flip_test=False)
+    # Whatever the codec reads, the estimator has to map back.
+    points = _in_input_px(parts, parts.decode(maps), coding.answer)
     errors = []
     for one, backward, points_of, found in zip(
         warped, backwards, points[:, parts.outputs], predicted

@@ -120,7 +120,9 @@ class Parts:
             raise AuditError('it has no model; it is a part of a config, not a config')
         self.flows = _flows(cfg)
         self.train = next((f for f in self.flows if f.name == 'train'), None)
-        self.test = next((f for f in self.flows if 'train' not in f.name), None)
+        tested = [f for f in self.flows if 'train' not in f.name]
+        named = [f for f in tested if 'test' in f.name]
+        self.test = next(iter(named or tested), None)
         if self.test is None:
             raise AuditError(
                 'it has no val_dataloader and no test_dataloader, whose pipelines '
@@ -144,6 +146,12 @@ class Parts:
         if flow.name not in known:
             known[flow.name] = metainfo_of(flow.dataset)
         return known[flow.name]
+
+    def flip_indices_of(self, flow: Flow) -> List[int]:
+        """Those of the samples: of a wrapper's metainfo, where it has some."""
+        metainfo = [self.metainfo_of(flow)]
+        metainfo += [metainfo_of(dataset) for _, dataset in flow.around]
+        return list(metainfo[-1]['flip_indices'])
 
     def person(
         self, flow: Flow, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray
@@ -426,6 +434,8 @@ def _flows(cfg: Config) -> List[Flow]:
         # Data sets that differ in nothing but their keypoints have one way.
         like = [f for f in once if _geometry(f) == _geometry(flow)]
         like = [f for f in like if ('train' in f.name) == ('train' in flow.name)]
+        if 'train' not in flow.name:
+            like = [f for f in like if _data(f) == _data(flow)]
         if not like:
             same = sum(f.name.split(' (')[0] == flow.name for f in once)
             name = f'{flow.name} ({same + 1})' if same else flow.name
@@ -438,6 +448,11 @@ def _flows(cfg: Config) -> List[Flow]:
 
 def _geometry(flow: Flow) -> List[dict]:
     return [step for step in flow.steps if type_name(step) != 'KeypointConverter']
+
+
+def _data(flow: Flow) -> tuple:
+    """What decides which keypoints a flow's data have."""
+    return flow.dataset.get('type'), flow.dataset.get('metainfo')
 
 
 def _of_dataset(

@@ -19,7 +19,15 @@ from udp_plugin.convert.zoo import find_config
 from udp_plugin.version import __version__
 
 from . import AuditError
-from .findings import ERROR, Finding, Measured, find, of_failure, short
+from .findings import (
+    ERROR,
+    Finding,
+    Measured,
+    broken_pipelines,
+    find,
+    of_failure,
+    short,
+)
 from .lines import Lines
 from .measures import (
     Coding,
@@ -180,6 +188,7 @@ def audit(
     cfg, name = read_config(config)
     found = Audit(name)
     level = logging.root.manager.disable
+    state = np.random.get_state()
     # What the toolbox says while it builds is not what was asked for.
     logging.disable(logging.WARNING)
     try:
@@ -188,6 +197,7 @@ def audit(
             _measure(found, cfg, ann, img, progress)
     finally:
         logging.disable(level)
+        np.random.set_state(state)
     return found
 
 
@@ -225,6 +235,9 @@ def _measure(
         raise AuditError(f'{found.name}: {error}.') from error
     except Exception as error:
         found.findings = [of_failure(error)]
+        return
+    found.findings = broken_pipelines(parts)
+    if found.findings:
         return
     people = random_people(parts, RANDOM_PEOPLE)
     if ann is not None and img is not None:
@@ -281,6 +294,8 @@ def run_audit(args: argparse.Namespace) -> int:
     # With --json, figures alone go to stdout.
     console = Console(stderr=args.json, highlight=False)
     try:
+        if args.out and args.out.exists() and not args.out.is_dir():
+            raise AuditError(f'--out {args.out} is a file; name a folder')
         audits = _audit_all(args, console)
     except AuditError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -22,8 +22,10 @@ def run_maps(args: argparse.Namespace) -> int:
     maps lie.
     """
     console = Console(stderr=args.json, highlight=False)
-    channels = CHANNELS[args.codec]
+    channels = CHANNELS[args.codec or 'gaussian']
     try:
+        if args.out and args.out.exists() and not args.out.is_dir():
+            raise AuditError(f'--out {args.out} is a file; name a folder')
         with console.status('measuring'):
             maps, mirrored = read_maps(args.maps, channels)
             found = measure_maps(maps, mirrored, channels, args.flip_indices)
