@@ -522,6 +522,8 @@ def _pairs(m: Measured) -> Iterator[Finding]:
             "their 'swap' in the metainfo",
         )
         return
+    if not m.parts.model.test_cfg.get('flip_test'):
+        return
     for transform in m.transforms:
         flip = m.parts.flip_indices_of(transform.flow)
         if len(flip) == len(tested) and flip != tested:
