@@ -14,6 +14,7 @@ from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.models.heads.heatmap_heads import heatmap_head
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.models.utils.tta import flip_heatmaps
+from test_convert import PURE, RUNTIME
 
 from udp_plugin.audit import AuditError
 from udp_plugin.audit.lines import Lines
@@ -876,31 +877,13 @@ def test_arguments_that_do_not_go_together(args, message, capsys):
     assert message in capsys.readouterr().err
 
 
-PURE = """
-from mmpose.codecs import MSRAHeatmap
-from mmpose.datasets import CocoDataset
-from mmpose.datasets.transforms import (
-    GenerateTarget, GetBBoxCenterScale, LoadImage, PackPoseInputs, TopdownAffine)
-from mmpose.models import HeatmapHead, KeypointMSELoss, ResNet, TopdownPoseEstimator
-
-codec = dict(type=MSRAHeatmap, input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
-model = dict(
-    type=TopdownPoseEstimator,
-    backbone=dict(type=ResNet, depth=18),
-    head=dict(
-        type=HeatmapHead, in_channels=512, out_channels=17,
-        loss=dict(type=KeypointMSELoss, use_target_weight=True), decoder=codec),
-    test_cfg=dict(flip_test=True, shift_heatmap=True))
-train_pipeline = [
-    dict(type=LoadImage), dict(type=GetBBoxCenterScale),
-    dict(type=TopdownAffine, input_size=(192, 256)),
-    dict(type=GenerateTarget, encoder=codec), dict(type=PackPoseInputs)]
+#: Of a UDP warp, after the config of the conversion's tests, which is biased.
+VALIDATION = """
 val_pipeline = [
     dict(type=LoadImage),
     dict(type=GetBBoxCenterScale),
     dict(type=TopdownAffine, input_size=(192, 256), use_udp=True),
     dict(type=PackPoseInputs)]
-train_dataloader = dict(dataset=dict(type=CocoDataset, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(type=CocoDataset, pipeline=val_pipeline))
 """
 
@@ -927,12 +910,15 @@ def test_lines_are_those_of_the_file_that_says_it_last(tmp_path):
 
 
 def test_configs_in_pythons_own_style(tmp_path):
-    (tmp_path / 'mine.py').write_text(PURE, encoding='utf-8')
+    (tmp_path / 'runtime.py').write_text(RUNTIME, encoding='utf-8')
+    text = PURE + VALIDATION
+    (tmp_path / 'mine.py').write_text(text, encoding='utf-8')
     found = audit(tmp_path / 'mine.py')
     (finding,) = (f for f in found.findings if f.severity == 'error')
     assert finding.name == 'warp-differs'
-    line = 'mine.py:23: dict(type=TopdownAffine, input_size=(192, 256), use_udp=True),'
-    assert finding.line == line
+    line = 'dict(type=TopdownAffine, input_size=(192, 256), use_udp=True),'
+    number = text.splitlines().index(f'    {line}') + 1
+    assert finding.line == f'mine.py:{number}: {line}'
 
 
 # --- maps of any framework ------------------------------------------------------------

@@ -4,12 +4,9 @@ Configs of the zoo, and what ``convert`` makes of them, get other input sizes an
 strides, and the audit's functions measure them around a perfect network.
 """
 
-import logging
 import sys
 import time
-import warnings
 from argparse import Namespace
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -37,7 +34,7 @@ from .measures import (
     measure_transform,
     random_people,
 )
-from .parts import LOADERS, Parts
+from .parts import LOADERS, Parts, quiet
 from .people import annotated_people, average_precision
 from .run import RANDOM_PEOPLE
 from .theory import Expected, expected_coding, expected_flip
@@ -300,19 +297,6 @@ class _Workshop:
         return annotated_people(parts, self.ann, self.img)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the toolbox says while it builds."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)
-
-
 def measure(
     ann: Optional[Path] = None,
     img: Optional[Path] = None,
@@ -334,7 +318,7 @@ def measure(
     started = time.monotonic()
     shop = _Workshop(ann, img)
     size = plan.input_size
-    with _quiet():
+    with quiet():
         # What is wrong with them is said before the work.
         people = shop.people(MSRA, size)
     known = Measured(
@@ -350,7 +334,7 @@ def measure(
         seconds=0.0,
     )
     jobs = list(_jobs(shop, plan, known))
-    with _quiet():
+    with quiet():
         for title, job in jobs:
             advance(title, len(jobs))
             job()

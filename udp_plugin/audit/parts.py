@@ -8,6 +8,7 @@ target of the keypoints that are seen, in the image or in its mirror image.
 
 import copy
 import logging
+import warnings
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -21,7 +22,7 @@ from mmpose.utils import register_all_modules
 from torch import Tensor, nn
 
 from udp_plugin import functional as F
-from udp_plugin.convert.check import metainfo_of, of_sample
+from udp_plugin.convert.check import metainfo_of, of_sample, results_of
 from udp_plugin.models.heads.base import type_name
 
 from . import AuditError
@@ -50,12 +51,14 @@ class Flow(NamedTuple):
     #: first step after that.
     around: Sequence[Tuple[int, dict]] = ()
 
-    def find(self, *keys: str) -> Optional[int]:
-        """The index of the first step whose config has one of the keys."""
-        for index, step in enumerate(self.steps):
-            if any(key in step for key in keys):
-                return index
-        return None
+    @property
+    def training(self) -> bool:
+        """Whether its samples train, in whichever stage."""
+        return self.name.startswith('train')
+
+    def find(self, key: str) -> Optional[int]:
+        """The index of the first step whose config has the key."""
+        return next((i for i, step in enumerate(self.steps) if key in step), None)
 
 
 class Warped(NamedTuple):
@@ -65,7 +68,6 @@ class Warped(NamedTuple):
         image: Shape (h, w, 3), the network's input.
         source: Keypoints (K, 2) in source px, after what the pipeline did to them.
         keypoints: Keypoints (K, 2) in input px, as the pipeline has them.
-        visible: Shape (K,).
         center, scale: Of the box that became the input, shape (2,), source px.
         end: What the pipeline's last step returned.
     """
@@ -73,7 +75,6 @@ class Warped(NamedTuple):
     image: np.ndarray
     source: np.ndarray
     keypoints: np.ndarray
-    visible: np.ndarray
     center: np.ndarray
     scale: np.ndarray
     end: dict
@@ -115,12 +116,14 @@ class Parts:
         register_all_modules()
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
-        self.cfg = cfg
+        #: By flow: parsed metainfo, and transforms.
+        self._metainfo: Dict[str, dict] = {}
+        self._built: Dict[str, list] = {}
         if not isinstance(cfg.get('model'), dict):
             raise AuditError('it has no model; it is a part of a config, not a config')
         self.flows = _flows(cfg)
         self.train = next((f for f in self.flows if f.name == 'train'), None)
-        tested = [f for f in self.flows if 'train' not in f.name]
+        tested = [f for f in self.flows if not f.training]
         named = [f for f in tested if 'test' in f.name]
         self.test = next(iter(named or tested), None)
         if self.test is None:
@@ -142,10 +145,9 @@ class Parts:
 
     def metainfo_of(self, flow: Flow) -> dict:
         """What the flow's data set says of its keypoints."""
-        known = self.__dict__.setdefault('_metainfo', {})
-        if flow.name not in known:
-            known[flow.name] = metainfo_of(flow.dataset)
-        return known[flow.name]
+        if flow.name not in self._metainfo:
+            self._metainfo[flow.name] = metainfo_of(flow.dataset)
+        return self._metainfo[flow.name]
 
     def flip_indices_of(self, flow: Flow) -> List[int]:
         """Those of the samples: of a wrapper's metainfo, where it has some."""
@@ -164,19 +166,7 @@ class Parts:
             box: Left, top, right and bottom in source px, shape (4,).
             keypoints: Shape (K, 2), source px.
         """
-        return {
-            **of_sample(self.metainfo_of(flow)),
-            'id': 0,
-            'img_id': 0,
-            'img_path': '',
-            'img': image,
-            'img_shape': image.shape[:2],
-            'ori_shape': image.shape[:2],
-            'bbox': np.asarray(box, np.float32)[None],
-            'bbox_score': np.ones(1, np.float32),
-            'keypoints': np.asarray(keypoints, np.float32)[None],
-            'keypoints_visible': np.ones((1, len(keypoints)), np.float32),
-        }
+        return results_of(self.metainfo_of(flow), image, box, keypoints)
 
     def warp(self, flow: Flow, person: dict, to_the_end: bool = True) -> Warped:
         """Send a person through a pipeline.
@@ -206,7 +196,6 @@ class Parts:
                     keypoints=np.array(
                         results['transformed_keypoints'][0, :, :2], float
                     ),
-                    visible=_first_visible(results['keypoints_visible']),
                     center=np.array(results['input_center'], float).reshape(2),
                     scale=np.array(results['input_scale'], float).reshape(2),
                     end={},
@@ -221,10 +210,9 @@ class Parts:
         return warped._replace(end=results)
 
     def _transforms(self, flow: Flow) -> list:
-        built = self.__dict__.setdefault('_built', {})
-        if flow.name not in built:
-            built[flow.name] = [TRANSFORMS.build(step) for step in flow.steps]
-        return built[flow.name]
+        if flow.name not in self._built:
+            self._built[flow.name] = [TRANSFORMS.build(step) for step in flow.steps]
+        return self._built[flow.name]
 
     def _target_step(self) -> Optional[Any]:
         index = None if self.train is None else self.train.find('encoder')
@@ -329,11 +317,11 @@ class Parts:
             read[:] = [batch.clone()]
             return decode(batch)
 
-        with _replaced(self.head, forward=forward, decode=remember):
+        with replaced(self.head, forward=forward, decode=remember):
             test_cfg = self.model.test_cfg
             if flip_test is not None:
                 test_cfg = {**test_cfg, 'flip_test': flip_test}
-            with _replaced(self.model, test_cfg=test_cfg), torch.no_grad():
+            with replaced(self.model, test_cfg=test_cfg), torch.no_grad():
                 inputs = MARKER.expand(len(samples), 1, 1, 2)
                 samples = self.model(inputs, list(samples), mode='predict')
         keypoints = [sample.pred_instances.keypoints[0, :, :2] for sample in samples]
@@ -364,13 +352,22 @@ class Parts:
             yield slice(start, min(start + size, count))
 
 
-def _first_visible(visible: np.ndarray) -> np.ndarray:
-    visible = np.asarray(visible, float)
-    return visible[0, :, 0] if visible.ndim == 3 else visible[0]
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the toolbox says while it builds, and the caller's random state."""
+    level, state = logging.root.manager.disable, np.random.get_state()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(level)
+        np.random.set_state(state)
 
 
 @contextmanager
-def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
     """Put something else into an object's dict for a while."""
     had = {key: vars(owner)[key] for key in attributes if key in vars(owner)}
     vars(owner).update(attributes)
@@ -392,12 +389,7 @@ def _estimator(cfg: Config) -> TopdownPoseEstimator:
     if head.get('pose_cfg'):
         # What else a hybrid head predicts needs features.
         settings['head'] = head['pose_cfg']
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        model = MODELS.build(settings)
-    finally:
-        logging.disable(level)
+    model = MODELS.build(settings)
     if not isinstance(model, TopdownPoseEstimator):
         raise AuditError(
             f'its model is {type(model).__name__}, and the audit is for top-down '
@@ -433,8 +425,8 @@ def _flows(cfg: Config) -> List[Flow]:
     for flow in found:
         # Data sets that differ in nothing but their keypoints have one way.
         like = [f for f in once if _geometry(f) == _geometry(flow)]
-        like = [f for f in like if ('train' in f.name) == ('train' in flow.name)]
-        if 'train' not in flow.name:
+        like = [f for f in like if f.training == flow.training]
+        if not flow.training:
             like = [f for f in like if _data(f) == _data(flow)]
         if not like:
             same = sum(f.name.split(' (')[0] == flow.name for f in once)

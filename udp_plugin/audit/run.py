@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import logging
 import sys
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
@@ -12,7 +10,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import numpy as np
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from udp_plugin.convert import ConvertError
 from udp_plugin.convert.zoo import find_config
@@ -40,7 +37,7 @@ from .measures import (
     measure_transform,
     random_people,
 )
-from .parts import Parts
+from .parts import Parts, quiet
 from .people import annotated_people, average_precision
 from .theory import Expected, expected_coding, expected_flip
 
@@ -187,17 +184,8 @@ def audit(
     """
     cfg, name = read_config(config)
     found = Audit(name)
-    level = logging.root.manager.disable
-    state = np.random.get_state()
-    # What the toolbox says while it builds is not what was asked for.
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            _measure(found, cfg, ann, img, progress)
-    finally:
-        logging.disable(level)
-        np.random.set_state(state)
+    with quiet():
+        _measure(found, cfg, ann, img, progress)
     return found
 
 
@@ -260,7 +248,6 @@ def _measure(
     except Exception as error:
         # As a user's own test would fail.
         flip_failure = f'{type(error).__name__}: {short(error)}'
-    progress('end to end')
     by_name = {one.flow.name: one for one in found.transforms}
     try:
         found.end_to_end = measure_end_to_end(
@@ -269,6 +256,7 @@ def _measure(
             by_name[parts.test.name],
             by_name.get(parts.train.name) if parts.train else None,
             people,
+            lambda done: progress(f'end to end: {done} of {len(people)} people'),
         )
         found.ap = average_precision(parts, found.end_to_end.persons)
     except Exception as error:
@@ -315,13 +303,7 @@ def run_audit(args: argparse.Namespace) -> int:
 def _audit_all(args: argparse.Namespace, console: Console) -> List[Audit]:
     configs = [args.config, *([args.compare] if args.compare else [])]
     audits = []
-    columns = ('{task.description}', BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task('audit', total=6 * len(configs))
-
-        def tell(text: str) -> None:
-            progress.update(task, description=text, advance=1)
-
+    with console.status('audit') as status:
         for config in configs:
-            audits.append(audit(config, args.ann, args.img, tell))
+            audits.append(audit(config, args.ann, args.img, status.update))
     return audits

@@ -249,21 +249,34 @@ def of_sample(metainfo: dict) -> dict:
 
 
 def _results_of_noise(metainfo: dict) -> dict:
-    box = np.array([[40, 30, 200, 220]], np.float32)
-    shape = (1, metainfo['num_keypoints'])
-    img = np.random.randint(0, 256, (240, 240, 3), np.uint8)
+    box = np.array([40.0, 30.0, 200.0, 220.0])
+    image = np.random.randint(0, 256, (240, 240, 3), np.uint8)
+    shape = (metainfo['num_keypoints'], 2)
+    keypoints = np.random.uniform(box[:2], box[2:], shape)
+    return results_of(metainfo, image, box, keypoints)
+
+
+def results_of(
+    metainfo: dict, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray
+) -> dict:
+    """What a data set knows of a person, as pipelines take it.
+
+    Args:
+        metainfo: The data set's.
+        image: Shape (h, w, 3).
+        box: Left, top, right and bottom in source px, shape (4,).
+        keypoints: Shape (K, 2), source px; all are visible.
+    """
     return {
         'id': 0,
         'img_id': 0,
-        'img_path': 'noise.png',
-        'img': img,
-        'img_shape': img.shape[:2],
-        'ori_shape': img.shape[:2],
-        'bbox': box,
+        'img_path': 'drawn.png',
+        'img': image,
+        'img_shape': image.shape[:2],
+        'ori_shape': image.shape[:2],
+        'bbox': np.asarray(box, np.float32)[None],
         'bbox_score': np.ones(1, np.float32),
-        'keypoints': np.random.uniform(
-            box[:, None, :2], box[:, None, 2:], (*shape, 2)
-        ).astype(np.float32),
-        'keypoints_visible': np.ones(shape, np.float32),
+        'keypoints': np.asarray(keypoints, np.float32)[None],
+        'keypoints_visible': np.ones((1, len(keypoints)), np.float32),
         **of_sample(metainfo),
     }
