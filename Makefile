@@ -19,7 +19,7 @@ help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
 	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
-	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; minutes"
+	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; a minute"
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and format with ruff'
 	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"

@@ -270,7 +270,7 @@ def _add_paper(subparsers) -> None:
         description="Walks through the claims of UDP's paper with a perfect network in "
         "MMPose's and this package's components: flip misalignment, coding, transforms "
         'and the AP ceiling, measured beside theory, and ends with tables, plots and a '
-        'page. A few minutes on two cores.',
+        'page. About a minute on two cores.',
     )
     parser.add_argument(
         '-o',
