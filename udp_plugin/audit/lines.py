@@ -36,7 +36,7 @@ class Lines:
             self.files.append((path, text.splitlines(), settings))
 
     def find(self, key: str, value: Any = ANY, inside: Sequence[str] = ()) -> str:
-        """The place of a setting, as ``file:line: text``: the first of the nearest file.
+        """The place of a setting, ``file:line: text``: the first in the nearest file.
 
         Args:
             key: Of a dict.
