@@ -56,7 +56,10 @@ setup(
     # are forks that provide the same modules under other distribution names.
     # OpenCV comes with mmcv, in whichever of its variants was chosen there.
     install_requires=['numpy', 'torch', 'scipy', 'rich', 'matplotlib'],
-    extras_require={'tests': ['pytest', 'hypothesis']},
+    extras_require={
+        'export': ['onnx', 'onnxruntime'],
+        'tests': ['pytest', 'hypothesis', 'onnx', 'onnxruntime'],
+    },
     entry_points={'console_scripts': ['udp-plugin = udp_plugin.cli:main']},
     classifiers=[
         'Development Status :: 4 - Beta',

@@ -4,7 +4,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmpose.structures.bbox import get_udp_warp_matrix, get_warp_matrix
+from mmpose.datasets.transforms import TopdownAffine
+from mmpose.structures.bbox import (
+    bbox_xyxy2cs,
+    get_udp_warp_matrix,
+    get_warp_matrix,
+)
 
 from udp_plugin import functional as F
 
@@ -199,3 +204,47 @@ def test_impossible_boxes_are_named(center, scale, rotation):
 def test_a_size_of_one_pixel_has_no_unit_length():
     with pytest.raises(ValueError, match=r'at least 2 pixels an axis, got \(1, 64\)'):
         F.unit_length((1, 64))
+
+
+def test_boxes_are_taken_as_the_toolbox_takes_them():
+    rng = np.random.default_rng(5)
+    boxes = rng.uniform(0, 300, (40, 4))
+    boxes[:, 2:] += 300
+    center, scale = F.box_center_scale(boxes, padding=1.25)
+    stock_center, stock_scale = bbox_xyxy2cs(boxes, padding=1.25)
+    np.testing.assert_allclose(center, stock_center)
+    np.testing.assert_allclose(scale, stock_scale)
+    for size in SIZES:
+        wide = F.widen(scale, size)
+        stock = TopdownAffine._fix_aspect_ratio(scale, size[0] / size[1])
+        np.testing.assert_allclose(wide, stock)
+        as_tensor = F.widen(torch.from_numpy(scale), size)
+        np.testing.assert_allclose(as_tensor.numpy(), wide)
+
+
+def test_single_precision_maps_back_far_out_in_a_large_photograph():
+    rng = np.random.default_rng(6)
+    points = rng.uniform(0, 190, (50, 17, 2))
+    center = rng.uniform(4000, 8000, (50, 2))
+    scale = F.widen(rng.uniform(50, 1000, (50, 2)), (192, 256))
+    rotation = rng.uniform(-180, 180, 50)
+    exact = F.input_to_source(points, center, scale, rotation, (192, 256))
+    there = F.source_to_input(exact, center, scale, rotation, (192, 256))
+    np.testing.assert_allclose(there, points, atol=1e-6)
+    single = (torch.tensor(each).float() for each in (points, center, scale, rotation))
+    single = F.input_to_source(*single, (192, 256))
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single.numpy(), exact, atol=2e-3)
+
+
+def test_results_are_of_the_kind_of_the_points():
+    box = [100.0, 80.0], [60.0, 80.0], 30.0
+    points = np.array([[3.0, 4.0]])
+    expected = F.input_to_source(points, *box, (192, 256))
+    for numbers in (box, tuple(map(torch.tensor, box))):
+        tensor = F.input_to_source(torch.tensor(points), *numbers, (192, 256))
+        assert isinstance(tensor, torch.Tensor)
+        np.testing.assert_allclose(tensor.numpy(), expected, atol=1e-4)
+        array = F.input_to_source(points, *numbers, (192, 256))
+        assert isinstance(array, np.ndarray)
+        np.testing.assert_allclose(array, expected, atol=1e-4)

@@ -1,37 +1,41 @@
 """Unbiased data processing (UDP) for MMPose 1.x.
 
-Importing the package registers its components with MMPose, where that is
-installed; :mod:`udp_plugin.functional` works without it.
+Importing the package registers its components with MMPose: at once in a program that
+has imported the toolbox's foundations, and else together with MMPose. So
+:mod:`udp_plugin.functional` works without the toolbox, and :mod:`udp_plugin.runtime`
+does not import it.
 """
 
-from importlib.util import find_spec
+from importlib import import_module
 
+from .registration import register_with_mmpose
 from .version import __version__
 
-if find_spec('mmpose') is not None:
-    from .codecs import UDPGaussianHeatmap, UDPOffsetHeatmap
-    from .datasets import OffsetTargetGenerator, TopDownAffineUDP
-    from .models import (
-        UDPCPMHead,
-        UDPHeatmapHead,
-        UDPMSPNHead,
-        UDPOffsetLoss,
-        UDPTopdownPoseEstimator,
-        UDPViPNASHead,
-    )
+#: By name, the package of each component.
+_COMPONENTS = {
+    'OffsetTargetGenerator': 'datasets',
+    'TopDownAffineUDP': 'datasets',
+    'UDPCPMHead': 'models',
+    'UDPGaussianHeatmap': 'codecs',
+    'UDPHeatmapHead': 'models',
+    'UDPMSPNHead': 'models',
+    'UDPOffsetHeatmap': 'codecs',
+    'UDPOffsetLoss': 'models',
+    'UDPTopdownPoseEstimator': 'models',
+    'UDPViPNASHead': 'models',
+}
 
-    __all__ = [
-        'OffsetTargetGenerator',
-        'TopDownAffineUDP',
-        'UDPCPMHead',
-        'UDPGaussianHeatmap',
-        'UDPHeatmapHead',
-        'UDPMSPNHead',
-        'UDPOffsetHeatmap',
-        'UDPOffsetLoss',
-        'UDPTopdownPoseEstimator',
-        'UDPViPNASHead',
-        '__version__',
-    ]
-else:
-    __all__ = ['__version__']
+__all__ = [*_COMPONENTS, '__version__']
+
+
+def __getattr__(name: str):
+    if name not in _COMPONENTS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'.{_COMPONENTS[name]}', __name__), name)
+
+
+def __dir__():
+    return sorted(__all__)
+
+
+register_with_mmpose()

@@ -3,22 +3,16 @@
 :mod:`.geometry` says where things are, :mod:`.encoding` turns keypoints into
 targets, :mod:`.decoding` maps into keypoints (with :mod:`.peaks` and
 :mod:`.blurring`), :mod:`.flipping` joins the maps of the flip test, :mod:`.loss`
-compares offset maps.
+compares offset maps. All but :mod:`.geometry` import torch, and are imported when
+something of theirs is asked for.
 """
 
-from .blurring import blur, gaussian_kernel_sigma
+from importlib import import_module
+
 from .checks import check_kernel_size, check_positive
-from .decoding import (
-    READINGS,
-    dark_kernel_size,
-    decode_argmax,
-    decode_dark,
-    decode_offset,
-)
-from .encoding import RADIUS_PER_SIGMA, gaussian_target, in_double, offset_target
-from .flipping import flip_average, flip_maps
 from .geometry import (
     apply_affine,
+    box_center_scale,
     flip_misalignment,
     heatmap_to_input,
     heatmap_to_source,
@@ -33,39 +27,59 @@ from .geometry import (
     toolbox_to_input,
     unit_length,
     warp_matrix,
+    widen,
 )
-from .loss import offset_loss
+
+#: By name, the module of what needs torch.
+_WITH_TORCH = {
+    'RADIUS_PER_SIGMA': 'encoding',
+    'READINGS': 'decoding',
+    'blur': 'blurring',
+    'dark_kernel_size': 'decoding',
+    'decode_argmax': 'decoding',
+    'decode_dark': 'decoding',
+    'decode_offset': 'decoding',
+    'flip_average': 'flipping',
+    'flip_maps': 'flipping',
+    'gaussian_kernel_sigma': 'blurring',
+    'gaussian_target': 'encoding',
+    'in_double': 'encoding',
+    'offset_loss': 'loss',
+    'offset_target': 'encoding',
+}
 
 __all__ = [
-    'RADIUS_PER_SIGMA',
-    'READINGS',
     'apply_affine',
-    'blur',
+    'box_center_scale',
     'check_kernel_size',
     'check_positive',
-    'dark_kernel_size',
-    'decode_argmax',
-    'decode_dark',
-    'decode_offset',
-    'flip_average',
-    'flip_maps',
     'flip_misalignment',
-    'gaussian_kernel_sigma',
-    'gaussian_target',
     'heatmap_to_input',
     'heatmap_to_source',
-    'in_double',
     'input_to_heatmap',
     'input_to_source',
     'input_to_toolbox',
     'invert_affine',
     'mirror',
-    'offset_loss',
-    'offset_target',
     'rotate',
     'source_to_input',
     'stride',
     'toolbox_to_input',
     'unit_length',
     'warp_matrix',
+    'widen',
+    *_WITH_TORCH,
 ]
+
+
+def __getattr__(name: str):
+    if name not in _WITH_TORCH:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'.{_WITH_TORCH[name]}', __name__), name)
+    # Found at once from now on.
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -11,17 +11,28 @@ module is the only place where it is made.
 Three spaces: *source px* (the photograph), *input px* (the network's input) and
 *heatmap px* (the network's output). Equation numbers are those of Huang et al.,
 arXiv:1911.07524v2. Functions take NumPy arrays (and compute in float64) or
-torch tensors (and keep their floating dtype and their device).
+torch tensors (and keep their floating dtype and their device). Torch is not imported
+here, so that exported models are run without it.
 """
 
+import sys
 from functools import lru_cache
-from typing import Sequence, Tuple, Union
+from types import ModuleType
+from typing import TYPE_CHECKING, Sequence, Tuple, Union
 
 import numpy as np
-import torch
-from torch import Tensor
 
-Array = Union[np.ndarray, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = Union[np.ndarray, 'Tensor']
+
+
+def _module_of(values) -> ModuleType:
+    """The module that computes with ``values``: torch with tensors, else NumPy."""
+    # Who has a tensor has imported it.
+    torch = sys.modules.get('torch')
+    return torch if torch and isinstance(values, torch.Tensor) else np
 
 
 def unit_length(size: Sequence[int]) -> Tuple[int, ...]:
@@ -51,11 +62,31 @@ def _measure(size: Sequence[int], unbiased: bool) -> Tuple[int, ...]:
 
 def _constant(values, like: Array) -> Array:
     """``values`` as an array of the kind, floating dtype and device of ``like``."""
-    if isinstance(like, Tensor):
+    torch = _module_of(like)
+    if torch is not np:
         floating = like.is_floating_point()
         dtype = like.dtype if floating else torch.get_default_dtype()
         return torch.as_tensor(values, dtype=dtype, device=like.device)
     return np.asarray(values, dtype=np.float64)
+
+
+def _box(center: Array, scale: Array, rotation: Array) -> Tuple:
+    """What computes with a box, and the box: its rotation in radians."""
+    xp = _module_of(center)
+    scale, rotation = _constant(scale, center), _constant(rotation, center)
+    center, rotation = _constant(center, center), xp.deg2rad(rotation)
+    if xp is np and not (
+        np.isfinite(center).all()
+        and np.isfinite(scale).all()
+        and np.isfinite(rotation).all()
+        and (scale > 0).all()
+    ):
+        raise ValueError(
+            'a box needs a finite center and rotation and a positive scale, got '
+            f'center {center.tolist()}, scale {scale.tolist()}, rotation '
+            f'{np.rad2deg(rotation).tolist()}'
+        )
+    return xp, center, scale, rotation
 
 
 def warp_matrix(
@@ -91,23 +122,7 @@ def warp_matrix(
         array([[1., 0., 0.],
                [0., 1., 0.]])
     """
-    if isinstance(center, Tensor):
-        xp, like = torch, center
-    else:
-        xp, like = np, None
-    center, scale = _constant(center, like), _constant(scale, like)
-    rotation = xp.deg2rad(_constant(rotation, like))
-    if xp is np and not (
-        np.isfinite(center).all()
-        and np.isfinite(scale).all()
-        and np.isfinite(rotation).all()
-        and (scale > 0).all()
-    ):
-        raise ValueError(
-            'a box needs a finite center and rotation and a positive scale, got '
-            f'center {center.tolist()}, scale {scale.tolist()}, rotation '
-            f'{np.rad2deg(rotation).tolist()}'
-        )
+    xp, center, scale, rotation = _box(center, scale, rotation)
     cos, sin = xp.cos(rotation), xp.sin(rotation)
     x_b, y_b = center[..., 0], center[..., 1]
     w_b, h_b = scale[..., 0], scale[..., 1]
@@ -143,10 +158,54 @@ def invert_affine(matrix: Array) -> Array:
     a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
     det = a * e - b * d
-    xp = torch if isinstance(matrix, Tensor) else np
+    xp = _module_of(matrix)
     row_x = (e / det, -b / det, (b * f - c * e) / det)
     row_y = (-d / det, a / det, (c * d - a * f) / det)
     return xp.stack((xp.stack(row_x, -1), xp.stack(row_y, -1)), -2)
+
+
+def box_center_scale(boxes: Array, padding: float = 1.0) -> Tuple[Array, Array]:
+    """Centres and sizes of boxes, as ``GetBBoxCenterScale`` takes them.
+
+    Args:
+        boxes: Left, top, right and bottom in source px, shape (..., 4).
+        padding: The factor by which sizes are enlarged.
+
+    Returns:
+        tuple: centres and sizes in source px, both of shape (..., 2).
+
+    Example:
+        >>> box_center_scale([10, 20, 30, 60], padding=1.25)
+        (array([20., 40.]), array([25., 50.]))
+    """
+    boxes = _constant(boxes, boxes)
+    first, last = boxes[..., :2], boxes[..., 2:]
+    return (first + last) / 2, (last - first) * padding
+
+
+def widen(scale: Array, input_size: Sequence[int]) -> Array:
+    """Box sizes enlarged on one axis to the aspect ratio of the network's input.
+
+    The ratio is that of pixel counts, as in the toolbox: it says which part of the
+    photograph is seen, and not where anything in it is.
+
+    Args:
+        scale: Sizes in source px, shape (..., 2).
+        input_size: Network input ``(pw_i, ph_i)`` in pixels.
+
+    Returns:
+        Sizes of the same shape.
+
+    Example:
+        >>> widen([30, 80], (192, 256)), widen([90, 80], (192, 256))
+        (array([60., 80.]), array([ 90., 120.]))
+    """
+    xp = _module_of(scale)
+    scale = _constant(scale, scale)
+    width, height = input_size
+    aspect = width / height
+    w, h = scale[..., 0], scale[..., 1]
+    return xp.stack((xp.maximum(w, h * aspect), xp.maximum(h, w / aspect)), -1)
 
 
 def source_to_input(points, center, scale, rotation, input_size, unbiased=True):
@@ -164,9 +223,22 @@ def source_to_input(points, center, scale, rotation, input_size, unbiased=True):
 
 
 def input_to_source(points, center, scale, rotation, input_size, unbiased=True):
-    """Input px to source px: the exact inverse of :func:`source_to_input`."""
-    matrix = warp_matrix(center, scale, rotation, input_size, unbiased)
-    return apply_affine(points, invert_affine(matrix))
+    """Input px to source px: the exact inverse of :func:`source_to_input`.
+
+    From the box's centre, so that single precision is lost neither to the size of the
+    photograph nor to a matrix' inverse.
+    """
+    _, *box = _box(center, scale, rotation)
+    points = _constant(points, points)
+    xp = _module_of(points)
+    # Shape (..., 1, 2) and (..., 1), to go with the points of each box.
+    center, scale = (_constant(each, points)[..., None, :] for each in box[:2])
+    rotation = _constant(box[2], points)[..., None]
+    cos, sin = xp.cos(rotation), xp.sin(rotation)
+    measure = _constant(_measure(input_size, unbiased), points)
+    away = points / measure * scale - scale / 2
+    x, y = away[..., 0], away[..., 1]
+    return center + xp.stack((cos * x + sin * y, cos * y - sin * x), -1)
 
 
 def heatmap_to_source(points, center, scale, rotation, heatmap_size, unbiased=True):
