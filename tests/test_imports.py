@@ -38,6 +38,8 @@ def run(code: str) -> str:
         'from udp_plugin.codecs.base import UDPCodec',
         'from udp_plugin.models.heads.base import UDPHead',
         'from udp_plugin import functional as F; F.decode_dark',
+        # To look for MMPose is not to import it.
+        'import udp_plugin, importlib.util as u; assert u.find_spec("mmpose").origin',
         # In the midst of MMPose's own imports.
         'import udp_plugin; from mmpose.codecs import UDPHeatmap',
     ],
@@ -48,7 +50,12 @@ def test_components_are_registered_whatever_is_imported_first(first):
 
 @pytest.mark.parametrize(
     'light',
-    ['udp_plugin', 'udp_plugin.cli', 'udp_plugin.functional.geometry'],
+    [
+        'udp_plugin',
+        'udp_plugin.cli',
+        'udp_plugin.functional.geometry',
+        'udp_plugin.runtime',
+    ],
 )
 def test_what_needs_no_torch_imports_none(light):
     run(f'import sys, {light}; assert not {HEAVY} & set(sys.modules), sys.modules')

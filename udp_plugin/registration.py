@@ -33,29 +33,37 @@ def _register() -> None:
 
 
 class _WaitForMMPose(MetaPathFinder):
-    """Finds nothing itself, but has MMPose's loader register the components."""
+    """Has the others find MMPose, and its loader register the components."""
 
     def find_spec(self, name: str, path=None, target=None) -> Optional[ModuleSpec]:
         if name != TOOLBOX:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(TOOLBOX)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _ThenRegister(spec.loader)
-        return spec
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _ThenRegister(spec.loader, self)
+                return spec
+        return None
 
 
 class _ThenRegister(Loader):
     """A module's own loader, and then the registration."""
 
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+    def __init__(self, loader: Loader, waiting: MetaPathFinder) -> None:
+        self.loader, self.waiting = loader, waiting
+
+    def __getattr__(self, name: str):
+        # Whoever only asks where MMPose is finds all that its own loader has.
+        return getattr(self.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # As if nothing had been in between.
+        # From here on as if nothing had waited.
+        if self.waiting in sys.meta_path:
+            sys.meta_path.remove(self.waiting)
         module.__loader__ = module.__spec__.loader = self.loader
         self.loader.exec_module(module)
         _register()

@@ -1,9 +1,9 @@
 """Maps to keypoints: argmax (Eq. 18), DARK's step, and the offsets of Eq. 29.
 
 Keypoints are in heatmap px (see :mod:`.geometry`). Maps may have any leading
-dimensions, any floating dtype and any device that holds values (what is computed
-depends on them, so decoding cannot be traced); half precision is computed in
-float32. Nothing is changed in place. Whatever the maps hold, coordinates are
+dimensions, any floating dtype and any device that holds values; half precision is
+computed in float32. A recorded graph (see :mod:`.recording`) computes the same without
+looking at values. Nothing is changed in place. Whatever the maps hold, coordinates are
 finite and within the map: a pixel that is NaN or infinite counts as 0, and a map
 without a peak (nothing above zero, or flat) gives the map's middle with score 0.
 """
@@ -29,6 +29,7 @@ from .blurring import (
 from .checks import check_kernel_size, check_positive
 from .geometry import unit_length
 from .peaks import blurred_peaks, peaks
+from .recording import size_of
 from .tables import table, vector
 
 #: The ways to read offset maps, see :func:`decode_offset`.
@@ -47,7 +48,7 @@ VOTING_SPREAD = 1 / 6
 
 def _last(maps: Tensor, like: Tensor) -> Tensor:
     """The last pixel of maps, (x, y)."""
-    return vector(*unit_length(maps.shape[:-3:-1]), like=like)
+    return vector(*unit_length(size_of(maps)[::-1]), like=like)
 
 
 def _within(keypoints: Tensor, maps: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     flat = computable(maps).flatten(0, -3)
     peak, score = peaks(flat)
 
-    height, width = flat.shape[-2:]
+    height, width = size_of(flat)
     reach = kernel_size // 2 + 1
     size = min(2 * reach + 1, width), min(2 * reach + 1, height)
     first = first_pixel(peak, reach, size, flat)
@@ -186,11 +187,11 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     det = dxx * dyy - dxy**2
     curved = (dxx < 0) & (det > 1e-9) & (score > 0)
     step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1)
-    step = step / torch.where(curved, det, 1.0)[:, None]
+    step = step / torch.where(curved, det, vector(1.0, like=det))[:, None]
     # At the border, the step is made from the pixel next to it.
     inwards = torch.minimum(peak.clamp(min=1), _last(maps, peak) - 1) - peak
     step = (inwards + step).clamp(-1, 1)
-    keypoints = peak + torch.where(curved[:, None], step, 0.0)
+    keypoints = peak + torch.where(curved[:, None], step, vector(0.0, like=step))
     return _like_maps(_within(keypoints, maps), score, maps.shape[:-2])
 
 
@@ -252,7 +253,7 @@ def decode_offset(
         )
     if reading not in READINGS:
         raise ValueError(f'reading must be one of {READINGS}, got {reading!r}')
-    flat = maps.reshape(-1, 3, *maps.shape[-2:])
+    flat = maps.reshape(-1, 3, *size_of(maps))
     peak, score = blurred_peaks(computable(flat[:, 0]), kernel_size, radius)
     if reading == 'voting':
         shift, votes_score = _vote(flat, peak, radius)
@@ -262,7 +263,7 @@ def decode_offset(
         shift = radius * blurred.flatten(-3)
     else:
         shift = radius * crop(flat[:, 1:], peak, (1, 1)).flatten(-3)
-    keypoints = peak + torch.where((score > 0)[:, None], shift, 0.0)
+    keypoints = peak + torch.where((score > 0)[:, None], shift, vector(0.0, like=shift))
     shape = *maps.shape[:-3], maps.shape[-3] // 3
     return _like_maps(_within(keypoints, maps), score, shape)
 
@@ -284,7 +285,7 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     Returns:
         tuple: Shape (N, 2), heatmap px, and (N).
     """
-    height, width = maps.shape[-2:]
+    height, width = size_of(maps)
     # The keypoint is up to half a pixel an axis away from the peak.
     reach = radius + math.sqrt(0.5)
     pixels = math.ceil(reach)

@@ -6,8 +6,12 @@ to shift, and nothing here that shifts.
 
 from typing import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .recording import recording
+from .tables import table
 
 
 def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> Tensor:
@@ -47,9 +51,18 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
     index = torch.tensor(flip_indices, device=maps.device)
     index = channels * index[:, None] + torch.arange(channels, device=maps.device)
     flipped = maps[:, index.flatten()].flip(-1)
+    if channels == 3 and recording():
+        # In a graph, writing into a part is many operations.
+        return flipped * _x_sign(len(flip_indices), like=maps)
     if channels == 3:
         flipped[:, 1::3].neg_()
     return flipped
+
+
+@table
+def _x_sign(keypoints: int) -> np.ndarray:
+    """-1 for the x offsets and 1 for all else, shape (3K, 1, 1)."""
+    return np.tile([1.0, -1.0, 1.0], keypoints)[:, None, None]
 
 
 def flip_average(

@@ -15,6 +15,7 @@ torch tensors (and keep their floating dtype and their device). Torch is not imp
 here, so that exported models are run without it.
 """
 
+import math
 import sys
 from functools import lru_cache
 from types import ModuleType
@@ -74,7 +75,7 @@ def _box(center: Array, scale: Array, rotation: Array) -> Tuple:
     """What computes with a box, and the box: its rotation in radians."""
     xp = _module_of(center)
     scale, rotation = _constant(scale, center), _constant(rotation, center)
-    center, rotation = _constant(center, center), xp.deg2rad(rotation)
+    center, degree = _constant(center, center), math.pi / 180
     if xp is np and not (
         np.isfinite(center).all()
         and np.isfinite(scale).all()
@@ -84,9 +85,9 @@ def _box(center: Array, scale: Array, rotation: Array) -> Tuple:
         raise ValueError(
             'a box needs a finite center and rotation and a positive scale, got '
             f'center {center.tolist()}, scale {scale.tolist()}, rotation '
-            f'{np.rad2deg(rotation).tolist()}'
+            f'{rotation.tolist()}'
         )
-    return xp, center, scale, rotation
+    return xp, center, scale, rotation * degree
 
 
 def warp_matrix(

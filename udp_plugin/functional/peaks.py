@@ -22,6 +22,7 @@ from .blurring import (
     first_pixel,
     opencv_kernel,
 )
+from .recording import recording, size_of
 from .tables import table, vector
 
 #: So many pixels are searched at a time, two megabytes.
@@ -42,7 +43,7 @@ def _plain_peaks(maps: Tensor) -> Tuple[Tensor, Tensor]:
         tuple: Shape (N, 2), (x, y), integer: the map's middle where there is no
         peak; and (N), 0 there.
     """
-    height, width = maps.shape[-2:]
+    height, width = size_of(maps)
     flat = maps.flatten(-2)
     score, index = flat.max(-1)
     found = (score > 0) & (score - flat.amin(-1) > FLAT * score)
@@ -60,7 +61,7 @@ def _at_once(maps: Tensor) -> int:
     """How many maps to work on at once: on a CPU, as many as its cache holds."""
     if maps.device.type != 'cpu':
         return max(len(maps), 1)
-    height, width = maps.shape[-2:]
+    height, width = size_of(maps)
     return CACHED_PIXELS // (height * width) + 1
 
 
@@ -86,7 +87,7 @@ def _bands(maps: Tensor, multiple: int = 1) -> Tensor:
     Of two rows, or as many as make the pixels of a band a multiple, if the map's
     height allows.
     """
-    height, width = maps.shape[-2:]
+    height, width = size_of(maps)
     rows = [r for r in (2, 4, 8, 16) if height % r == 0 and r * width % multiple == 0]
     return maps.unflatten(-2, (-1, rows[0] if rows else 1)).flatten(-2)
 
@@ -97,6 +98,8 @@ def peaks(maps: Tensor) -> Tuple[Tensor, Tensor]:
     The maxima of bands of rows say in which band the peak is. NaN and infinity show
     in the maximum, and a flat map in its band.
     """
+    if recording():
+        return _plain_peaks(finite(maps))
     bands = _bands(maps)
     first = bands.amax(-1).argmax(-1)
     band = bands[torch.arange(len(maps), device=maps.device), first]
@@ -154,13 +157,14 @@ def blurred_peaks(
     Returns:
         See :func:`_plain_peaks`; the values are of the blurred maps.
     """
-    height, width = maps.shape[-2:]
+    height, width = size_of(maps)
 
     def plainly(some: Tensor) -> Tuple[Tensor, Tensor]:
         # Reflected borders can raise the blurred map highest where H itself is empty.
-        return peaks(blurred_maps(some, kernel_size).mul_(some > 0))
+        blurred = blurred_maps(some, kernel_size).mul_(some > 0)
+        return _plain_peaks(blurred) if recording() else peaks(blurred)
 
-    if maps.numel() <= FEW_PIXELS:
+    if recording() or maps.numel() <= FEW_PIXELS:
         return plainly(finite(maps))
 
     blur_columns = blur_weights(width, kernel_size, like=maps).T
