@@ -1,0 +1,225 @@
+"""How far an exported model is from MMPose's own inference, from photograph to source.
+
+Both get the same photographs and boxes: MMPose's ``inference_topdown`` with the config's
+test pipeline and estimator, and :class:`udp_plugin.runtime.PoseModel` with the file. The
+crops are the same to the bit, so all that differs is the order of float32's sums.
+"""
+
+from pathlib import Path
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from mmpose.apis import inference_topdown
+from torch import Tensor
+
+from udp_plugin import functional as F
+from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.demo.figures import (
+    bounding_box,
+    draw_figure,
+    random_background,
+    random_figure,
+)
+from udp_plugin.runtime import PoseModel, Regions
+
+from . import ExportError
+from .trained import Trained
+
+#: What float32 may do to a coordinate, in input px, and to a score, of its own size
+#: where that is beyond 1.
+PX, SCORE = 1e-3, 1e-5
+#: The share of keypoints in which it may do more: where two peaks of a map are as good
+#: as equally high, rounding decides between them.
+TIES = 0.01
+#: Drawn figures, and the size of their images.
+FIGURES, SIZE = 8, (240, 320)
+#: At most so many photographs of a folder are looked at.
+PHOTOGRAPHS = 50
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+Sample = Tuple[np.ndarray, np.ndarray]
+
+
+class Difference(NamedTuple):
+    """What was compared, and how far it is apart.
+
+    Attributes:
+        crops: How many were compared.
+        px: Input px, shape (N, K).
+        score: Shape (N, K), see :data:`SCORE`.
+    """
+
+    crops: int
+    px: np.ndarray
+    score: np.ndarray
+
+    @property
+    def beyond(self) -> np.ndarray:
+        """Which keypoints differ by more than rounding, shape (N, K)."""
+        # What is not finite is.
+        return ~((self.px <= PX) & (self.score <= SCORE))
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing but rounding differs.
+
+        Of each keypoint at least half the crops, so that none is wrong throughout.
+        """
+        beyond = self.beyond
+        return beyond.mean() <= TIES and bool((beyond.mean(0) < 0.5).all())
+
+
+def drawn() -> Iterator[Sample]:
+    """Drawn figures, each with one box more than the one before it.
+
+    Yields:
+        tuple: An image (h, w, 3) and boxes (N, 4), source px.
+    """
+    rng = np.random.default_rng(0)
+    for count in range(1, FIGURES + 1):
+        figure = random_figure(rng, SIZE)
+        image = draw_figure(random_background(rng, SIZE), figure)
+        x, y, w, h = bounding_box(figure, SIZE)
+        boxes = np.tile([x, y, x + w, y + h], (count, 1))
+        yield image, boxes + rng.uniform(-10, 10, boxes.shape)
+
+
+def photographs(folder: Path) -> List[Path]:
+    """The images of a folder.
+
+    Raises:
+        ExportError: There is none.
+    """
+    found = [path for path in folder.glob('*') if path.suffix.lower() in SUFFIXES]
+    if not found:
+        raise ExportError(
+            f'--verify {folder} must be a folder with photographs ('
+            + ', '.join(SUFFIXES)
+            + ')'
+        )
+    return sorted(found)[:PHOTOGRAPHS]
+
+
+def of_photographs(paths: List[Path]) -> Iterator[Sample]:
+    """Photographs, each with four boxes: the whole, and some part of it.
+
+    Yields:
+        tuple: An image (h, w, 3) and boxes (4, 4), source px.
+
+    Raises:
+        ExportError: One cannot be read.
+    """
+    rng = np.random.default_rng(0)
+    for path in paths:
+        image = cv2.imread(str(path))
+        if image is None:
+            raise ExportError(f'--verify: {path} cannot be read as an image')
+        height, width = image.shape[:2]
+        size = rng.uniform(0.2, 0.6, (3, 2))
+        first = rng.uniform(0, 1 - size)
+        parts = np.concatenate((first, first + size), 1) * [width, height] * 2
+        yield image, np.concatenate(([[0, 0, width, height]], parts))
+
+
+def _source_keypoints(
+    exported: PoseModel, image: np.ndarray, regions: Regions
+) -> Optional[np.ndarray]:
+    """What a file that takes boxes says of the source itself, shape (N, K, 2)."""
+    if 'source_keypoints' not in [out.name for out in exported.session.get_outputs()]:
+        return None
+    found = []
+    for i in range(len(regions.centers)):
+        one = regions.part(slice(i, i + 1))
+        inputs = {name: box.astype(np.float32) for name, box in one._asdict().items()}
+        inputs['crops'] = exported.crop(image, one)
+        found.append(exported.session.run(['source_keypoints'], inputs)[0])
+    return np.concatenate(found)
+
+
+def compare(
+    path: Path,
+    trained: Trained,
+    samples: Iterator[Sample],
+    progress: Optional[Callable[[], None]] = None,
+) -> Difference:
+    """Run a model file and MMPose on the same photographs.
+
+    Args:
+        path: The file.
+        trained: What it was exported from.
+        samples: Photographs and boxes.
+        progress: Called after each photograph.
+
+    Raises:
+        ExportError: The file cannot be run.
+    """
+    exported, model = PoseModel(path), trained.model
+    model.test_cfg = dict(model.test_cfg or {}, flip_test=exported.flip_test)
+    distances, scores = [], []
+    for image, boxes in samples:
+        regions = exported.regions(boxes)
+        try:
+            ours = exported(image, boxes)
+            in_source = _source_keypoints(exported, image, regions)
+        except Exception as error:
+            # Onnxruntime's errors have no base.
+            raise ExportError(
+                f'the exported model fails on {len(boxes)} crops: {error}\nif the '
+                'network fixes the size of its batch, export without --dynamic-batch'
+            ) from error
+        pixel = (regions.scales / F.unit_length(exported.input_size))[:, None]
+        results = inference_topdown(model, image, boxes)
+        theirs = [result.pred_instances for result in results]
+        right = np.concatenate([each.keypoints for each in theirs])
+        away = [ours.keypoints - right]
+        if in_source is not None:
+            away.append(in_source - ours.keypoints)
+        away = np.abs(np.stack(away) / pixel).max(0)
+        distances.append(np.hypot(away[..., 0], away[..., 1]))
+        right = np.concatenate([each.keypoint_scores for each in theirs])
+        size = np.maximum(np.abs(right), 1)
+        scores.append(np.abs(ours.scores - right) / size)
+        if progress:
+            progress()
+    px, score = np.concatenate(distances), np.concatenate(scores)
+    return Difference(len(px), px, score)
+
+
+def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
+    """Run a decoding that was written alone, and the codec, on the same maps.
+
+    Maps as a network makes them, noise, and what is not finite, flat or empty.
+    """
+    channels = codec.channels_per_keypoint
+    generator = torch.Generator().manual_seed(0)
+    width, height = codec.heatmap_size
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    points = random(8, keypoints, 2) * torch.tensor(F.unit_length(codec.input_size))
+    maps, _ = codec.encode_batch(points)
+    maps = maps + 0.1 * (random(*maps.shape) - 0.5)
+    odd = random(6, keypoints * channels, height, width)
+    odd[1], odd[2], odd[3], odd[4] = 0.0, float('nan'), 3.0, -1.0
+    odd[5, :, 0, 0] = float('inf')
+    maps = torch.cat((maps, odd))
+    with torch.no_grad():
+        right, right_score = codec.decode_tensors(maps)
+        found, score = (torch.as_tensor(each) for each in _run(path, maps))
+    px = (found - right).norm(dim=-1).numpy()
+    return Difference(len(maps), px, (score - right_score).abs().numpy())
+
+
+def _run(path: Path, maps: Tensor) -> Sequence:
+    if path.suffix == '.onnx':
+        session = onnxruntime.InferenceSession(
+            str(path), providers=['CPUExecutionProvider']
+        )
+        return session.run(['keypoints', 'scores'], {'maps': maps.numpy()})
+    if path.suffix == '.pt':
+        return torch.jit.load(str(path))(maps)
+    return torch.export.load(str(path)).module()(maps)
