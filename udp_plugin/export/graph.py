@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ class Decoding(nn.Module):
     """A codec's reading of maps, to be recorded alone.
 
     It can be given to ``torch.jit.trace`` and ``torch.onnx.export``, and with torch
-    2.5 or later to ``torch.export.export``. The number of samples is free.
+    2.7 or later to ``torch.export.export``. The number of samples is free.
 
     Args:
         codec: ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``.
@@ -262,8 +263,24 @@ def write_onnx(
 
 
 def _why(error: Exception, opset: int) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else ''
-    return f'--opset {opset}: {type(error).__name__}: {text}'
+    """What to do about an error of torch's exporter."""
+    text = ' '.join(str(error).split(' Please feel free')[0].split())
+    operator = re.search(r"operator '?([\w:]+)|ONNX export of (\w+)", text)
+    versions = f'torch {torch.__version__}'
+    if operator:
+        name = operator[1] or operator[2]
+        if opset > OPSET:
+            return (
+                f'--opset {opset} has a form of the operator {name} that {versions} '
+                f'does not write ({text[:200]}); take --opset {OPSET}'
+            )
+        return (
+            f'--opset {opset} lacks the operator {name} ({text[:200]}); take --opset '
+            f'{OPSET}' + (', or a network without it' if opset == OPSET else '')
+        )
+    if 'opset version' in text:
+        return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
+    return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'
 
 
 def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> None:
@@ -271,7 +288,7 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
 
     Args:
         path: Its suffix says as what: ``.onnx``, ``.pt`` (TorchScript) or ``.pt2``
-            (``torch.export``, with torch 2.5 or later).
+            (``torch.export``, with torch 2.7 or later).
         codec: What reads.
         keypoints: ``K``.
         opset: For ONNX, version of its operators.
@@ -299,6 +316,11 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
         if path.suffix == '.pt':
             traced = torch.jit.trace(module, (maps,))
             torch.jit.save(traced, str(path), _extra_files=metadata)
+        elif not hasattr(torch.compiler, 'is_exporting'):
+            raise ExportError(
+                f'--out {path.name}: programs of torch.export take torch 2.7 or later, '
+                f'this is {torch.__version__}; take .pt or .onnx'
+            )
         else:
             batch = torch.export.Dim('batch', min=1, max=2**16)
             exported = torch.export.export(

@@ -1,8 +1,9 @@
-"""How far an exported model is from MMPose's own inference, from photograph to source.
+"""How far an exported model is from MMPose's own inference.
 
-Both get the same photographs and boxes: MMPose's ``inference_topdown`` with the config's
-test pipeline and estimator, and :class:`udp_plugin.runtime.PoseModel` with the file. The
-crops are the same to the bit, so all that differs is the order of float32's sums.
+Both get the same photographs and boxes: MMPose's ``inference_topdown`` with the
+config's test pipeline and estimator, and :class:`udp_plugin.runtime.PoseModel` with the
+file. The crops are the same to the bit, so that all that differs is the order of
+float32's sums.
 """
 
 from pathlib import Path

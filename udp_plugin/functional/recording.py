@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 def recording() -> bool:
-    """Whether torch records a graph: ``torch.jit.trace``, ``torch.onnx.export`` or
-    ``torch.export``.
+    """Whether torch records a graph: in ``torch.jit.trace``, ``torch.onnx.export``, or
+    ``torch.export.export`` of torch 2.7 or later.
 
     Example:
         >>> recording()
@@ -21,9 +21,9 @@ def recording() -> bool:
     """
     if torch.jit.is_tracing():
         return True
-    # Torch 2.1 lacks it.
-    is_compiling = getattr(torch.compiler, 'is_compiling', None)
-    return is_compiling is not None and is_compiling()
+    # Torch has it since 2.7.
+    is_exporting = getattr(torch.compiler, 'is_exporting', None)
+    return is_exporting is not None and is_exporting()
 
 
 def size_of(maps: Tensor) -> Tuple[int, int]:

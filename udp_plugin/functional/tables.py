@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .geometry import Array
+from .recording import recording
 
 #: Of each table, so many are kept.
 KEPT = 128
@@ -30,8 +31,8 @@ def table(build: Callable[..., np.ndarray]) -> Callable[..., Array]:
             made = torch.as_tensor(
                 array, dtype=dtype if array.dtype.kind == 'f' else None, device=device
             )
-        # Others are of a tracer and end with it.
-        if type(made) is Tensor:
+        # What is made for a graph is part of it, and is made again for another.
+        if not recording() and type(made) is Tensor:
             if len(tensors) >= KEPT:
                 tensors.clear()
             tensors[args, dtype, device] = made
