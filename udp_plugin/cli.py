@@ -5,11 +5,12 @@ its own dependencies.
 """
 
 import argparse
+import re
 import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 
 def _positive(text: str) -> int:
@@ -24,6 +25,17 @@ def _seed(text: str) -> int:
     if not 0 <= number < 2**31:
         raise argparse.ArgumentTypeError(f'{text} is not between 0 and 2**31')
     return number
+
+
+def _box(text: str) -> List[float]:
+    try:
+        left, top, right, bottom = map(float, text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not the four numbers X1,Y1,X2,Y2 of a box, with commas and '
+            'without spaces (MODEL and IMAGE go before --boxes)'
+        ) from None
+    return [left, top, right, bottom]
 
 
 # argparse says "invalid number value", not "invalid _positive value".
@@ -379,6 +391,157 @@ def _list(args: argparse.Namespace) -> int:
     return run_list(args)
 
 
+def _add_export(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'export',
+        help='write a trained model as ONNX, from crops to keypoints',
+        description='Writes a trained model as one ONNX graph: normalisation, network, '
+        "flip test and decoding. The file is compared with MMPose's own inference "
+        'before it is put in place. Exit status 1 means that it differs by more than '
+        'rounding, 2 that it cannot be exported; the message says what to do.',
+    )
+    parser.add_argument(
+        'config',
+        metavar='CONFIG',
+        help='that it was trained with: a path, mmpose::NAME, or a name in the zoo',
+    )
+    parser.add_argument(
+        'checkpoint',
+        type=Path,
+        nargs='?',
+        metavar='CHECKPOINT',
+        help='its weights, as tools/train.py leaves them',
+    )
+    parser.add_argument(
+        '-o',
+        '--out',
+        type=Path,
+        required=True,
+        metavar='MODEL.onnx',
+        help='the file to write; one that is there is replaced',
+    )
+    parser.add_argument(
+        '--flip-test',
+        action='store_true',
+        help='average over the mirrored crop, too, which takes twice as long',
+    )
+    parser.add_argument(
+        '--dynamic-batch',
+        action='store_true',
+        help='take any number of crops at a time (default: one)',
+    )
+    parser.add_argument(
+        '--normalized',
+        action='store_true',
+        help='take crops that are normalised already, as float32 (default: the colours '
+        'of the photograph, BGR, as uint8)',
+    )
+    parser.add_argument(
+        '--source-keypoints',
+        action='store_true',
+        help="take the crops' boxes, too (centers, scales, rotations), and return the "
+        "keypoints in the photograph's pixels, too",
+    )
+    parser.add_argument(
+        '--opset',
+        type=_positive,
+        default=17,
+        metavar='N',
+        help="version of ONNX's operators (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--verify',
+        type=Path,
+        metavar='IMAGE_DIR',
+        help='compare with MMPose on the photographs in this folder (default: on drawn '
+        'figures)',
+    )
+    parser.add_argument(
+        '--decoding-only',
+        action='store_true',
+        help='write only what turns maps into keypoints, which needs no CHECKPOINT: as '
+        'ONNX (.onnx), TorchScript (.pt) or a program of torch.export (.pt2)',
+    )
+    parser.set_defaults(call=_export, parser=parser)
+
+
+def _export(args: argparse.Namespace) -> int:
+    if args.decoding_only:
+        others = ('flip_test', 'dynamic_batch', 'normalized', 'source_keypoints')
+        if args.checkpoint or args.verify or any(getattr(args, n) for n in others):
+            args.parser.error('--decoding-only goes with --out and --opset alone')
+    elif args.checkpoint is None:
+        args.parser.error('CHECKPOINT is missing (only --decoding-only needs none)')
+    if _mmpose_is_missing():
+        return 2
+    missing = [name for name in ('onnx', 'onnxruntime') if find_spec(name) is None]
+    if missing:
+        names = ' '.join(missing)
+        print(
+            f'error: {" and ".join(missing)} not installed: pip install {names}',
+            file=sys.stderr,
+        )
+        return 2
+    from .export.run import run_export
+
+    return run_export(args)
+
+
+def _add_infer(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'infer',
+        help='find the keypoints of people in a photograph with an exported model',
+        description='Crops each box from a photograph, runs a model that `udp-plugin '
+        'export` wrote, and prints the keypoints in pixels of the photograph. It needs '
+        'OpenCV and onnxruntime, and neither torch nor MMPose. Exit status 2 means '
+        'that something given was not as it should be; the message says what.',
+    )
+    parser.add_argument(
+        'model',
+        type=Path,
+        metavar='MODEL',
+        help='the .onnx file of `udp-plugin export`',
+    )
+    parser.add_argument(
+        'image', type=Path, metavar='IMAGE', help='a photograph, as PNG or JPEG, say'
+    )
+    parser.add_argument(
+        '--boxes',
+        type=_box,
+        nargs='+',
+        metavar='X1,Y1,X2,Y2',
+        help='left, top, right and bottom of each person in pixels of the photograph; '
+        'they may reach out of it (default: one person who fills the photograph)',
+    )
+    # "-5,10,90,200" is a box and no option, as argparse knows of "-5" alone.
+    parser._negative_number_matcher = re.compile(r'-[\d.]')
+    parser.add_argument(
+        '-o',
+        '--out',
+        type=Path,
+        metavar='OUT',
+        help='the picture to write, with keypoints and boxes drawn on the photograph; '
+        'what scores below 0.3 is left out',
+    )
+    parser.add_argument(
+        '--json',
+        metavar='FILE',
+        help='write the keypoints to FILE, too; - prints them alone',
+    )
+    parser.set_defaults(call=_infer)
+
+
+def _infer(args: argparse.Namespace) -> int:
+    if find_spec('cv2') is None:
+        print(
+            'error: OpenCV is not installed: pip install opencv-python', file=sys.stderr
+        )
+        return 2
+    from .runtime.run import run_infer
+
+    return run_infer(args)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -392,6 +555,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _add_paper(subparsers)
     _add_convert(subparsers)
     _add_list(subparsers)
+    _add_export(subparsers)
+    _add_infer(subparsers)
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     args.command = ' '.join(map(shlex.quote, [parser.prog, *map(str, given)]))

@@ -1,0 +1,121 @@
+"""Draws keypoints on a photograph, to a fraction of a pixel."""
+
+from typing import Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from .checks import check_boxes, check_image
+
+#: Okabe and Ito's colours, which colour-blind readers can tell apart, as BGR.
+COLORS = (
+    (0, 94, 213),
+    (178, 114, 0),
+    (115, 158, 0),
+    (0, 159, 230),
+    (167, 121, 204),
+    (233, 180, 86),
+    (66, 228, 240),
+)
+WHITE = (255, 255, 255)
+#: Fractional bits of the coordinates given to OpenCV.
+SHIFT = 8
+#: Keypoints farther away than this are in no photograph, and nor do they fit, with
+#: their fractional bits, into what OpenCV counts in; source px.
+FARTHEST = 1e6
+#: Radius of a keypoint, in sizes of the person: all of them together always cover the
+#: same part of a person, however many they are.
+RADIUS = 0.05
+#: Radius of the white edge around a keypoint, and width of lines, in its radius.
+EDGE, LINE = 1.4, 0.8
+
+
+def draw(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    skeleton: Sequence[Tuple[int, int]],
+    boxes: Optional[np.ndarray] = None,
+    threshold: float = 0.3,
+) -> np.ndarray:
+    """Keypoints, the lines between them, and boxes, each person in another colour.
+
+    Args:
+        image: The photograph, uint8 of shape (h, w, 3), BGR.
+        keypoints: Source px, shape (N, K, 2).
+        scores: Shape (N, K).
+        skeleton: Pairs of indices of keypoints to draw lines between.
+        boxes: Left, top, right and bottom in source px, shape (N, 4); None is none.
+        threshold: Keypoints that score lower are left out, and so are their lines.
+
+    Returns:
+        A new image of the same shape.
+
+    Raises:
+        ValueError: ``image`` is no photograph, or the shapes do not go together.
+    """
+    drawn = check_image(image).copy()
+    keypoints, scores = np.asarray(keypoints, dtype=float), np.asarray(scores)
+    if keypoints.ndim != 3 or keypoints.shape != (*scores.shape, 2):
+        raise ValueError(
+            'keypoints must have shape (N, K, 2) and scores (N, K), got '
+            f'{keypoints.shape} and {scores.shape}'
+        )
+    if boxes is not None:
+        boxes = check_boxes(boxes)
+        if len(boxes) != len(keypoints):
+            raise ValueError(
+                f'boxes must be as many as people, got {len(boxes)} of '
+                f'{len(keypoints)} people'
+            )
+    for i, points in enumerate(keypoints):
+        color = COLORS[i % len(COLORS)]
+        near = (np.abs(points) < FARTHEST).all(-1)
+        radius = _radius(points[near], len(points))
+        if boxes is not None:
+            _draw_box(drawn, boxes[i], color, _width(radius / 2))
+        _draw_person(
+            drawn, points, near & (scores[i] >= threshold), skeleton, color, radius
+        )
+    return drawn
+
+
+def _radius(points: np.ndarray, num_keypoints: int) -> float:
+    """The radius of a person's keypoints in source px."""
+    size = np.ptp(points, axis=0).max() if len(points) else 0.0
+    return max(1.0, RADIUS * size / num_keypoints**0.5)
+
+
+def _width(pixels: float) -> int:
+    return max(1, round(pixels))
+
+
+def _fixed(values: np.ndarray) -> Tuple[int, ...]:
+    """Numbers in OpenCV's fixed-point form."""
+    return tuple(int(value) for value in np.rint(values * 2**SHIFT))
+
+
+def _draw_person(drawn, points, shown, skeleton, color, radius) -> None:
+    """Draw the keypoints (K, 2) that are shown (K,), and the lines between them."""
+    for i, j in skeleton:
+        if shown[i] and shown[j]:
+            cv2.line(
+                drawn,
+                _fixed(points[i]),
+                _fixed(points[j]),
+                color,
+                _width(LINE * radius),
+                cv2.LINE_AA,
+                SHIFT,
+            )
+    for point in points[shown]:
+        for size, paint in ((EDGE * radius, WHITE), (radius, color)):
+            fixed_size = round(size * 2**SHIFT)
+            cv2.circle(
+                drawn, _fixed(point), fixed_size, paint, cv2.FILLED, cv2.LINE_AA, SHIFT
+            )
+
+
+def _draw_box(drawn, box, color, width) -> None:
+    first, last = np.clip(box, -FARTHEST, FARTHEST).reshape(2, 2)
+    cv2.rectangle(drawn, _fixed(first), _fixed(last), color, width, cv2.LINE_AA, SHIFT)
