@@ -121,7 +121,7 @@ def of_photographs(paths: List[Path]) -> Iterator[Sample]:
         height, width = image.shape[:2]
         size = rng.uniform(0.2, 0.6, (3, 2))
         first = rng.uniform(0, 1 - size)
-        parts = np.concatenate((first, first + size), 1) * [width, height] * 2
+        parts = np.concatenate((first, first + size), 1) * np.tile([width, height], 2)
         yield image, np.concatenate(([[0, 0, width, height]], parts))
 
 
@@ -157,7 +157,13 @@ def compare(
     Raises:
         ExportError: The file cannot be run.
     """
-    exported, model = PoseModel(path), trained.model
+    try:
+        exported, model = PoseModel(path), trained.model
+    except ValueError as error:
+        raise ExportError(
+            f'onnxruntime cannot load what torch wrote, in which case another --opset '
+            f'helps: {error.__cause__ or error}'
+        ) from error
     model.test_cfg = dict(model.test_cfg or {}, flip_test=exported.flip_test)
     distances, scores = [], []
     for image, boxes in samples:
