@@ -534,3 +534,23 @@ def test_flip_average_in_a_graph():
     torch.testing.assert_close(
         traced(other[0], other[1]), F.flip_average(other[0], other[1], [1, 0], 3)
     )
+
+
+def test_the_example_of_another_framework_s_maps():
+    """As the page has it."""
+    page = (Path(__file__).parents[1] / 'docs/deploy.md').read_text(encoding='utf-8')
+    (code,) = [c for c in page.split('```python\n') if 'heatmaps = ' in c]
+    names = {}
+    exec(code.split('```')[0], names)
+    assert names['keypoints'].shape == (17, 2)
+    expected = np.array([20.3, 30.8])
+    np.testing.assert_allclose(names['keypoints'].numpy()[5], expected, atol=1e-3)
+    in_crop = expected * [191 / 47, 255 / 63]
+    np.testing.assert_allclose(names['in_crop'].numpy()[5], in_crop, atol=5e-3)
+    box = np.array(names['center']), np.array(names['scale'])
+    in_photograph = expected / [47, 63] * box[1] - box[1] / 2 + box[0]
+    found = names['in_photograph'].numpy()[5]
+    np.testing.assert_allclose(found, in_photograph, atol=1e-2)
+    # What the wrong measure would cost.
+    away = (names['biased'] - names['in_photograph']).abs().amax()
+    assert 1 < away < 4

@@ -19,7 +19,7 @@ from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.version import __version__
 
 from . import ExportError
-from .trained import Trained
+from .trained import Trained, chosen_keypoints
 
 #: Of ONNX's operators: the newest that torch 2.1 writes; onnxruntime has it since 1.12.
 OPSET = 17
@@ -73,6 +73,7 @@ class CropsToKeypoints(nn.Module):
         self.model = model
         self.decoding = Decoding(model.head.decoder)
         self.flip_indices = flip_indices
+        self.chosen = chosen_keypoints(model)
         self.normalized = normalized
 
     def forward(
@@ -98,6 +99,8 @@ class CropsToKeypoints(nn.Module):
         inputs = crops if self.normalized else self._normalize(crops)
         maps = self._maps(inputs)
         keypoints, scores = self.decoding(maps)
+        if self.chosen is not None:
+            keypoints, scores = keypoints[:, self.chosen], scores[:, self.chosen]
         if centers is None:
             return keypoints, scores
         codec = self.decoding.codec

@@ -3,7 +3,7 @@
 import copy
 import re
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
@@ -111,7 +111,7 @@ def load(path: Path, checkpoint: Path) -> Trained:
     metainfo = metainfo_of(_innermost(dataset))
     if dataset.get('metainfo'):
         metainfo = metainfo_of(dataset)
-    keypoints = model.head.out_channels // model.head.decoder.channels_per_keypoint
+    keypoints = keypoints_of(model)
     if metainfo['num_keypoints'] != keypoints:
         raise ExportError(
             f'the model of {path} has {keypoints} keypoints, but the data set of its '
@@ -122,6 +122,22 @@ def load(path: Path, checkpoint: Path) -> Trained:
     cfg.test_dataloader.dataset = dataset
     model.cfg, model.dataset_meta = cfg, metainfo
     return Trained(path.stem, model.eval(), metainfo, padding)
+
+
+def keypoints_of(model: TopdownPoseEstimator) -> int:
+    """The number of keypoints that a model gives."""
+    chosen = chosen_keypoints(model)
+    if chosen is not None:
+        return len(chosen)
+    return model.head.out_channels // model.head.decoder.channels_per_keypoint
+
+
+def chosen_keypoints(model: TopdownPoseEstimator) -> Optional[List[int]]:
+    """Which of its keypoints the estimator gives, in which order; None is all.
+
+    Models of several data sets have it.
+    """
+    return (model.test_cfg or {}).get('output_keypoint_indices')
 
 
 def build(cfg: Config, path: Path) -> TopdownPoseEstimator:
