@@ -18,7 +18,7 @@ def run_infer(args: argparse.Namespace) -> int:
         if args.out is not None:
             _check_picture(args.out, args.image)
         if args.json not in (None, '-'):
-            _check_folder('--json', Path(args.json))
+            _check_file('--json', Path(args.json))
         image = _read_image(args.image)
         model = PoseModel(args.model)
         boxes = whole(image) if args.boxes is None else np.array(args.boxes)
@@ -42,7 +42,9 @@ def run_infer(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(name: str, file: Path) -> None:
+def _check_file(name: str, file: Path) -> None:
+    if file.is_dir():
+        raise IsADirectoryError(f'{name} {file} is a folder; name a file in it')
     if not file.parent.is_dir():
         raise FileNotFoundError(
             f'{name} must be a file in a folder that exists, got {file}; make '
@@ -51,7 +53,7 @@ def _check_folder(name: str, file: Path) -> None:
 
 
 def _check_picture(out: Path, image: Path) -> None:
-    _check_folder('--out', out)
+    _check_file('--out', out)
     if not out.suffix or not cv2.haveImageWriter(str(out)):
         raise ValueError(
             f'--out must be a picture that OpenCV can write, got {out}; name it '
