@@ -452,20 +452,21 @@ def test_keypoints_and_lines_are_drawn_and_nothing_else():
     for x, y in PERSON[0]:
         assert changed[round(y), round(x)]
     assert changed[55, 105] and not changed[105, 195]
-    places = [tuple(np.rint(point).astype(int)) for point in PERSON[0]]
-    near = np.zeros(GREY.shape[:2], np.uint8)
-    for place in places:
-        cv2.circle(near, tuple(map(int, place)), 12, 1, -1)
-    cv2.line(near, *(tuple(map(int, place)) for place in places[:2]), 1, 9)
-    assert not changed[near == 0].any()
+    y, x = np.nonzero(changed)
+    off = np.stack((x, y), 1)[:, None] - PERSON[0]
+    to_point = np.linalg.norm(off, axis=-1).min(1)
+    along = PERSON[0, 1] - PERSON[0, 0]
+    to_line = np.abs(off[:, 0] @ (along[1], -along[0])) / np.linalg.norm(along)
+    between = (x > PERSON[0, 0, 0]) & (x < PERSON[0, 1, 0])
+    assert ((to_point < 13) | (between & (to_line < 5))).all()
 
 
 def test_a_keypoint_is_drawn_to_a_fraction_of_a_pixel():
     for x, y in np.random.default_rng(0).uniform(80, 120, (20, 2)):
-        # Another one, left out, gives the person a size.
-        drawn = draw(GREY, [[[x, y], [x + 100, y]]], [[1.0, 0.0]], [])
+        # Another one, which gives the person a size.
+        drawn = draw(GREY, [[[x, y], [x + 140, y]]], [[1.0, 1.0]], [])[:, :170]
         light = np.abs(drawn.astype(float) - 128).sum(-1)
-        v, u = np.mgrid[:200, :300]
+        v, u = np.mgrid[:200, :170]
         centroid = [(light * u).sum() / light.sum(), (light * v).sum() / light.sum()]
         np.testing.assert_allclose(centroid, (x, y), atol=0.1)
 
@@ -489,6 +490,12 @@ def test_people_have_their_sizes_and_colors():
         return (draw(GREY, PERSON * factor, SURE, []) != GREY).any(-1).sum()
 
     assert 2.5 < area(1.0) / area(0.5) < 6
+    # Those without an annotation, say, have no say in it.
+    for unsure in (PERSON[0, 2] + 0.01, (0.0, 0.0), (1e5, 0.0)):
+        points = np.append(PERSON[0], [unsure], axis=0)[None]
+        drawn = draw(GREY, points, [[1.0, 1.0, 1.0, 0.0]], [])
+        smaller = (drawn != GREY).any(-1).sum()
+        assert 0.6 < smaller / area(1.0) < 0.9
     several = np.concatenate((PERSON, PERSON + np.array([0, 30])))
     drawn = draw(GREY, several, np.ones((2, 3)), [])
     (x, y), (u, v) = np.rint(several[:, 0]).astype(int)

@@ -24,10 +24,10 @@ SHIFT = 8
 #: their fractional bits, into what OpenCV counts in; source px.
 FARTHEST = 1e6
 #: Radius of a keypoint, in sizes of the person: all of them together always cover the
-#: same part of a person, however many they are.
-RADIUS = 0.05
+#: same part of a person, however many they are. And the least one, in source px.
+RADIUS, LEAST = 0.08, 2.0
 #: Radius of the white edge around a keypoint, and width of lines, in its radius.
-EDGE, LINE = 1.4, 0.8
+EDGE, LINE = 1.35, 0.7
 
 
 def draw(
@@ -71,19 +71,19 @@ def draw(
     for i, points in enumerate(keypoints):
         color = COLORS[i % len(COLORS)]
         near = (np.abs(points) < FARTHEST).all(-1)
-        radius = _radius(points[near], len(points))
+        shown = near & (scores[i] >= threshold)
+        # What is left out may be anywhere, and says nothing about the person's size.
+        radius = _radius(points[shown], len(points))
         if boxes is not None:
-            _draw_box(drawn, boxes[i], color, _width(radius / 2))
-        _draw_person(
-            drawn, points, near & (scores[i] >= threshold), skeleton, color, radius
-        )
+            _draw_box(drawn, boxes[i], color, _width(radius / 3))
+        _draw_person(drawn, points, shown, skeleton, color, radius)
     return drawn
 
 
 def _radius(points: np.ndarray, num_keypoints: int) -> float:
-    """The radius of a person's keypoints in source px."""
+    """The radius of a person's keypoints, of which these are shown, in source px."""
     size = np.ptp(points, axis=0).max() if len(points) else 0.0
-    return max(1.0, RADIUS * size / num_keypoints**0.5)
+    return max(LEAST, RADIUS * size / num_keypoints**0.5)
 
 
 def _width(pixels: float) -> int:
