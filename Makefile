@@ -55,7 +55,7 @@ paper:
 		&& cp work_dirs/paper/images/*.png docs/images/
 
 test:
-	@$(call find_python,mmpose rich matplotlib pytest hypothesis) \
+	@$(call find_python,mmpose rich matplotlib pytest hypothesis onnx onnxruntime) \
 		&& "$$python" -m pytest $(ARGS)
 
 lint:

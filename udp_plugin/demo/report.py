@@ -131,6 +131,15 @@ def show(
     console.print()
     for path in (*pictures, pictures[0].parent / 'results.json'):
         console.print(str(path), soft_wrap=True)
+    out = pictures[0].parent
+    best_run = min(
+        list(results)[1:], key=lambda name: results[name].metrics['median_px']
+    )
+    console.print(
+        f'deploy it: udp-plugin export {out / best_run}.py '
+        f'{out / best_run / f"iter_{iters}.pth"} -o model.onnx --flip-test',
+        soft_wrap=True,
+    )
     minutes, rest = divmod(round(seconds), 60)
     console.print(f'took {minutes} min {rest} s')
 

@@ -19,7 +19,7 @@ from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.version import __version__
 
 from . import ExportError
-from .trained import Trained, chosen_keypoints
+from .trained import Trained, chosen_keypoints, pose_head_of
 
 #: Of ONNX's operators: the newest that torch 2.1 writes; onnxruntime has it since 1.12.
 OPSET = 17
@@ -71,7 +71,8 @@ class CropsToKeypoints(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.decoding = Decoding(model.head.decoder)
+        self.head = pose_head_of(model)
+        self.decoding = Decoding(self.head.decoder)
         self.flip_indices = flip_indices
         self.chosen = chosen_keypoints(model)
         self.normalized = normalized
@@ -128,7 +129,7 @@ class CropsToKeypoints(nn.Module):
         return F.flip_average(both[:count], both[count:], self.flip_indices, channels)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        return self.model.head._outputs(self.model.extract_feat(inputs))[-1]
+        return self.head._outputs(self.model.extract_feat(inputs))[-1]
 
 
 def metadata_of(trained: Trained, flip_test: bool, normalized: bool) -> Dict[str, str]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from udp_plugin.audit.parts import quiet
 
 from . import ExportError, graph, verify
-from .trained import Trained, build, find, load, read_config
+from .trained import Trained, build, find, load, pose_head_of, read_config
 
 #: What a decoding can be written as, by the file's suffix.
 DECODINGS = {'.onnx': 'ONNX', '.pt': 'TorchScript', '.pt2': 'torch.export'}
@@ -50,10 +50,15 @@ def run_export(args: argparse.Namespace) -> int:
         table.add_row(*row)
     console.print(table)
     if not difference.good:
+        advice = (
+            'some networks (Swin) compute for a certain number of crops: export '
+            'without --dynamic-batch'
+            if args.dynamic_batch
+            else 'please report it with the config and the version of torch'
+        )
         print(
             f'error: what was written does not compute what PyTorch does, so '
-            f'{args.out} is as it was; please report it with the config and the '
-            'versions of torch and onnxruntime',
+            f'{args.out} is as it was; {advice}',
             file=sys.stderr,
         )
         return 1
@@ -147,7 +152,7 @@ def _samples(args: argparse.Namespace) -> List[verify.Sample]:
 def _export_decoding(args: argparse.Namespace, progress: Progress) -> tuple:
     task = progress.add_task('reading', total=3)
     path = find(args.config)
-    head = build(read_config(path), path).head
+    head = pose_head_of(build(read_config(path), path))
     codec = head.decoder
     keypoints = head.out_channels // codec.channels_per_keypoint
     progress.update(task, description='recording', advance=1)

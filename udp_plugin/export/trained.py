@@ -47,7 +47,7 @@ class Trained(NamedTuple):
     @property
     def codec(self) -> UDPCodec:
         """Of the model's head."""
-        return self.model.head.decoder
+        return pose_head_of(self.model).decoder
 
     @property
     def flip_indices(self) -> List[int]:
@@ -129,7 +129,14 @@ def keypoints_of(model: TopdownPoseEstimator) -> int:
     chosen = chosen_keypoints(model)
     if chosen is not None:
         return len(chosen)
-    return model.head.out_channels // model.head.decoder.channels_per_keypoint
+    head = pose_head_of(model)
+    return head.out_channels // head.decoder.channels_per_keypoint
+
+
+def pose_head_of(model: TopdownPoseEstimator) -> nn.Module:
+    """The head that makes the maps, also if ``VisPredictHead`` holds it."""
+    head = getattr(model, 'head', None)
+    return getattr(head, 'pose_head', head)
 
 
 def chosen_keypoints(model: TopdownPoseEstimator) -> Optional[List[int]]:
@@ -156,7 +163,7 @@ def build(cfg: Config, path: Path) -> TopdownPoseEstimator:
         raise ExportError(
             f'the model of {path} cannot be built: {_in_words(error)}'
         ) from error
-    head = getattr(model, 'head', None)
+    head = pose_head_of(model)
     if not isinstance(model, TopdownPoseEstimator) or not isinstance(head, UDPHead):
         raise ExportError(
             f"{path} has {type(head).__name__} as its head, not one of this package's; "
@@ -268,7 +275,7 @@ def _padding(dataset: dict, model: TopdownPoseEstimator, path: Path) -> float:
             f'TopDownAffineUDP, once each; its steps are {names}. If it has '
             f'TopdownAffine, convert the config: udp-plugin convert {path}'
         )
-    expected: Tuple[int, int] = model.head.decoder.input_size
+    expected: Tuple[int, int] = pose_head_of(model).decoder.input_size
     if tuple(warps[0].input_size) != expected:
         raise ExportError(
             f'TopDownAffineUDP in the test pipeline of {path} has input_size '
