@@ -14,7 +14,7 @@ import torch
 
 import udp_plugin
 from udp_plugin import functional as F
-from udp_plugin.bench import WrongAnswer, answers, cases, measure, report, run
+from udp_plugin.bench import WrongAnswer, answers, cases, graphs, measure, report, run
 from udp_plugin.bench.data import NOISES, SIZES, Size, network_maps
 from udp_plugin.cli import main
 
@@ -50,7 +50,7 @@ def test_page_tables_are_well_formed(quick):
     lines = (quick / 'bench.md').read_text().splitlines()
     tables = itertools.groupby(lines, key=lambda line: line.startswith('|'))
     widths = [{line.count('|') for line in rows} for is_row, rows in tables if is_row]
-    assert len(widths) == 11
+    assert len(widths) == 12
     assert all(len(width) == 1 for width in widths)
 
 
@@ -66,6 +66,11 @@ def test_json_has_the_keys_that_the_page_explains(quick):
     assert operations == set(report.OPERATIONS)
     assert content['maps_compared'] > 1000
     for result in results:
+        for name, contender in result['contenders'].items():
+            in_a_file = result['operation'] == 'decode in a graph'
+            in_a_file = in_a_file and name != 'built-in'
+            assert (contender['file_bytes'] or 0) > 10_000 if in_a_file else True
+            assert in_a_file or contender['file_bytes'] is None
         builtin = result['contenders']['built-in']
         assert not builtin['ours'] and builtin['times_as_fast'] == 1
         assert result['rounds'] >= measure.LEAST_ROUNDS
@@ -116,6 +121,7 @@ def test_a_wrong_answer_fails_the_bench(name, codec, monkeypatch, capsys, tmp_pa
     [
         (cases.encode, 'offset_target', lambda maps, weights: (maps * 1.0001, weights)),
         (cases.encode_batch, 'offset_target', lambda maps, w: (maps.roll(1, -1), w)),
+        (graphs.decode_in_a_graph, 'decode_offset', lambda k, s: (k + 0.01, s)),
         (cases.flip, 'flip_average', lambda maps: maps.flip(0, 1)),
         (cases.loss, 'offset_loss', lambda loss: loss * 1.001),
     ],
@@ -239,6 +245,16 @@ def test_a_worker_has_one_thread():
     assert (torch.get_num_threads(), cv2.getNumThreads()) == threads
 
 
+def test_without_onnxruntime_graphs_are_left_out(monkeypatch):
+    monkeypatch.setattr(graphs, 'find_spec', lambda name: None)
+    left_out = []
+    jobs = list(run._jobs('cpu', run.QUICK, left_out, None))
+    assert left_out == ['decode in a graph: onnx and onnxruntime not installed']
+    operations = [case.facts.operation for case in jobs[0].make()]
+    assert 'decode' in operations
+    assert 'decode in a graph' not in operations
+
+
 def test_what_needs_too_much_memory_is_left_out(monkeypatch):
     monkeypatch.setattr(run, 'available_bytes', lambda device: 1e6)
     left_out = []
@@ -248,7 +264,7 @@ def test_what_needs_too_much_memory_is_left_out(monkeypatch):
 
     found = [case.facts.operation for case in run._operations(setting, left_out)]
     assert found == ['encode']
-    assert len(left_out) == 6
+    assert len(left_out) == 7
     assert 'more than a third of the free memory' in left_out[0]
 
 
@@ -263,7 +279,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 sys.modules['udp_plugin'] = type(sys)('udp_plugin')
 sys.modules['udp_plugin'].__path__ = [sys.argv[1]]
-from udp_plugin.bench import cases, report, run
+from udp_plugin.bench import cases, graphs, report, run
 from udp_plugin.bench.data import SIZES
 left_out = []
 setting = cases.Setting('offset', SIZES[0], 1, 'cpu', 0.0)

@@ -20,7 +20,7 @@ from udp_plugin import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin import functional as F
 from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, measures
-from udp_plugin.export import ExportError, graph, run, trained, verify
+from udp_plugin.export import ExportError, graph, run, trained, verify, writing
 from udp_plugin.runtime import PoseModel
 
 ITERS = 40
@@ -31,7 +31,7 @@ DEFAULTS = dict(
     dynamic_batch=True,
     normalized=False,
     source_keypoints=False,
-    opset=graph.OPSET,
+    opset=writing.OPSET,
 )
 pytestmark = [
     pytest.mark.filterwarnings('ignore:The metainfo config file'),
@@ -271,7 +271,7 @@ def test_decoding_alone_gives_the_codec_s_answers(tmp_path, codec, suffix):
     if suffix == '.pt2' and not hasattr(torch.compiler, 'is_exporting'):
         pytest.skip('torch.export of this torch is too old')
     path, codec = tmp_path / f'decoding{suffix}', codec_of(codec)
-    graph.write_decoding(path, codec, keypoints=5, opset=graph.OPSET)
+    graph.write_decoding(path, codec, keypoints=5, opset=writing.OPSET)
     # Degenerate maps among them.
     difference = verify.compare_decoding(path, codec, keypoints=5)
     assert difference.px.max() <= 1e-3
@@ -323,7 +323,7 @@ def test_the_file_says_what_it_is(runs, tmp_path):
 
 
 def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, 'LARGEST', 100_000)
+    monkeypatch.setattr(writing, 'LARGEST', 100_000)
     out = tmp_path / 'model.onnx'
     arguments = ['export', runs.config('offset'), runs.checkpoint('offset'), '-o', out]
     assert main(list(map(str, arguments))) == 0

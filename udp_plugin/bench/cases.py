@@ -6,7 +6,7 @@ from functools import partial
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -84,6 +84,8 @@ class Case(NamedTuple):
     check: Callable[[], int]
     #: To spend on it.
     seconds: float
+    #: What contenders add to the file of a model.
+    file_bytes: Dict[str, int] = {}
 
 
 def stock_module(name: str) -> ModuleType:
@@ -213,13 +215,21 @@ def decode(setting: Setting, only_default: bool = False) -> Case:
     return setting.case(
         'decode',
         calls,
-        lambda: _check_decoded(setting, maps, calls),
+        lambda: check_decoded(setting, maps, calls),
         # No reading can do without a pass over the maps with the peaks.
         touched=setting.map_bytes // setting.channels,
     )
 
 
-def _check_decoded(setting: Setting, maps: Tensor, calls: Calls) -> int:
+def check_decoded(setting: Setting, maps: Tensor, calls: Calls) -> int:
+    """Compare what contenders read with the right answers, and with each other.
+
+    Args:
+        setting: Where the maps are from.
+        maps: Shape (B, K * C, H, W).
+        calls: Each returns keypoints as the toolbox's estimator expects them, and
+            scores, for each sample; the built-in's, both for each.
+    """
     size = setting.size
     chosen = choose(setting.batch * size.keypoints, setting.checked_maps)
     flat = maps.unflatten(1, (size.keypoints, setting.channels)).flatten(0, 1)

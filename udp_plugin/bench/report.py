@@ -36,8 +36,8 @@ KEYS = {
     'maps_compared': 'maps whose answers were compared before they were timed',
     'left_out': 'what was not measured, and why',
     'results': 'a list, an object for each comparison, with these keys:',
-    'operation': '`decode`, `encode`, `encode a batch`, `loss`, `flip`; of the whole '
-    'pipeline `load`, `train`, `validate`',
+    'operation': '`decode`, `decode in a graph`, `encode`, `encode a batch`, `loss`, '
+    '`flip`; of the whole pipeline `load`, `train`, `validate`',
     'codec': '`gaussian` or `offset`',
     'keypoints': 'of a sample',
     'heatmap_size': 'width and height of its maps',
@@ -56,6 +56,7 @@ KEYS = {
     'share_of_limit': 'the time in which a copy moves `least_bytes`, divided by the '
     'median; null for the whole pipeline',
     'peak_bytes': 'of memory beyond the inputs; null where the system does not tell',
+    'file_bytes': 'that it adds to the file of an exported model; null elsewhere',
     'operators': "of ours in `decode` and `loss`: torch's operators by "
     'name, each with its `calls` and its `share` of the time of all of them',
 }
@@ -65,6 +66,7 @@ MUCH_FASTER = 10
 #: In the order of what a reader wants to know.
 OPERATIONS = (
     'decode',
+    'decode in a graph',
     'encode',
     'encode a batch',
     'loss',
@@ -169,6 +171,22 @@ def _megabytes(value: Optional[int]) -> str:
     return f'{value / 2**20:.0f} MB' if value >= 2**20 else '< 1 MB'
 
 
+def _bytes(value: int) -> str:
+    return f'{value / 1e6:.3g} MB' if value >= 1e6 else f'{value / 1e3:.3g} kB'
+
+
+def _keypoint_bytes(row: Row) -> int:
+    """Of a person's keypoints and scores."""
+    return 4 * 3 * row.result.facts.size.keypoints
+
+
+def _map_bytes(row: Row) -> int:
+    """Of a person's maps."""
+    facts = row.result.facts
+    channels = 1 if facts.codec == 'gaussian' else 3
+    return 4 * channels * facts.size.keypoints * facts.size.pixels
+
+
 def _label(row: Row) -> str:
     facts = row.result.facts
     name = '' if row.name == OURS else f', {row.name}'
@@ -246,6 +264,20 @@ def tables_of(rows: Sequence[Row], measured: Measured) -> List[Table]:
             'The worst there is: noise of standard deviation 0.03 around 0, or around '
             '0.5 (*on a plateau*); ms a person, and in the last column how many times '
             'that on maps as a network gives them.',
+        ),
+        _table(
+            'Decode in an exported graph',
+            found['decode in a graph'],
+            {
+                **MS,
+                'out of the graph': lambda row: _bytes(_keypoint_bytes(row)),
+                'maps': lambda row: _bytes(_map_bytes(row)),
+                'adds to the file': lambda row: _bytes(row.result.file_bytes[row.name]),
+            },
+            'Keypoints out of a graph, as `udp-plugin export` writes it, against maps '
+            'out of one and the built-in decoding, in NumPy, after it. Both begin with '
+            'a multiplication of the maps, in the place of a network. onnxruntime on '
+            'the CPU; ms a person, and bytes a person that come out.',
         ),
         _table(
             'Encode a sample',
@@ -401,6 +433,7 @@ def conclusion(rows: Sequence[Row]) -> str:
     """What the figures say, in a few sentences."""
     names = {
         'decode': 'Decoding',
+        'decode in a graph': 'decoding in an exported graph',
         'encode': 'encoding a sample',
         'encode a batch': 'encoding a batch',
         'loss': 'the loss',
@@ -459,6 +492,7 @@ def content_of(args: Namespace, measured: Measured) -> dict:
             times_as_fast=result.ms[BUILTIN] / result.ms[name],
             share_of_limit=share_of_limit(result, name, measured),
             peak_bytes=result.peak_bytes[name],
+            file_bytes=result.file_bytes.get(name),
             operators={
                 operator: dict(calls=calls, share=round(share, 4))
                 for operator, calls, share in result.operators.get(name, ())

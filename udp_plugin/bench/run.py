@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from udp_plugin.demo.scripts import signals_interrupt
 
-from . import WrongAnswer, cases
+from . import WrongAnswer, cases, graphs
 from .cases import CODECS, Case, Facts, Setting
 from .data import NOISES, SIZES, Size
 from .measure import (
@@ -30,7 +30,13 @@ from .measure import (
 )
 
 #: What an operation needs with any contender, in the memory of its maps.
-OPERATIONS = {cases.decode: 4, cases.encode_batch: 4, cases.loss: 8, cases.flip: 5}
+OPERATIONS = {
+    cases.decode: 4,
+    graphs.decode_in_a_graph: 6,
+    cases.encode_batch: 4,
+    cases.loss: 8,
+    cases.flip: 5,
+}
 #: Of which it is told where the time goes.
 PROFILED = ('decode', 'loss')
 #: Of the free memory, what it may need.
@@ -102,6 +108,8 @@ class Result(NamedTuple):
     peak_bytes: Dict[str, Optional[int]]
     #: Of ours, see :func:`~.measure.operators`.
     operators: Dict[str, List[Tuple[str, int, float]]]
+    #: That contenders add to the file of a model.
+    file_bytes: Dict[str, int]
 
 
 class Measured(NamedTuple):
@@ -232,13 +240,16 @@ def _time(case: Case, device: str, axis: Optional[str]) -> Result:
         profile = {name: operators(case.calls[name], device) for name in ours}
     rounds = len(next(iter(times.values())))
     ms = {name: median_ms(each) for name, each in times.items()}
-    return Result(case.facts, axis, rounds, ms, peaks, profile)
+    return Result(case.facts, axis, rounds, ms, peaks, profile, case.file_bytes)
 
 
 # --- the jobs -------------------------------------------------------------------------
 
 
 def _jobs(device: str, plan: Plan, left_out: List[str], folder: Path) -> Iterator[Job]:
+    missing = graphs.what_is_missing(device)
+    if missing:
+        left_out.append(f'{graphs.OPERATION}: {missing}')
     for size in plan.sizes:
         for batch in size.batches:
             for codec in CODECS:
@@ -272,7 +283,7 @@ def _operations(
     operations = [
         (operation, setting)
         for operation in OPERATIONS
-        if operation is not cases.loss or setting.codec == 'offset'
+        if _is_measured(operation, setting)
     ]
     if setting.batch == batches[len(batches) // 2]:
         operations += [(cases.decode, setting_of(maps=maps)) for maps in NOISES]
@@ -287,6 +298,15 @@ def _operations(
             )
         else:
             yield operation(each)
+
+
+def _is_measured(operation: Callable, setting: Setting) -> bool:
+    if operation is cases.loss:
+        return setting.codec == 'offset'
+    if operation is graphs.decode_in_a_graph:
+        few = setting.batch in setting.size.batches[:2]
+        return few and not graphs.what_is_missing(setting.device)
+    return True
 
 
 def _pipeline_jobs(

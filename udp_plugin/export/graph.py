@@ -1,14 +1,8 @@
-"""What exported graphs compute, and how they are written."""
+"""What exported graphs compute, and what they say of themselves."""
 
-import inspect
-import json
-import re
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
-import onnx
 import torch
 from mmengine.model import ImgDataPreprocessor
 from mmpose.models.pose_estimators import TopdownPoseEstimator
@@ -16,15 +10,10 @@ from torch import Tensor, nn
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
-from udp_plugin.version import __version__
 
 from . import ExportError
 from .trained import Trained, chosen_keypoints, pose_head_of
-
-#: Of ONNX's operators: the newest that torch 2.1 writes; onnxruntime has it since 1.12.
-OPSET = 17
-#: Protobuf's limit for a file; what is larger has its weights in a file beside it.
-LARGEST = 2**31 - 2**20
+from .writing import as_metadata, recorded, write_onnx
 
 
 class Decoding(nn.Module):
@@ -177,12 +166,6 @@ def codec_settings(codec: UDPCodec) -> dict:
     return dict(type=type(codec).__name__, **vars(codec))
 
 
-def as_metadata(values: dict) -> Dict[str, str]:
-    """Values in JSON, with those that mark a file as this package's."""
-    values = dict(made_by='udp_plugin', version=__version__, **values)
-    return {name: json.dumps(value) for name, value in values.items()}
-
-
 def write_model(
     path: Path,
     module: CropsToKeypoints,
@@ -207,84 +190,8 @@ def write_model(
         inputs['scales'] = torch.ones(batch, 2)
         inputs['rotations'] = torch.zeros(batch)
         outputs.append('source_keypoints')
-    write_onnx(path, module, inputs, outputs, metadata, dynamic_batch, opset)
-
-
-def write_onnx(
-    path: Path,
-    module: nn.Module,
-    inputs: Dict[str, Tensor],
-    outputs: List[str],
-    metadata: Dict[str, str],
-    dynamic_batch: bool,
-    opset: int,
-) -> None:
-    """Record a module as an ONNX file.
-
-    Args:
-        path: The file.
-        module: What is recorded, in evaluation.
-        inputs: Examples by name.
-        outputs: Names.
-        metadata: Written into the file.
-        dynamic_batch: Whether the first axis of all is free.
-        opset: Version of ONNX's operators.
-
-    Raises:
-        ExportError: An operator is not in this opset, or cannot be exported.
-    """
-    names = [*inputs, *outputs]
-    axes = {name: {0: 'batch'} for name in names} if dynamic_batch else {}
-    options = {}
-    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
-        # Later releases of torch would take their other exporter.
-        options['dynamo'] = False
-    with _recording():
-        try:
-            torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                str(path),
-                opset_version=opset,
-                input_names=list(inputs),
-                output_names=outputs,
-                dynamic_axes=axes,
-                **options,
-            )
-        except Exception as error:
-            raise ExportError(_why(error, opset)) from error
-    model = onnx.load(str(path))
-    onnx.helper.set_model_props(model, metadata)
-    model.producer_name, model.producer_version = 'udp_plugin', __version__
-    for beside in path.parent.iterdir():
-        # Torch has left a file for each tensor of what is too large for one.
-        if beside != path:
-            beside.unlink()
-    large = model.ByteSize() > LARGEST
-    options = dict(save_as_external_data=True, location=f'{path.name}.data')
-    onnx.save(model, str(path), **(options if large else {}))
-    onnx.checker.check_model(str(path))
-
-
-def _why(error: Exception, opset: int) -> str:
-    """What to do about an error of torch's exporter."""
-    text = ' '.join(str(error).split(' Please feel free')[0].split())
-    operator = re.search(r"operator '?([\w:]+)|ONNX export of (\w+)", text)
-    versions = f'torch {torch.__version__}'
-    if operator:
-        name = operator[1] or operator[2]
-        if opset > OPSET:
-            return (
-                f'--opset {opset} has a form of the operator {name} that {versions} '
-                f'does not write ({text[:200]}); take --opset {OPSET}'
-            )
-        return (
-            f'--opset {opset} lacks the operator {name} ({text[:200]}); take --opset '
-            f'{OPSET}' + (', or a network without it' if opset == OPSET else '')
-        )
-    if 'opset version' in text:
-        return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
-    return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'
+    dynamic = [*inputs, *outputs] if dynamic_batch else []
+    write_onnx(path, module, inputs, outputs, metadata, dynamic, opset)
 
 
 def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> None:
@@ -314,9 +221,10 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
     )
     if path.suffix == '.onnx':
         outputs = ['keypoints', 'scores']
-        write_onnx(path, module, dict(maps=maps), outputs, metadata, True, opset)
+        dynamic = ['maps', *outputs]
+        write_onnx(path, module, dict(maps=maps), outputs, metadata, dynamic, opset)
         return
-    with _recording():
+    with recorded():
         if path.suffix == '.pt':
             traced = torch.jit.trace(module, (maps,))
             torch.jit.save(traced, str(path), _extra_files=metadata)
@@ -331,11 +239,3 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
                 module, (maps,), dynamic_shapes={'maps': {0: batch}}
             )
             torch.export.save(exported, str(path), extra_files=metadata)
-
-
-@contextmanager
-def _recording() -> Iterator[None]:
-    """Without gradients, nor warnings of sizes that are taken as fixed, as they are."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield

@@ -128,6 +128,15 @@ def write(path: Path, trained: Trained, args: argparse.Namespace) -> None:
     Raises:
         ExportError: It cannot be written.
     """
+    keypoints = pose_head_of(trained.model).out_channels // (
+        trained.codec.channels_per_keypoint
+    )
+    if args.flip_test and len(trained.flip_indices) != keypoints:
+        raise ExportError(
+            f'--flip-test: the model has {keypoints} keypoints, and the data set of '
+            f'its test_dataloader tells of {len(trained.flip_indices)} which are '
+            "each other's mirror images; leave --flip-test out"
+        )
     graph.write_model(
         path,
         graph.CropsToKeypoints(

@@ -1,0 +1,112 @@
+"""How graphs are recorded and written, and what a file says of itself."""
+
+import inspect
+import json
+import re
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, Sequence
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from udp_plugin.version import __version__
+
+from . import ExportError
+
+#: Of ONNX's operators: the newest that torch 2.1 writes; onnxruntime has it since 1.12.
+OPSET = 17
+#: Protobuf's limit for a file; what is larger has its weights in a file beside it.
+LARGEST = 2**31 - 2**20
+
+
+def as_metadata(values: dict) -> Dict[str, str]:
+    """Values in JSON, with those that mark a file as this package's."""
+    values = dict(made_by='udp_plugin', version=__version__, **values)
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def write_onnx(
+    path: Path,
+    module: nn.Module,
+    inputs: Dict[str, Tensor],
+    outputs: List[str],
+    metadata: Dict[str, str],
+    dynamic: Sequence[str],
+    opset: int,
+) -> None:
+    """Record a module as an ONNX file.
+
+    Args:
+        path: The file.
+        module: What is recorded, in evaluation.
+        inputs: Examples by name.
+        outputs: Names.
+        metadata: Written into the file.
+        dynamic: Names of those whose first axis is free.
+        opset: Version of ONNX's operators.
+
+    Raises:
+        ExportError: An operator is not in this opset, or cannot be exported.
+    """
+    axes = {name: {0: 'batch'} for name in dynamic}
+    options = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        # Later releases of torch would take their other exporter.
+        options['dynamo'] = False
+    with recorded():
+        try:
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                str(path),
+                opset_version=opset,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_axes=axes,
+                **options,
+            )
+        except Exception as error:
+            raise ExportError(_why(error, opset)) from error
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, metadata)
+    model.producer_name, model.producer_version = 'udp_plugin', __version__
+    for beside in path.parent.iterdir():
+        # Torch has left a file for each tensor of what is too large for one.
+        if beside != path:
+            beside.unlink()
+    large = model.ByteSize() > LARGEST
+    options = dict(save_as_external_data=True, location=f'{path.name}.data')
+    onnx.save(model, str(path), **(options if large else {}))
+    onnx.checker.check_model(str(path))
+
+
+def _why(error: Exception, opset: int) -> str:
+    """What to do about an error of torch's exporter."""
+    text = ' '.join(str(error).split(' Please feel free')[0].split())
+    operator = re.search(r"operator '?([\w:]+)|ONNX export of (\w+)", text)
+    versions = f'torch {torch.__version__}'
+    if operator:
+        name = operator[1] or operator[2]
+        if opset > OPSET:
+            return (
+                f'--opset {opset} has a form of the operator {name} that {versions} '
+                f'does not write ({text[:200]}); take --opset {OPSET}'
+            )
+        return (
+            f'--opset {opset} lacks the operator {name} ({text[:200]}); take --opset '
+            f'{OPSET}' + (', or a network without it' if opset == OPSET else '')
+        )
+    if 'opset version' in text:
+        return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
+    return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Without gradients, nor warnings of sizes that are taken as fixed, as they are."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
