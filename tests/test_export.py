@@ -1,6 +1,5 @@
 """Exported models against MMPose's own inference: real networks, scripts and files."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -20,19 +19,12 @@ from udp_plugin import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin import functional as F
 from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, measures
-from udp_plugin.export import ExportError, graph, run, trained, verify, writing
+from udp_plugin.export import ExportError, graph, trained, verify, writing
 from udp_plugin.runtime import PoseModel
 
 ITERS = 40
 #: Of the codec, and how offset maps are read.
 CODECS = ['gaussian', 'voting', 'authors', 'toolbox']
-DEFAULTS = dict(
-    flip_test=False,
-    dynamic_batch=True,
-    normalized=False,
-    source_keypoints=False,
-    opset=writing.OPSET,
-)
 pytestmark = [
     pytest.mark.filterwarnings('ignore:The metainfo config file'),
     pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning'),
@@ -105,8 +97,7 @@ def runs(tmp_path_factory):
 
 
 def exported(model: trained.Trained, path: Path, **settings) -> PoseModel:
-    settings = argparse.Namespace(**{**DEFAULTS, **settings})
-    run.write(path, model, settings)
+    graph.write_model(path, model, **{'dynamic_batch': True, **settings})
     return PoseModel(path)
 
 

@@ -13,7 +13,7 @@ from udp_plugin.codecs.base import UDPCodec
 
 from . import ExportError
 from .trained import Trained, chosen_keypoints, pose_head_of
-from .writing import as_metadata, recorded, write_onnx
+from .writing import OPSET, as_metadata, recorded, write_onnx
 
 
 class Decoding(nn.Module):
@@ -168,21 +168,42 @@ def codec_settings(codec: UDPCodec) -> dict:
 
 def write_model(
     path: Path,
-    module: CropsToKeypoints,
-    metadata: Dict[str, str],
-    dynamic_batch: bool,
-    source_keypoints: bool,
-    opset: int,
+    trained: Trained,
+    flip_test: bool = False,
+    normalized: bool = False,
+    dynamic_batch: bool = False,
+    source_keypoints: bool = False,
+    opset: int = OPSET,
 ) -> None:
-    """Write a model as an ONNX file. What is larger than 2 GB is two files.
+    """Write a model as an ONNX file, which nobody has verified yet.
+
+    Args:
+        path: The file. What is larger than 2 GB has its weights in one beside it.
+        trained: The model.
+        flip_test: Average over the mirrored crop, too.
+        normalized: Take crops as the network takes them.
+        dynamic_batch: Take any number of crops; else one.
+        source_keypoints: Take the crops' boxes, too, and return keypoints in source
+            px, too.
+        opset: Version of ONNX's operators.
 
     Raises:
-        ExportError: An operator is not in this opset, or cannot be exported.
+        ExportError: It cannot be written so.
     """
-    width, height = module.decoding.codec.input_size
+    keypoints = pose_head_of(trained.model).out_channels
+    keypoints //= trained.codec.channels_per_keypoint
+    if flip_test and len(trained.flip_indices) != keypoints:
+        raise ExportError(
+            f'--flip-test: the model has {keypoints} keypoints, and the data set of '
+            f'its test_dataloader tells of {len(trained.flip_indices)} which are '
+            "each other's mirror images; leave --flip-test out"
+        )
+    flip_indices = trained.flip_indices if flip_test else None
+    module = CropsToKeypoints(trained.model, flip_indices, normalized)
+    width, height = trained.codec.input_size
     # Two, so that no batch of one is taken for a fixed size.
     batch = 2 if dynamic_batch else 1
-    dtype = torch.float32 if module.normalized else torch.uint8
+    dtype = torch.float32 if normalized else torch.uint8
     inputs = {'crops': torch.zeros(batch, 3, height, width, dtype=dtype)}
     outputs = ['keypoints', 'scores']
     if source_keypoints:
@@ -190,6 +211,7 @@ def write_model(
         inputs['scales'] = torch.ones(batch, 2)
         inputs['rotations'] = torch.zeros(batch)
         outputs.append('source_keypoints')
+    metadata = metadata_of(trained, flip_test, normalized)
     dynamic = [*inputs, *outputs] if dynamic_batch else []
     write_onnx(path, module, inputs, outputs, metadata, dynamic, opset)
 

@@ -104,7 +104,15 @@ def _export_model(args: argparse.Namespace, progress: Progress) -> tuple:
     trained = load(find(args.config), args.checkpoint)
     progress.update(task, description='recording', advance=1)
     with _made_beside(args.out) as made:
-        write(made, trained, args)
+        graph.write_model(
+            made,
+            trained,
+            flip_test=args.flip_test,
+            normalized=args.normalized,
+            dynamic_batch=args.dynamic_batch,
+            source_keypoints=args.source_keypoints,
+            opset=args.opset,
+        )
         progress.update(task, description='comparing', advance=1)
         difference = verify.compare(
             made, trained, samples, lambda: progress.advance(task)
@@ -114,41 +122,6 @@ def _export_model(args: argparse.Namespace, progress: Progress) -> tuple:
             _put_in_place(made, args.out)
         progress.update(task, description='done', completed=total)
     return _of_model(trained, args, size), difference
-
-
-def write(path: Path, trained: Trained, args: argparse.Namespace) -> None:
-    """Write a model's file, which nobody has verified yet.
-
-    Args:
-        path: The file.
-        trained: The model.
-        args: Of the command: ``flip_test``, ``dynamic_batch``, ``normalized``,
-            ``source_keypoints`` and ``opset``.
-
-    Raises:
-        ExportError: It cannot be written.
-    """
-    keypoints = pose_head_of(trained.model).out_channels // (
-        trained.codec.channels_per_keypoint
-    )
-    if args.flip_test and len(trained.flip_indices) != keypoints:
-        raise ExportError(
-            f'--flip-test: the model has {keypoints} keypoints, and the data set of '
-            f'its test_dataloader tells of {len(trained.flip_indices)} which are '
-            "each other's mirror images; leave --flip-test out"
-        )
-    graph.write_model(
-        path,
-        graph.CropsToKeypoints(
-            trained.model,
-            trained.flip_indices if args.flip_test else None,
-            args.normalized,
-        ),
-        graph.metadata_of(trained, args.flip_test, args.normalized),
-        dynamic_batch=args.dynamic_batch,
-        source_keypoints=args.source_keypoints,
-        opset=args.opset,
-    )
 
 
 def _samples(args: argparse.Namespace) -> List[verify.Sample]:
