@@ -203,8 +203,9 @@ def test_photographs_in_source_px_with_the_same_crops(runs, coco_mini, tmp_path)
     ],
     ids=lambda settings: '-'.join(settings),
 )
-def test_other_inputs_give_the_same(runs, tmp_path, settings):
-    model, path = runs.load('offset'), tmp_path / 'model.onnx'
+@pytest.mark.parametrize('codec', ['gaussian', 'offset'])
+def test_other_inputs_give_the_same(runs, tmp_path, settings, codec):
+    model, path = runs.load(codec), tmp_path / 'model.onnx'
     session = exported(model, path, **settings).session
     shape = session.get_inputs()[0].shape
     assert shape[0] == 1 if 'dynamic_batch' in settings else isinstance(shape[0], str)
@@ -313,6 +314,14 @@ def test_the_file_says_what_it_is(runs, tmp_path):
     assert normalized.mean == pytest.approx((123.675, 116.28, 103.53))
 
 
+def test_nothing_else_in_the_folder_is_touched(runs, tmp_path):
+    (tmp_path / 'notes').mkdir()
+    (tmp_path / 'notes.txt').write_text('mine')
+    exported(runs.load('gaussian'), tmp_path / 'model.onnx')
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ['model.onnx', 'notes', 'notes.txt']
+
+
 def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, 'LARGEST', 100_000)
     out = tmp_path / 'model.onnx'
@@ -322,6 +331,10 @@ def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatc
     assert out.stat().st_size < 300_000
     image, box = runs.boxes()[0]
     assert np.isfinite(PoseModel(out)(image, box).keypoints).all()
+    # And gone with the file that they belonged to.
+    monkeypatch.undo()
+    assert main(list(map(str, arguments))) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 # --- the command ----------------------------------------------------------------------
@@ -470,6 +483,12 @@ def test_configs_that_cannot_be_exported(runs, tmp_path, change, message):
         ([__file__], 'cannot be read as one of PyTorch'),
         (['GAUSSIAN'], 'is of another model'),
         (['EMPTY'], 'has no weights for backbone'),
+        (['DEEPER'], 'which has no backbone.layer1.2.conv1.weight'),
+        (['BROKEN_DOWN'], 'weights that are NaN or infinite: backbone.conv1.weight'),
+        (['LIST'], 'holds a list, not weights by name'),
+        (['OFFSET', '-o', '/proc/model.onnx'], '/proc/model.onnx'),
+        (['OFFSET', '--verify', 'LONG'], 'long/a.png: image must have sides'),
+        (['UNTRAINED'], 'finds no keypoint in any of the crops'),
         (['OFFSET', '--opset', '9', '--flip-test'], 'lacks the operator aten::flip'),
         (['OFFSET', '--opset', '11', '--dynamic-batch'], 'operator (Clip)'),
         (['OFFSET', '--opset', '3'], '--opset 3 is none that torch'),
@@ -481,14 +500,28 @@ def test_configs_that_cannot_be_exported(runs, tmp_path, change, message):
     ],
 )
 def test_what_the_command_cannot_do(runs, tmp_path, capsys, options, message):
-    torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
-    (tmp_path / 'broken').mkdir()
+    state = torch.load(runs.checkpoint('offset'), map_location='cpu')['state_dict']
+    first, last = 'backbone.conv1.weight', 'head.final_layer'
+    deeper = {'backbone.layer1.2.conv1.weight': state['backbone.layer1.1.conv1.weight']}
+    nothing = {f'{last}.{n}': 0 * state[f'{last}.{n}'] for n in ('weight', 'bias')}
+    for name, content in dict(
+        empty={'state_dict': {}},
+        deeper={**state, **deeper},
+        broken_down={**state, first: state[first] * float('nan')},
+        list=[1],
+        untrained={**state, **nothing},
+    ).items():
+        torch.save(content, tmp_path / f'{name}.pth')
+    for name in ('broken', 'long'):
+        (tmp_path / name).mkdir()
     (tmp_path / 'broken/a.png').write_text('no image')
+    cv2.imwrite(str(tmp_path / 'long/a.png'), np.zeros((4, 33000, 3), np.uint8))
     names = dict(
         OFFSET=runs.checkpoint('offset'),
         GAUSSIAN=runs.checkpoint('gaussian'),
-        EMPTY=tmp_path / 'empty.pth',
         BROKEN=tmp_path / 'broken',
+        LONG=tmp_path / 'long',
+        **{path.stem.upper(): path for path in tmp_path.iterdir() if path.suffix},
     )
     options = [str(names.get(option, option)) for option in options]
     out = tmp_path / 'model.onnx'

@@ -66,6 +66,7 @@ def test_without_mmpose_there_is_still_the_functional_core():
         'import sys; sys.modules["mmpose"] = None\n'
         'import udp_plugin, udp_plugin.functional as F, torch\n'
         'F.decode_dark(torch.rand(1, 1, 8, 8), 5), F.stride((192, 256), (48, 64))\n'
+        'assert F.decoding and not hasattr(udp_plugin, "UDPHeatmapHead")\n'
         'assert not {"mmengine", "mmcv", "cv2"} & set(sys.modules)\n'
     )
 
@@ -77,6 +78,20 @@ def test_mmpose_is_as_if_nothing_had_waited_for_it():
         'assert type(spec.loader) is type(mmpose.__loader__)\n'
         'assert "udp_plugin" not in type(mmpose.__loader__).__module__\n'
         'assert spec.loader is mmpose.__spec__.loader is mmpose.__loader__\n'
+    )
+
+
+def test_a_second_import_and_a_second_try():
+    run(
+        'import sys, importlib, copy, udp_plugin\n'
+        'importlib.reload(udp_plugin)\n'
+        'del sys.modules["udp_plugin.registration"]\n'
+        'importlib.reload(udp_plugin)\n'
+        'copy.copy(importlib.util.find_spec("mmpose").loader)\n'
+        'sys.modules["mmcv"] = None\n'
+        'try:\n    import mmpose\n'
+        'except ImportError:\n    del sys.modules["mmcv"]\n'
+        'else:\n    raise AssertionError\n' + REGISTERED
     )
 
 

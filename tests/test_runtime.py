@@ -510,7 +510,7 @@ def test_boxes_are_drawn():
     changed = (drawn != GREY).any(-1)
     assert changed[30:32, 100].any() and changed[100, 20:22].any()
     assert not changed[40:170, 40:260].any() and not changed[:25].any()
-    draw(GREY, PERSON, SURE, [], [[-1e300, -5, 1e300, 400]])
+    draw(GREY, PERSON, SURE, [], [[-1e6, -5, 1e6, 400]])
     assert (draw(GREY, np.zeros((0, 3, 2)), np.zeros((0, 3)), [], []) == GREY).all()
 
 
@@ -669,3 +669,26 @@ def test_the_command_without_what_it_needs(scene, monkeypatch, capsys, module, m
     assert infer(scene[0]) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error
+
+
+def test_providers_that_are_not_there(tmp_path):
+    file = centroid_model(tmp_path / 'model.onnx')
+    for providers in ('CPUExecutionProvider', ['NoSuchProvider'], [('Foo', {})]):
+        with pytest.raises(ValueError, match='providers must be a list of some of'):
+            PoseModel(file, providers=providers)
+    assert PoseModel(file, providers=['CPUExecutionProvider']).takes_any_number
+
+
+def test_a_box_of_no_photograph(tmp_path):
+    model = PoseModel(centroid_model(tmp_path / 'model.onnx'))
+    with pytest.raises(ValueError, match=r'boxes\[1\] must be in source px'):
+        model(GREY, [[0, 0, 9, 9], [-1e300, 0, 1e300, 9]])
+
+
+def test_pictures_that_a_format_cannot_hold(tmp_path, capsys):
+    model = centroid_model(tmp_path / 'model.onnx')
+    cv2.imwrite(str(tmp_path / 'a.png'), GREY)
+    for name in ('out.pbm', 'out.pgm'):
+        arguments = ['infer', str(model), str(tmp_path / 'a.png'), '-o']
+        assert cli.main([*arguments, str(tmp_path / name)]) == 2
+        assert f'{name} cannot hold this picture' in capsys.readouterr().err

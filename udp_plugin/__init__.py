@@ -31,7 +31,12 @@ __all__ = [*_COMPONENTS, '__version__']
 def __getattr__(name: str):
     if name not in _COMPONENTS:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(f'.{_COMPONENTS[name]}', __name__), name)
+    try:
+        return getattr(import_module(f'.{_COMPONENTS[name]}', __name__), name)
+    except ModuleNotFoundError as error:
+        if (error.name or '').split('.')[0] != 'mmpose':
+            raise
+        raise AttributeError(f'{name} needs MMPose, which is not installed') from error
 
 
 def __dir__():

@@ -514,7 +514,7 @@ def _add_infer(subparsers) -> None:
         'they may reach out of it (default: one person who fills the photograph)',
     )
     # "-5,10,90,200" is a box and no option, as argparse knows of "-5" alone.
-    parser._negative_number_matcher = re.compile(r'-[\d.]')
+    parser._negative_number_matcher = re.compile(r'-(\d|\.|inf|nan)')
     parser.add_argument(
         '-o',
         '--out',

@@ -21,7 +21,9 @@ TOOLBOX = 'mmpose'
 def register_with_mmpose() -> None:
     """Register the components, at once or together with MMPose."""
     if 'mmengine' not in sys.modules:
-        sys.meta_path.insert(0, _WaitForMMPose())
+        # By name, since a module that is reloaded has other classes.
+        if not any(type(f).__name__ == _WaitForMMPose.__name__ for f in sys.meta_path):
+            sys.meta_path.insert(0, _WaitForMMPose())
     elif find_spec(TOOLBOX) is not None:
         _register()
 
@@ -39,7 +41,8 @@ class _WaitForMMPose(MetaPathFinder):
         if name != TOOLBOX:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            find = getattr(finder, 'find_spec', None)
+            spec = None if finder is self or not find else find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     spec.loader = _ThenRegister(spec.loader, self)
@@ -54,6 +57,8 @@ class _ThenRegister(Loader):
         self.loader, self.waiting = loader, waiting
 
     def __getattr__(self, name: str):
+        if name == 'loader' or name.startswith('__'):
+            raise AttributeError(name)
         # Whoever only asks where MMPose is finds all that its own loader has.
         return getattr(self.loader, name)
 
@@ -61,9 +66,10 @@ class _ThenRegister(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # From here on as if nothing had waited.
-        if self.waiting in sys.meta_path:
-            sys.meta_path.remove(self.waiting)
+        # As if nothing had waited.
         module.__loader__ = module.__spec__.loader = self.loader
         self.loader.exec_module(module)
         _register()
+        # Where MMPose could not be imported, the next try has to register, too.
+        if self.waiting in sys.meta_path:
+            sys.meta_path.remove(self.waiting)

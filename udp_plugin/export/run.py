@@ -40,6 +40,13 @@ def run_export(args: argparse.Namespace) -> int:
     except ExportError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f'error: --out {args.out}: {error.strerror or error}; name a file in a '
+            'folder that can be written to, on a disk with room',
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         console.print(f'stopped; {args.out} is as it was')
         return 130
@@ -75,26 +82,33 @@ def _check_out(args: argparse.Namespace) -> None:
         )
     if args.out.is_dir():
         raise ExportError(f'--out {args.out} is a folder; name a file in it')
-    try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f'--out {args.out}: {error.strerror}') from error
+    # Before the work.
+    folder = args.out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ExportError(f'--out {args.out}: {folder} cannot be written to')
 
 
 @contextmanager
 def _made_beside(out: Path) -> Iterator[Path]:
-    """A file of the name of ``out``, which it replaces once it is good.
-
-    The body says that it is by its end; with an error, ``out`` is as it was.
-    """
+    """A file to be made, of the name of ``out`` and on the same disk."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix='.export', dir=out.parent) as folder:
         yield Path(folder, out.name)
 
 
 def _put_in_place(made: Path, out: Path) -> None:
-    """Move what was made, weights in a file of their own included."""
-    for path in made.parent.iterdir():
-        os.replace(path, out.with_name(path.name))
+    """Move what was made: first weights that have a file of their own."""
+    weights = out.with_name(f'{out.name}.data')
+    made_weights = made.with_name(weights.name)
+    beside = made_weights.exists()
+    if beside:
+        os.replace(made_weights, weights)
+    os.replace(made, out)
+    if not beside and out.suffix == '.onnx' and weights.exists():
+        # Those of the file that was there before.
+        weights.unlink()
 
 
 def _export_model(args: argparse.Namespace, progress: Progress) -> tuple:

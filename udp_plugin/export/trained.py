@@ -211,7 +211,9 @@ def _forget_pretrained(node: Any) -> None:
 def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
     try:
         read = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-        state = read.get('state_dict', read)
+        state = read.get('state_dict', read) if isinstance(read, dict) else None
+        if not isinstance(state, dict):
+            raise TypeError(f'it holds a {type(read).__name__}, not weights by name')
         state = {re.sub(r'^module\.', '', name): each for name, each in state.items()}
     except Exception as error:
         raise ExportError(
@@ -219,7 +221,7 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
             f'{type(error).__name__}: {error}'
         ) from error
     try:
-        missing, _ = model.load_state_dict(state, strict=False)
+        missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:]]
         raise ExportError(
@@ -230,6 +232,20 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
         raise ExportError(
             f'CHECKPOINT {checkpoint} has no weights for {_some(missing)} of {config}; '
             'give the config that it was trained with'
+        )
+    # Of other things that are in checkpoints, none is of a part of the model.
+    parts = {name for name, _ in model.named_children()}
+    unexpected = [name for name in unexpected if name.split('.')[0] in parts]
+    if unexpected:
+        raise ExportError(
+            f'CHECKPOINT {checkpoint} is of another model than {config}, which has no '
+            f'{_some(unexpected)}; give the config that it was trained with'
+        )
+    broken = [n for n, each in model.state_dict().items() if not each.isfinite().all()]
+    if broken:
+        raise ExportError(
+            f'CHECKPOINT {checkpoint} has weights that are NaN or infinite: '
+            f'{_some(broken)}; take one from before the training broke down'
         )
 
 

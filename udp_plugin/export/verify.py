@@ -25,6 +25,7 @@ from udp_plugin.demo.figures import (
     random_figure,
 )
 from udp_plugin.runtime import PoseModel, Regions
+from udp_plugin.runtime.checks import check_image
 
 from . import ExportError
 from .trained import Trained
@@ -118,6 +119,10 @@ def of_photographs(paths: List[Path]) -> Iterator[Sample]:
         image = cv2.imread(str(path))
         if image is None:
             raise ExportError(f'--verify: {path} cannot be read as an image')
+        try:
+            check_image(image)
+        except ValueError as error:
+            raise ExportError(f'--verify: {path}: {error}') from error
         height, width = image.shape[:2]
         size = rng.uniform(0.2, 0.6, (3, 2))
         first = rng.uniform(0, 1 - size)
@@ -155,7 +160,7 @@ def compare(
         progress: Called after each photograph.
 
     Raises:
-        ExportError: The file cannot be run.
+        ExportError: The file cannot be run, or no keypoint is found at all.
     """
     try:
         exported, model = PoseModel(path), trained.model
@@ -165,7 +170,7 @@ def compare(
             f'helps: {error.__cause__ or error}'
         ) from error
     model.test_cfg = dict(model.test_cfg or {}, flip_test=exported.flip_test)
-    distances, scores = [], []
+    distances, scores, peaks = [], [], 0
     for image, boxes in samples:
         regions = exported.regions(boxes)
         try:
@@ -173,10 +178,15 @@ def compare(
             in_source = _source_keypoints(exported, image, regions)
         except Exception as error:
             # Onnxruntime's errors have no base.
+            advice = (
+                '\nif the network fixes the size of its batch, export without '
+                '--dynamic-batch'
+            )
             raise ExportError(
-                f'the exported model fails on {len(boxes)} crops: {error}\nif the '
-                'network fixes the size of its batch, export without --dynamic-batch'
+                f'the exported model fails on {len(boxes)} crops: {error}'
+                + (advice if exported.takes_any_number else '')
             ) from error
+        peaks += int((ours.scores != 0).sum())
         pixel = (regions.scales / F.unit_length(exported.input_size))[:, None]
         results = inference_topdown(model, image, boxes)
         theirs = [result.pred_instances for result in results]
@@ -191,6 +201,12 @@ def compare(
         scores.append(np.abs(ours.scores - right) / size)
         if progress:
             progress()
+    if not peaks:
+        raise ExportError(
+            'the network finds no keypoint in any of the crops, so that there is '
+            'nothing to compare; give a trained CHECKPOINT, or photographs of what it '
+            'was trained on (--verify IMAGE_DIR)'
+        )
     px, score = np.concatenate(distances), np.concatenate(scores)
     return Difference(len(px), px, score)
 

@@ -6,6 +6,7 @@ import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Dict, Iterator, List, Sequence
 
 import onnx
@@ -56,12 +57,14 @@ def write_onnx(
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         # Later releases of torch would take their other exporter.
         options['dynamo'] = False
-    with recorded():
+    # A folder of its own: of what is too large for a file, torch leaves one a tensor.
+    with recorded(), TemporaryDirectory(prefix='.export', dir=path.parent) as folder:
+        recording = str(Path(folder, path.name))
         try:
             torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
-                str(path),
+                recording,
                 opset_version=opset,
                 input_names=list(inputs),
                 output_names=outputs,
@@ -70,13 +73,9 @@ def write_onnx(
             )
         except Exception as error:
             raise ExportError(_why(error, opset)) from error
-    model = onnx.load(str(path))
+        model = onnx.load(recording)
     onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = 'udp_plugin', __version__
-    for beside in path.parent.iterdir():
-        # Torch has left a file for each tensor of what is too large for one.
-        if beside != path:
-            beside.unlink()
     large = model.ByteSize() > LARGEST
     options = dict(save_as_external_data=True, location=f'{path.name}.data')
     onnx.save(model, str(path), **(options if large else {}))

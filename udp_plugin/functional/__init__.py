@@ -73,6 +73,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name in _WITH_TORCH.values():
+        return import_module(f'.{name}', __name__)
     if name not in _WITH_TORCH:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(import_module(f'.{_WITH_TORCH[name]}', __name__), name)

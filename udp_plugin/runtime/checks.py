@@ -7,6 +7,10 @@ import numpy as np
 #: OpenCV 4's warps count pixels in 16 bits.
 LONGEST_SIDE = 2**15 - 2
 
+#: Of boxes and of keypoints that are drawn: what is farther away, in source px, is in
+#: no photograph.
+FARTHEST = 1e6
+
 #: What to do with arrays that are no photographs yet.
 CONVERSIONS = {
     1: 'a grey one becomes one by cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)',
@@ -67,6 +71,11 @@ def check_boxes(boxes: np.ndarray) -> np.ndarray:
     for i, box in enumerate(checked):
         if not np.isfinite(box).all():
             raise ValueError(f'boxes[{i}] must be finite, got {box.tolist()}')
+        if np.abs(box).max() > FARTHEST:
+            raise ValueError(
+                f'boxes[{i}] must be in source px, at most {FARTHEST:g} away, got '
+                f'{box.tolist()}'
+            )
         if (box[2:] <= box[:2]).any():
             raise ValueError(
                 f'boxes[{i}] must have its right beyond its left and its bottom beyond '

@@ -5,7 +5,7 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from .checks import check_boxes, check_image
+from .checks import FARTHEST, check_boxes, check_image
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart, as BGR.
 COLORS = (
@@ -20,9 +20,6 @@ COLORS = (
 WHITE = (255, 255, 255)
 #: Fractional bits of the coordinates given to OpenCV.
 SHIFT = 8
-#: Keypoints farther away than this are in no photograph, and nor do they fit, with
-#: their fractional bits, into what OpenCV counts in; source px.
-FARTHEST = 1e6
 #: Radius of a keypoint, in sizes of the person: all of them together always cover the
 #: same part of a person, however many they are. And the least one, in source px.
 RADIUS, LEAST = 0.08, 2.0

@@ -82,6 +82,7 @@ class PoseModel:
             they are uint8, and the model does that.
         mean, std: Three numbers each, in the order of ``color``.
         flip_test: Whether the model averages over the mirrored crop, too.
+        takes_any_number: Of crops at a time; else one.
         config: The config that it was exported from.
         version: The version of this package that exported it.
 
@@ -112,7 +113,7 @@ class PoseModel:
 
         inputs = {each.name: each.shape for each in self.session.get_inputs()}
         self._takes_boxes = set(BOX_INPUTS) <= set(inputs)
-        self._crops_at_once = 1 if inputs['crops'][0] == 1 else CROPS_AT_ONCE
+        self.takes_any_number = inputs['crops'][0] != 1
 
     def __call__(
         self,
@@ -142,8 +143,9 @@ class PoseModel:
         people, num_keypoints = len(regions.centers), len(self.keypoint_names)
         keypoints = np.empty((people, num_keypoints, 2))
         scores = np.empty((people, num_keypoints), dtype=np.float32)
-        for first in range(0, people, self._crops_at_once):
-            some = slice(first, first + self._crops_at_once)
+        at_once = CROPS_AT_ONCE if self.takes_any_number else 1
+        for first in range(0, people, at_once):
+            some = slice(first, first + at_once)
             part = regions.part(some)
             found, scores[some] = self.predict(self.crop(image, part), part)
             keypoints[some] = self.to_source(found, part)

@@ -82,7 +82,15 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _write_picture(picture: np.ndarray, out: Path) -> None:
-    _, content = cv2.imencode(out.suffix, picture)
+    try:
+        written, content = cv2.imencode(out.suffix, picture)
+    except cv2.error:
+        written = False
+    if not written:
+        raise ValueError(
+            f'--out {out} cannot hold this picture; name it '
+            f'{out.with_suffix(".png").name}'
+        )
     out.write_bytes(content.tobytes())
 
 

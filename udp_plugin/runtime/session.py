@@ -43,7 +43,8 @@ def open_model(
     Raises:
         ImportError: onnxruntime is not installed.
         FileNotFoundError: There is no such file.
-        ValueError: It is no ONNX file, or not one that ``udp-plugin export`` wrote.
+        ValueError: ``providers`` is no list of those that this onnxruntime has, or
+            the file is no ONNX file, or not one that ``udp-plugin export`` wrote.
     """
     try:
         import onnxruntime
@@ -52,15 +53,22 @@ def open_model(
             'onnxruntime, which runs exported models, is not installed: '
             'pip install onnxruntime'
         ) from None
+    providers = ['CPUExecutionProvider'] if providers is None else providers
+    available = onnxruntime.get_available_providers()
+    # With options, a provider is a pair.
+    asked = [each if isinstance(each, str) else each[0] for each in providers]
+    if isinstance(providers, str) or not set(asked) <= set(available):
+        raise ValueError(
+            f'providers must be a list of some of {available}, which this onnxruntime '
+            f'has, got {providers!r}'
+        )
     if not Path(path).is_file():
         raise FileNotFoundError(
             f'model must be a file that `udp-plugin export` wrote, and {path} is no '
             'file; check the path'
         )
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), providers=list(providers or ['CPUExecutionProvider'])
-        )
+        session = onnxruntime.InferenceSession(str(path), providers=list(providers))
     # onnxruntime's errors have no base but this one.
     except Exception as error:
         raise ValueError(
