@@ -132,6 +132,30 @@ def photographed(coco_mini: Path) -> list:
     return samples
 
 
+@torch.no_grad()
+def tied(model: trained.Trained, exported: PoseModel, samples: list) -> np.ndarray:
+    """Where pixels of PyTorch's own maps are so equally high that rounding decides.
+
+    There, noise of some units in the last place moves the keypoint; which networks
+    trained for so short a time have now and then. Shape (N, K).
+    """
+    flip_indices = model.flip_indices if exported.flip_test else None
+    network = graph.CropsToKeypoints(model.model, flip_indices).eval()
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for image, boxes in samples:
+        crops = torch.from_numpy(exported.crop(image, exported.regions(boxes)))
+        maps = network._maps(network._normalize(crops))
+        keypoints, _ = network.decoding(maps)
+        moved = torch.zeros(keypoints.shape[:2], dtype=torch.bool)
+        for _ in range(8):
+            noise = torch.randn(maps.shape, generator=generator)
+            near, _ = network.decoding(maps + 3e-7 * maps.abs().amax() * noise)
+            moved |= (near - keypoints).norm(dim=-1) > 1e-3
+        found.append(moved)
+    return torch.cat(found).numpy()
+
+
 # --- the model against MMPose ---------------------------------------------------------
 
 
@@ -147,8 +171,10 @@ def test_one_file_gives_mmpose_s_keypoints_at_every_batch_size(
     assert {len(boxes) for _, boxes in samples} >= {1, 2, 17}
     difference = verify.compare(path, model, samples)
     assert difference.crops >= 200
-    assert difference.px.max() <= 1e-3
-    assert difference.score.max() <= 1e-5
+    decided = ~tied(model, PoseModel(path), samples)
+    assert decided.mean() > 0.99
+    assert difference.px[decided].max() <= 1e-3
+    assert difference.score[decided].max() <= 1e-5
     assert difference.good
 
 
