@@ -447,18 +447,22 @@ def test_other_mirror_images_in_training():
     assert '[5, 6]' in finding.what and 'train' in finding.what
 
 
+def resize(cfg: Config, **sizes) -> None:
+    """Give a config's codecs and warps other sizes."""
+    cfg.model.head.decoder.update(sizes)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for step in loader.dataset.pipeline:
+            if 'input_size' in step:
+                step.input_size = sizes['input_size']
+            if 'encoder' in step:
+                step.encoder.update(sizes)
+
+
 def test_maps_as_large_as_the_input():
     """At stride 1 the two measures of the map are one."""
     for config in (BIASED, UDP):
         cfg = Config.fromfile(find_config(config))
-        sizes = dict(input_size=(48, 64), heatmap_size=(48, 64))
-        cfg.model.head.decoder.update(sizes)
-        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-            for step in loader.dataset.pipeline:
-                if 'input_size' in step:
-                    step.input_size = sizes['input_size']
-                if 'encoder' in step:
-                    step.encoder.update(sizes)
+        resize(cfg, input_size=(48, 64), heatmap_size=(48, 64))
         cfg.model.test_cfg.shift_heatmap = False
         assert not audit(cfg).has_errors
 
@@ -762,14 +766,7 @@ def test_on_annotations(coco_mini, tmp_path, capsys):
 def test_the_ceiling_comes_from_cocos_evaluation(coco_mini):
     """A pipeline that is far off reaches less, and its OKS says by how much."""
     cfg = Config.fromfile(find_config(BIASED))
-    sizes = dict(input_size=(48, 64), heatmap_size=(12, 16), sigma=1)
-    cfg.model.head.decoder.update(sizes)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        for step in loader.dataset.pipeline:
-            if 'input_size' in step:
-                step.input_size = sizes['input_size']
-            if 'encoder' in step:
-                step.encoder.update(sizes)
+    resize(cfg, input_size=(48, 64), heatmap_size=(12, 16), sigma=1)
     found = audit(cfg, coco_mini / 'test_coco.json', coco_mini)
     assert 20 < found.ap < 99
     # COCO's AP is the mean share of people above 0.5, 0.55, ... 0.95; with all scores

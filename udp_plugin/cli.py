@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import List, Optional, Sequence
 
+from .export import OPSET
+
 
 def _positive(text: str) -> int:
     number = int(text)
@@ -445,7 +447,7 @@ def _add_export(subparsers) -> None:
     parser.add_argument(
         '--opset',
         type=_positive,
-        default=17,
+        default=OPSET,
         metavar='N',
         help="version of ONNX's operators (default: %(default)s)",
     )

@@ -90,7 +90,8 @@ def _session(
     import onnxruntime
     import torch
 
-    from udp_plugin.export.writing import OPSET, write_onnx
+    from udp_plugin.export import OPSET
+    from udp_plugin.export.writing import write_onnx
 
     examples = {name: torch.from_numpy(array) for name, array in inputs.items()}
     examples['maps'] = examples['maps'][:1].expand(2, -1, -1, -1)

@@ -86,7 +86,7 @@ def check(cfg: Config) -> Checked:
     np.random.seed(0)
     torch.manual_seed(0)
     cfg = copy.deepcopy(cfg)
-    _forget_weights(cfg.model)
+    forget_weights(cfg.model)
     left_out = _leave_out_missing(cfg._cfg_dict)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     checked = Checked(
@@ -144,7 +144,7 @@ def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
     return values
 
 
-def _forget_weights(node: Any) -> None:
+def forget_weights(node: Any) -> None:
     """Remove what would download weights or read them from a file."""
     if isinstance(node, dict):
         init = node.get('init_cfg')
@@ -154,10 +154,10 @@ def _forget_weights(node: Any) -> None:
         if isinstance(node.get('pretrained'), str):
             node['pretrained'] = None
         for value in node.values():
-            _forget_weights(value)
+            forget_weights(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            _forget_weights(value)
+            forget_weights(value)
 
 
 def _leave_out_missing(node: Any) -> List[str]:

@@ -5,9 +5,12 @@ computes, :mod:`.writing` writes it, :mod:`.verify` compares it with MMPose's ow
 inference. :mod:`udp_plugin.runtime` runs it.
 """
 
+#: Of ONNX's operators: the newest that torch 2.1 writes.
+OPSET = 17
+
 
 class ExportError(Exception):
     """Why something cannot be exported, for the user."""
 
 
-__all__ = ['ExportError']
+__all__ = ['OPSET', 'ExportError']

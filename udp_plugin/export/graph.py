@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 
-from . import ExportError
-from .trained import Trained, chosen_keypoints, pose_head_of
-from .writing import OPSET, as_metadata, recorded, write_onnx
+from . import OPSET, ExportError
+from .trained import Trained, chosen_keypoints, keypoints_of_maps, pose_head_of
+from .writing import as_metadata, recorded, write_onnx
 
 
 class Decoding(nn.Module):
@@ -190,8 +190,7 @@ def write_model(
     Raises:
         ExportError: It cannot be written so.
     """
-    keypoints = pose_head_of(trained.model).out_channels
-    keypoints //= trained.codec.channels_per_keypoint
+    keypoints = keypoints_of_maps(trained.model)
     if flip_test and len(trained.flip_indices) != keypoints:
         raise ExportError(
             f'--flip-test: the model has {keypoints} keypoints, and the data set of '

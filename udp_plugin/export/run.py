@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 import numpy as np
 from rich.console import Console
@@ -17,7 +17,15 @@ from rich.table import Table
 from udp_plugin.audit.parts import quiet
 
 from . import ExportError, graph, verify
-from .trained import Trained, build, find, load, pose_head_of, read_config
+from .trained import (
+    Trained,
+    build,
+    find,
+    keypoints_of_maps,
+    load,
+    pose_head_of,
+    read_config,
+)
 
 #: What a decoding can be written as, by the file's suffix.
 DECODINGS = {'.onnx': 'ONNX', '.pt': 'TorchScript', '.pt2': 'torch.export'}
@@ -112,8 +120,8 @@ def _put_in_place(made: Path, out: Path) -> None:
 
 
 def _export_model(args: argparse.Namespace, progress: Progress) -> tuple:
-    samples = _samples(args)
-    total = 3 + len(samples)
+    samples, count = _samples(args)
+    total = 3 + count
     task = progress.add_task('reading', total=total)
     trained = load(find(args.config), args.checkpoint)
     progress.update(task, description='recording', advance=1)
@@ -138,19 +146,19 @@ def _export_model(args: argparse.Namespace, progress: Progress) -> tuple:
     return _of_model(trained, args, size), difference
 
 
-def _samples(args: argparse.Namespace) -> List[verify.Sample]:
-    """Photographs and boxes, all of which can be read."""
+def _samples(args: argparse.Namespace) -> Tuple[Iterator[verify.Sample], int]:
+    """Photographs and boxes, and how many photographs."""
     if args.verify is None:
-        return list(verify.drawn())
-    return list(verify.of_photographs(verify.photographs(args.verify)))
+        return verify.drawn(), verify.FIGURES
+    paths = verify.photographs(args.verify)
+    return verify.of_photographs(paths), len(paths)
 
 
 def _export_decoding(args: argparse.Namespace, progress: Progress) -> tuple:
     task = progress.add_task('reading', total=3)
     path = find(args.config)
-    head = pose_head_of(build(read_config(path), path))
-    codec = head.decoder
-    keypoints = head.out_channels // codec.channels_per_keypoint
+    model = build(read_config(path), path)
+    codec, keypoints = pose_head_of(model).decoder, keypoints_of_maps(model)
     progress.update(task, description='recording', advance=1)
     with _made_beside(args.out) as made:
         graph.write_decoding(made, codec, keypoints, args.opset)
@@ -223,7 +231,7 @@ def _megabytes(size: int) -> str:
 def _of_difference(difference: verify.Difference) -> List[List[str]]:
     beyond = int(difference.beyond.sum())
     px, score = difference.px, difference.score
-    rows = [['compared with PyTorch', f'{difference.crops} crops, {px.size} keypoints']]
+    rows = [['compared with PyTorch', f'{px.size} keypoints of {len(px)} samples']]
     agreeing = ~difference.beyond
     if agreeing.any():
         rows += [

@@ -3,7 +3,7 @@
 import copy
 import re
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
@@ -17,7 +17,7 @@ from torch import nn
 
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.convert import ConvertError
-from udp_plugin.convert.check import metainfo_of
+from udp_plugin.convert.check import forget_weights, metainfo_of
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.models.heads.base import UDPHead
@@ -111,7 +111,8 @@ def load(path: Path, checkpoint: Path) -> Trained:
     metainfo = metainfo_of(_innermost(dataset))
     if dataset.get('metainfo'):
         metainfo = metainfo_of(dataset)
-    keypoints = keypoints_of(model)
+    chosen = chosen_keypoints(model)
+    keypoints = keypoints_of_maps(model) if chosen is None else len(chosen)
     if metainfo['num_keypoints'] != keypoints:
         raise ExportError(
             f'the model of {path} has {keypoints} keypoints, but the data set of its '
@@ -119,16 +120,13 @@ def load(path: Path, checkpoint: Path) -> Trained:
             'metainfo'
         )
     # As inference_topdown asks for them.
-    cfg.test_dataloader.dataset = dataset
+    cfg.test_dataloader = dict(dataset=dataset)
     model.cfg, model.dataset_meta = cfg, metainfo
     return Trained(path.stem, model.eval(), metainfo, padding)
 
 
-def keypoints_of(model: TopdownPoseEstimator) -> int:
-    """The number of keypoints that a model gives."""
-    chosen = chosen_keypoints(model)
-    if chosen is not None:
-        return len(chosen)
+def keypoints_of_maps(model: TopdownPoseEstimator) -> int:
+    """The number of keypoints that a model makes maps of."""
     head = pose_head_of(model)
     return head.out_channels // head.decoder.channels_per_keypoint
 
@@ -156,7 +154,7 @@ def build(cfg: Config, path: Path) -> TopdownPoseEstimator:
     if not cfg.get('model'):
         raise ExportError(f'CONFIG {path} has no model')
     model_cfg = copy.deepcopy(cfg.model)
-    _forget_pretrained(model_cfg)
+    forget_weights(model_cfg)
     try:
         model = revert_sync_batchnorm(MODELS.build(model_cfg))
     except Exception as error:
@@ -194,18 +192,6 @@ def _in_words(error: Exception) -> str:
             '; the module that registers it belongs into custom_imports of the config'
         )
     return text
-
-
-def _forget_pretrained(node: Any) -> None:
-    """Remove weights to start a training from, which need not be there."""
-    if isinstance(node, dict):
-        node.pop('init_cfg', None)
-        if isinstance(node.get('pretrained'), str):
-            node['pretrained'] = None
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            _forget_pretrained(value)
 
 
 def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:

@@ -7,7 +7,16 @@ float32's sums.
 """
 
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import cv2
 import numpy as np
@@ -49,12 +58,10 @@ class Difference(NamedTuple):
     """What was compared, and how far it is apart.
 
     Attributes:
-        crops: How many were compared.
         px: Input px, shape (N, K).
         score: Shape (N, K), see :data:`SCORE`.
     """
 
-    crops: int
     px: np.ndarray
     score: np.ndarray
 
@@ -148,7 +155,7 @@ def _source_keypoints(
 def compare(
     path: Path,
     trained: Trained,
-    samples: Iterator[Sample],
+    samples: Iterable[Sample],
     progress: Optional[Callable[[], None]] = None,
 ) -> Difference:
     """Run a model file and MMPose on the same photographs.
@@ -207,14 +214,18 @@ def compare(
             'nothing to compare; give a trained CHECKPOINT, or photographs of what it '
             'was trained on (--verify IMAGE_DIR)'
         )
-    px, score = np.concatenate(distances), np.concatenate(scores)
-    return Difference(len(px), px, score)
+    return Difference(np.concatenate(distances), np.concatenate(scores))
 
 
 def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
     """Run a decoding that was written alone, and the codec, on the same maps.
 
     Maps as a network makes them, noise, and what is not finite, flat or empty.
+
+    Args:
+        path: The file, whose suffix says as what it was written.
+        codec: What was written.
+        keypoints: ``K``.
     """
     channels = codec.channels_per_keypoint
     generator = torch.Generator().manual_seed(0)
@@ -234,7 +245,7 @@ def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
         right, right_score = codec.decode_tensors(maps)
         found, score = (torch.as_tensor(each) for each in _run(path, maps))
     px = (found - right).norm(dim=-1).numpy()
-    return Difference(len(maps), px, (score - right_score).abs().numpy())
+    return Difference(px, (score - right_score).abs().numpy())
 
 
 def _run(path: Path, maps: Tensor) -> Sequence:

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from udp_plugin.version import __version__
 
-from . import ExportError
+from . import OPSET, ExportError
 
-#: Of ONNX's operators: the newest that torch 2.1 writes; onnxruntime has it since 1.12.
-OPSET = 17
 #: Protobuf's limit for a file; what is larger has its weights in a file beside it.
 LARGEST = 2**31 - 2**20
 

@@ -1,6 +1,5 @@
 """Blurs of maps as OpenCV makes them, and what all readings of maps begin with."""
 
-import math
 from functools import lru_cache, wraps
 from typing import Callable, Iterator, Sequence, Tuple
 
@@ -59,8 +58,6 @@ def finite(maps: Tensor) -> Tensor:
     """Maps with 0 for what is not finite."""
     if torch.onnx.is_in_onnx_export():
         return _FiniteInONNX.apply(maps)
-    if recording():
-        return torch.where(maps.abs() < math.inf, maps, vector(0.0, like=maps))
     return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
 
 

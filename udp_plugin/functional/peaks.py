@@ -76,7 +76,7 @@ def _at_once(maps: Tensor) -> int:
     """How many maps to work on at once: on a CPU, as many as its cache holds."""
     if maps.device.type != 'cpu':
         return max(len(maps), 1)
-    height, width = size_of(maps)
+    height, width = maps.shape[-2:]
     return CACHED_PIXELS // (height * width) + 1
 
 
@@ -102,7 +102,7 @@ def _bands(maps: Tensor, multiple: int = 1) -> Tensor:
     Of two rows, or as many as make the pixels of a band a multiple, if the map's
     height allows.
     """
-    height, width = size_of(maps)
+    height, width = maps.shape[-2:]
     rows = [r for r in (2, 4, 8, 16) if height % r == 0 and r * width % multiple == 0]
     return maps.unflatten(-2, (-1, rows[0] if rows else 1)).flatten(-2)
 
@@ -172,7 +172,6 @@ def blurred_peaks(
     Returns:
         See :func:`_plain_peaks`; the values are of the blurred maps.
     """
-    height, width = size_of(maps)
 
     def plainly(some: Tensor) -> Tuple[Tensor, Tensor]:
         # Reflected borders can raise the blurred map highest where H itself is empty.
@@ -182,6 +181,7 @@ def blurred_peaks(
     if recording() or maps.numel() <= FEW_PIXELS:
         return plainly(finite(maps))
 
+    height, width = maps.shape[-2:]
     blur_columns = blur_weights(width, kernel_size, like=maps).T
     row_max, column_max = _maxima(maps)
     column_bound = column_max @ blur_columns

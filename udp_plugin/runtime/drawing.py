@@ -114,5 +114,5 @@ def _draw_person(drawn, points, shown, skeleton, color, radius) -> None:
 
 
 def _draw_box(drawn, box, color, width) -> None:
-    first, last = np.clip(box, -FARTHEST, FARTHEST).reshape(2, 2)
+    first, last = box.reshape(2, 2)
     cv2.rectangle(drawn, _fixed(first), _fixed(last), color, width, cv2.LINE_AA, SHIFT)
