@@ -356,7 +356,8 @@ def _mmpose_is_missing() -> bool:
     missing = find_spec('mmpose') is None
     if missing:
         print(
-            'error: MMPose is not installed: see the README for how.', file=sys.stderr
+            'error: MMPose is not installed: "udp-plugin doctor" says how.',
+            file=sys.stderr,
         )
     return missing
 
@@ -544,6 +545,23 @@ def _infer(args: argparse.Namespace) -> int:
     return run_infer(args)
 
 
+def _add_doctor(subparsers) -> None:
+    parser = subparsers.add_parser(
+        'doctor',
+        help='find what does not fit in an installation of MMPose, and what mends it',
+        description='Compares the installed packages with what MMPose needs, tries '
+        'them, and says what does not fit, with the command that mends it. It changes '
+        'nothing. Exit status 1 means that something does not fit.',
+    )
+    parser.set_defaults(call=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from .doctor import run_doctor
+
+    return run_doctor()
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -559,6 +577,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _add_list(subparsers)
     _add_export(subparsers)
     _add_infer(subparsers)
+    _add_doctor(subparsers)
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     args.command = ' '.join(map(shlex.quote, [parser.prog, *map(str, given)]))

@@ -1,0 +1,391 @@
+"""``udp-plugin doctor``: what of an installation of MMPose does not fit, and the cure.
+
+It works where anything is broken or missing: versions are read from metadata, and what
+is imported is imported in a process of its own.
+"""
+
+import json
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+Version = Tuple[int, ...]
+
+
+class Package(NamedTuple):
+    """What MMPose needs of a package, and how to try whether it has it."""
+
+    module: str
+    #: Names under which it is distributed: the usual one first, a fork's last.
+    distributions: Tuple[str, ...]
+    low: Version
+    below: Version
+    #: What is tried.
+    step: str
+    #: Packages without which the step fails, too: their faults are the cause then.
+    after: Tuple[str, ...]
+    #: To install, where torch is of MMPose's time, and where it is newer.
+    pins: Tuple[str, str]
+    flags: str = '--no-deps'
+    dependencies: Tuple[str, ...] = ()
+
+
+ANY: Version = (9999,)
+OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
+COMPILED = '--no-build-isolation --no-deps --force-reinstall --no-cache-dir'
+FROM_SOURCE = f'{COMPILED} --no-binary xtcocotools'
+
+PACKAGES: Dict[str, Package] = {
+    'numpy': Package(
+        'numpy', ('numpy',), (1, 19), ANY, 'import numpy', (), ('numpy<2', 'numpy')
+    ),
+    'torch': Package(
+        'torch', ('torch',), (1, 8), ANY,
+        'import numpy, torch; torch.from_numpy(numpy.zeros(1))', ('numpy',),
+        ('torch==2.1.2 torchvision==0.16.2', 'torch==2.8.0 torchvision==0.23.0'), '',
+    ),
+    'torchvision': Package(
+        'torchvision', ('torchvision',), (0, 9), ANY, 'import torchvision', ('torch',),
+        ('torchvision==0.16.2', 'torchvision==0.23.0'),
+    ),
+    'opencv': Package(
+        'cv2', (*OPENCV, 'opencv-contrib-python-headless'), (3,), ANY, 'import cv2',
+        ('numpy',), ('opencv-python-headless', 'opencv-python-headless'),
+    ),
+    'mmengine': Package(
+        'mmengine', ('mmengine', 'mmengine-lite', 'onedl-mmengine'), (0, 6), (1,),
+        'import mmengine.runner', ('torch', 'torchvision', 'opencv'),
+        ('mmengine==0.10.7', 'onedl-mmengine==0.10.12'),
+        dependencies=('addict', 'matplotlib', 'pyyaml', 'rich', 'termcolor', 'yapf'),
+    ),
+    'mmcv': Package(
+        'mmcv', ('mmcv', 'mmcv-full', 'mmcv-lite', 'onedl-mmcv'), (2,), (3,),
+        'import mmcv.ops', ('mmengine',),
+        ('mmcv==2.1.0', 'onedl-mmcv==2.3.6'), COMPILED,
+        ('addict', 'packaging', 'pillow', 'pyyaml', 'yapf'),
+    ),
+    'xtcocotools': Package(
+        'xtcocotools', ('xtcocotools',), (1, 12), ANY, 'import xtcocotools._mask',
+        ('numpy', 'torch'), ('xtcocotools==1.14.3', 'xtcocotools==1.14.3'),
+        dependencies=('matplotlib',),
+    ),
+    'mmdet': Package(
+        'mmdet', ('mmdet', 'onedl-mmdetection'), (3,), (3, 3),
+        'import mmdet.utils', ('mmcv',),
+        ('mmdet==3.2.0', 'onedl-mmdetection==3.5.1'),
+        dependencies=(
+            'terminaltables', 'pycocotools', 'shapely', 'six', 'tqdm', 'scipy',
+        ),
+    ),
+    'mmpose': Package(
+        'mmpose', ('mmpose',), (1, 1), (1, 4), 'import mmpose.apis, mmpose.models',
+        ('mmcv', 'mmdet', 'xtcocotools'), ('mmpose==1.3.2', 'mmpose==1.3.2'),
+        dependencies=('json-tricks', 'munkres', 'matplotlib', 'scipy', 'pillow'),
+    ),
+}  # fmt: skip
+
+REGISTERED = (
+    'import udp_plugin; from mmpose.registry import KEYPOINT_CODECS, MODELS; '
+    "assert KEYPOINT_CODECS.get('UDPGaussianHeatmap'), 'no codec is registered'; "
+    "assert MODELS.get('UDPHeatmapHead'), 'no head is registered'"
+)
+
+#: Tries each step, in order, and writes a line of JSON about each as it goes, since
+#: the next may crash.
+PROBE = """
+import json, os, sys
+answers = os.fdopen(os.dup(1), 'w')
+os.dup2(2, 1)
+for name, step in json.loads(sys.argv[1]).items():
+    said = None
+    try:
+        exec(step, {})
+    except BaseException as error:
+        lines = str(error).strip().splitlines() or ['']
+        said = type(error).__name__ + ': ' + lines[-1]
+    print(json.dumps([name, said]), file=answers, flush=True)
+"""
+
+
+class Fault(NamedTuple):
+    """Something that does not fit."""
+
+    what: str
+    #: How it shows.
+    line: str
+    #: Commands.
+    mend: List[str]
+
+
+#: Errors that are known: whose step, what it says, what that means, what to install.
+KNOWN = (
+    ('', "No module named 'pkg_resources'",
+     'setuptools has no pkg_resources any more (82 removed it), which torch before 2.2 '
+     'imports to compile, and mmcv with it.', 'setuptools'),
+    ('torch', 'Numpy is not available',
+     'torch {torch} is built for NumPy 1, and NumPy is {numpy}.', 'numpy'),
+    ('opencv', 'cannot open shared object file',
+     "OpenCV asks for a system's graphics library; its headless variant does not.",
+     'opencv'),
+    ('torchvision', 'operator torchvision::|undefined symbol',
+     'torchvision {torchvision} is made for another torch than {torch}.', 'torch'),
+    ('mmcv', r"No module named 'mmcv\._ext'",
+     'mmcv {mmcv} is installed without its compiled operators. Compiling them takes '
+     'about 14 minutes.', 'mmcv'),
+    ('mmcv', r'undefined symbol|_ext|lib(cudart|torch|c10)',
+     'The operators of mmcv {mmcv} are compiled for another torch than {torch}. '
+     'Compiling them anew takes about 14 minutes.', 'mmcv'),
+    ('xtcocotools', 'size changed|multiarray failed|compiled using NumPy',
+     'xtcocotools is compiled for another NumPy than {numpy}: its wheel is for '
+     'NumPy 1. It has to be compiled here.', 'xtcocotools'),
+    ('mmdet', r'MMCV==2\.2\.\d+ is used',
+     'mmdet {mmdet} does not go with mmcv {mmcv}, nor does any that MMPose knows.',
+     'mmcv'),
+    ('mmdet', r'(MMCV|MMEngine)==.* is used',
+     'mmdet {mmdet} does not go with mmcv {mmcv} and mmengine {mmengine}.', 'mmdet'),
+)  # fmt: skip
+
+
+def _number(version: str) -> Version:
+    return tuple(map(int, re.findall(r'\d+', version.split('+')[0])[:2]))
+
+
+def _version(distribution: str) -> Optional[str]:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _pip(arguments: str, *names: str) -> str:
+    words = [sys.executable, '-m', 'pip', *arguments.split(), *names]
+    return ' '.join(f'"{w}"' if re.search('[<>]', w) else shlex.quote(w) for w in words)
+
+
+class Environment:
+    """The packages which the running Python finds."""
+
+    def __init__(self) -> None:
+        self.found: Dict[str, Dict[str, str]] = {}
+        for name, package in PACKAGES.items():
+            versions = {d: _version(d) for d in package.distributions}
+            self.found[name] = {d: v for d, v in versions.items() if v is not None}
+        self.versions = {
+            name: next(iter(found.values()), 'of unknown version')
+            for name, found in self.found.items()
+        }
+        # What would be installed, where there is none: MMPose knows torch up to 2.1,
+        # which knows Python up to 3.11.
+        target = '2.1' if sys.version_info < (3, 12) else '2.8'
+        self.torch = _number(self.found['torch'].get('torch', target))
+        names = {d for n in ('mmengine', 'mmcv', 'mmdet') for d in self.found[n]}
+        forks = {name for name in names if name.startswith('onedl-')}
+        # Where there are both, torch decides.
+        self.modern = self.torch >= (2, 4) if forks or not names else False
+
+    def missing(self, name: str) -> bool:
+        """Whether a package is neither installed nor in a folder of the path."""
+        return not self.found[name] and find_spec(PACKAGES[name].module) is None
+
+    def needs(self, name: str) -> str:
+        """What MMPose needs of a package, in words."""
+        package = PACKAGES[name]
+        below = package.below
+        if 'onedl-mmdetection' in self.found[name]:
+            return 'to import'
+        if name == 'numpy' and self.torch < (2, 3):
+            below = (2,)
+        words = '>=' + '.'.join(map(str, package.low))
+        return words + ('' if below == ANY else ', <' + '.'.join(map(str, below)))
+
+    def fits(self, name: str) -> bool:
+        """Whether the installed version is one that MMPose knows."""
+        package = PACKAGES[name]
+        for distribution, version in self.found[name].items():
+            fork = distribution == 'onedl-mmdetection'
+            below = ANY if fork else package.below
+            if not package.low <= _number(version) < below:
+                return False
+        return True
+
+    def install(self, name: str) -> List[str]:
+        """The commands that install a package as it should be."""
+        if name == 'setuptools':
+            return [
+                _pip('install', 'setuptools<81' if self.modern else 'setuptools<70')
+            ]
+        package, found = PACKAGES[name], self.found[name]
+        pins = package.pins[self.modern or (name == 'numpy' and self.torch >= (2, 3))]
+        target, flags = re.split('[=<]', pins)[0], package.flags
+        if name == 'mmcv' and target in found and self.fits(name):
+            # mmdet knows no newer one, but the fork's does.
+            known = self.modern or _number(found[target]) < (2, 2)
+            pins = f'{target}=={found[target]}' if known else pins
+        if name == 'xtcocotools' and _number(self.versions['numpy'] + ' 0') >= (2,):
+            flags = FROM_SOURCE
+        commands = []
+        others = [d for d in found if d != target]
+        if others:
+            commands.append(_pip('uninstall -y', *others))
+        if name == 'mmcv':
+            commands += self.install('setuptools')
+            commands.append(_pip('install', 'wheel', 'ninja', 'psutil'))
+        elif flags == FROM_SOURCE:
+            commands.append(_pip('install', 'setuptools', 'wheel', 'cython'))
+        if found and '--force' not in flags:
+            flags += ' --force-reinstall'
+        commands.append(_pip(f'install {flags}', *pins.split()))
+        absent = [d for d in package.dependencies if _version(d) is None]
+        if absent:
+            # With their own dependencies, but not with another NumPy.
+            same = [f'numpy=={v}' for v in self.found['numpy'].values()]
+            commands.append(_pip('install', *absent, *same))
+        return commands
+
+
+def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str]]:
+    """Try steps in a process of their own; what each says, or None where it works."""
+    command = [sys.executable, '-W', 'ignore', '-c', PROBE, json.dumps(steps)]
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=timeout,
+        )
+        output, end = done.stdout, f'Python ended with status {done.returncode}'
+    except subprocess.TimeoutExpired as error:
+        output, end = error.stdout or b'', f'no answer within {timeout:.0f} s'
+    answers = dict(json.loads(line) for line in output.decode().splitlines())
+    # What comes after a crash is not known.
+    unanswered = [name for name in steps if name not in answers]
+    return {**answers, **dict.fromkeys(unanswered[:1], end)}
+
+
+def _static(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]:
+    """What metadata alone says about a package."""
+    found, module = env.found[name], PACKAGES[name].module
+    names = ' and '.join(f'{d} {v}' for d, v in found.items())
+    line = said or 'none yet'
+    if env.missing(name):
+        what, line = f'{name} is not installed.', f"No module named '{module}'"
+        if name == 'mmpose' and _version('chumpy') is None:
+            what += (
+                ' Its metadata asks for chumpy, whose setup.py imports pip: a plain '
+                '`pip install mmpose` fails. Nothing in MMPose imports chumpy; '
+                f'{_pip("install --no-build-isolation chumpy")} installs it.'
+            )
+            line += ", or, while chumpy is built, No module named 'pip'"
+    elif 'mmcv-lite' in found:
+        what = f'{names} installed: mmcv-lite has no operators, which MMPose needs.'
+    elif len(found) > 1 and name != 'opencv':
+        what = f'{names} are both installed, and overwrite each other.'
+    elif not env.fits(name):
+        what = f'{names} is installed, and MMPose needs {env.needs(name)}.'
+        if name == 'mmpose':
+            what = f'{names} is installed: UDP is for MMPose {env.needs(name)}.'
+    else:
+        return None
+    return Fault(what, line, env.install(name))
+
+
+def _dynamic(name: str, env: Environment, said: str) -> Fault:
+    """What a step's error means."""
+    for step, pattern, what, mend in KNOWN:
+        if step in ('', name) and re.search(pattern, said):
+            return Fault(what.format(**env.versions), said, env.install(mend))
+    module = re.search(r"No module named '(\w+)", said)
+    if module and module[1] not in {p.module for p in PACKAGES.values()}:
+        what = f'{name} imports {module[1]}, which is not installed.'
+        return Fault(what, said, [_pip('install --no-deps', module[1])])
+    what = f'{name} {env.versions[name]} does not import.'
+    return Fault(what, said, env.install(name))
+
+
+def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]:
+    """Faults, notes, and which packages are all right."""
+    steps = {name: package.step for name, package in PACKAGES.items()}
+    answers = probe({**steps, 'UDP': REGISTERED})
+    faults: Dict[str, Fault] = {}
+    notes: List[str] = []
+    fine: Dict[str, bool] = {}
+    for name, package in PACKAGES.items():
+        said = answers.get(name)
+        fault = _static(name, env, said)
+        if fault is None and said and all(fine[other] for other in package.after):
+            fault = _dynamic(name, env, said)
+        fine[name] = fault is None and name in answers and said is None
+        if fault is not None:
+            faults.setdefault(fault.what, fault)
+    if all(fine.values()) and answers.get('UDP'):
+        what = "UDP's components are not registered."
+        faults[what] = Fault(what, answers['UDP'] or '', [])
+    fine['UDP'] = 'UDP' in answers and answers['UDP'] is None
+    if find_spec('pkg_resources') is None:
+        line = "No module named 'pkg_resources'"
+        fault = _dynamic('setuptools', env, line)
+        if env.torch < (2, 2) or not fine['mmcv']:
+            faults = {fault.what: fault, **faults}
+        else:
+            notes.append(f'{fault.what} Before you compile either: {fault.mend[0]}')
+    if fine['mmpose'] and _version('chumpy') is None:
+        notes.append("chumpy, for which MMPose's metadata asks, is missing: no matter.")
+    if len(env.found['opencv']) > 1:
+        names = ', '.join(env.found['opencv'])
+        notes.append(f'Several OpenCV overwrite each other: {names}. One is enough.')
+    return list(faults.values()), notes, fine
+
+
+def _rows(env: Environment, fine: Dict[str, bool]) -> List[List[str]]:
+    rows = [['Python', platform.python_version(), '>=3.8', 'ok']]
+    for name in PACKAGES:
+        installed = ', '.join(
+            version if distribution == name else f'{version} ({distribution})'
+            for distribution, version in env.found[name].items()
+        )
+        nothing = 'missing' if env.missing(name) else 'unknown'
+        ok = 'ok' if fine[name] else 'no'
+        rows.append([name, installed or nothing, env.needs(name), ok])
+    for name in ('onnx', 'onnxruntime'):
+        rows.append([name, _version(name) or 'missing', 'to export alone', 'ok'])
+    return rows
+
+
+def run_doctor() -> int:
+    """Print what is installed, what does not fit, and what mends it.
+
+    Returns:
+        0 where all fits, 1 where something does not.
+    """
+    env = Environment()
+    faults, notes, fine = diagnose(env)
+    rows = _rows(env, fine)
+    header = ['package', 'installed', 'MMPose needs', '']
+    try:
+        from rich.console import Console
+
+        from .reporting import Table
+    except ImportError:
+        for row in (header, *rows):
+            print(''.join(cell.ljust(26) for cell in row).rstrip())
+    else:
+        Table('What MMPose needs', header, rows).print(Console())
+    # Plain, or rich would break commands over lines.
+    for number, fault in enumerate(faults, 1):
+        print(f'\n{number}. {fault.what}\n   error: {fault.line}')
+        for command in fault.mend:
+            print(f'   {command}')
+    for note in notes:
+        print(f'\nnote: {note}')
+    good = fine['mmpose'] and fine['UDP']
+    print(
+        "\nMMPose imports, and UDP's components are registered with it."
+        if good
+        else '\nMMPose does not import yet: mend the above from the top, and try again.'
+    )
+    return 0 if good and not faults else 1
