@@ -203,8 +203,9 @@ def doctor(venv):
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize('spoil, said, mends', FAULTS, ids=lambda x: x.__name__
-                         if callable(x) else '')  # fmt: skip
+@pytest.mark.parametrize(
+    'spoil, said, mends', FAULTS, ids=[case[0].__name__ for case in FAULTS]
+)
 def test_one_fault_is_named_once_and_mended(spoil, said, mends, venv):
     spoil(venv)
     status, output = doctor(venv)
@@ -244,7 +245,7 @@ def test_setuptools_without_pkg_resources(venv):
     status, output = doctor(venv)
     # torch imports it to compile, up to 2.1.
     assert status == (0 if MODERN else 1), output
-    assert len(re.findall(r'setuptools has no pkg_resources', output)) == 1
+    assert len(re.findall('has no pkg_resources', output)) == 1
     assert f'install "setuptools<{81 if MODERN else 70}"\n' in output
     assert ('note: setuptools' in output) == MODERN
     assert '\n2. ' not in output

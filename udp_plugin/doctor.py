@@ -125,8 +125,8 @@ class Fault(NamedTuple):
 #: Errors that are known: whose step, what it says, what that means, what to install.
 KNOWN = (
     ('', "No module named 'pkg_resources'",
-     'setuptools has no pkg_resources any more (82 removed it), which torch before 2.2 '
-     'imports to compile, and mmcv with it.', 'setuptools'),
+     'setuptools is missing or has no pkg_resources (82 removed it), which torch '
+     'before 2.2 imports to compile, and mmcv with it.', 'setuptools'),
     ('torch', 'Numpy is not available',
      'torch {torch} is built for NumPy 1, and NumPy is {numpy}.', 'numpy'),
     ('opencv', 'cannot open shared object file',
@@ -243,8 +243,10 @@ class Environment:
         absent = [d for d in package.dependencies if _version(d) is None]
         if absent:
             # With their own dependencies, but not with another NumPy.
-            same = [f'numpy=={v}' for v in self.found['numpy'].values()]
-            commands.append(_pip('install', *absent, *same))
+            numpy = self.found['numpy'].get('numpy')
+            older = 'numpy<2' if self.torch < (2, 3) else 'numpy'
+            same = f'numpy=={numpy}' if numpy else older
+            commands.append(_pip('install', *absent, same))
         return commands
 
 
