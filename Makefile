@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo study bench paper test lint zoo zoo-audit env clean
 
+# The set of versions: classic (requirements.txt) or modern (requirements-modern.txt).
+STACK ?= classic
 # An existing Python with MMPose to use instead of the environment built here.
 PYTHON ?=
 # Further arguments for the demo, the study, the bench or pytest.
@@ -12,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # Sets $python for the rest of a recipe; the argument names what $(PYTHON) must have.
-find_python = python="$$(python3 .ci/environment.py \
+find_python = python="$$(python3 .ci/environment.py --stack '$(STACK)' \
 	$(if $(PYTHON),--python '$(PYTHON)' --needs $(1)))"
 
 help:
@@ -30,6 +32,7 @@ help:
 	@echo 'The first of these builds an environment with MMPose, outside this folder, once'
 	@echo 'per machine; compiling mmcv takes about 14 minutes of that on two cores.'
 	@echo
+	@echo "STACK=modern             with today's torch and NumPy instead of MMPose's own set"
 	@echo 'PYTHON=/path/to/python   use that Python, which has MMPose, and build nothing'
 	@echo 'ARGS="..."               pass arguments on: make test ARGS="-k flip -x"'
 	@echo 'UDP_PLUGIN_ENVS=folder   keep environments there instead of ~/.cache/udp_plugin'

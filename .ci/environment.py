@@ -23,7 +23,12 @@ import time
 import zipfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-OLDEST, NEWEST = (3, 8), (3, 11)
+
+# By stack: its file of pins, and the oldest and the newest Python it is for.
+STACKS = {
+    'classic': ('requirements.txt', (3, 8), (3, 11)),
+    'modern': ('requirements-modern.txt', (3, 11), (3, 11)),
+}
 
 # In GB, measured on Linux x86-64: the environment; what pip unpacks PyTorch from; and
 # the downloads, of which pip may keep a copy.
@@ -31,6 +36,14 @@ ENVIRONMENT_SIZE, TEMPORARY_SIZE, CACHE_SIZE = 5.8, 3.0, 3.0
 
 # What the torch pinned in requirements.txt is built for on Linux x86-64.
 CUDA = 'cu121'
+
+# How pip installs the sections of a file of pins.
+OPTIONS = {
+    'step 1': [],
+    'step 2': ['--no-build-isolation'],
+    # xtcocotools' wheel is built for numpy 1.
+    'step 3': ['--no-build-isolation', '--no-deps', '--no-binary', 'xtcocotools'],
+}
 
 # What has to be importable for a name given to --needs; others stand for themselves.
 MODULES = {'mmpose': ['torch', 'mmcv.ops', 'mmdet', 'mmpose.models']}
@@ -61,21 +74,24 @@ def stop(text):
     sys.exit(1)
 
 
-def read_pins():
-    """Returns the requirements in each section of requirements.txt."""
-    sections = []
-    with open(os.path.join(ROOT, 'requirements.txt'), encoding='utf-8') as lines:
+def read_pins(stack):
+    """Returns the requirements of a stack by the section of its file."""
+    sections = {}
+    with open(os.path.join(ROOT, STACKS[stack][0]), encoding='utf-8') as lines:
         for line in map(str.strip, lines):
             if line.startswith('# ---'):
-                sections.append([])
+                title = line.strip('# -').split(':')[0]
+                section = sections[title] = []
             elif line and not line.startswith('#'):
-                sections[-1].append(line)
+                section.append(line)
     return sections
 
 
-def pin_of(name, pins):
-    """Returns the requirement of `name` among `pins`, such as 'mmcv==2.1.0'."""
-    return next((pin for pin in pins if pin.startswith(name + '==')), name)
+def pin_of(name, sections):
+    """Returns the requirement of `name`, or of its fork, such as 'mmcv==2.1.0'."""
+    pins = [pin for section in sections.values() for pin in section]
+    starts = (name + '==', f'onedl-{name}==')
+    return next((pin for pin in pins if pin.startswith(starts)), name)
 
 
 def output_of(command, timeout=60):
@@ -96,10 +112,10 @@ def output_of(command, timeout=60):
 # --- a Python to work with ------------------------------------------------------------
 
 
-def interpreters():
+def interpreters(oldest, newest):
     """Yields (path, version) of this Python, then of those in PATH by their names."""
     yield sys.executable, sys.version_info[:2]
-    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+    for minor in range(newest[1], oldest[1] - 1, -1):
         path = shutil.which(f'python3.{minor}')
         # Asked, not trusted: a version manager puts names there that do not run.
         if path and output_of([path, '-c', 'import sys; print(sys.version)']):
@@ -200,11 +216,11 @@ def check_compiler(python):
     return {'CXX': compiler}
 
 
-def choose_base(found):
+def choose_base(found, oldest, newest):
     """Returns the first of the interpreters `found` that can make environments."""
     lacking = []
     for path, version in found:
-        if OLDEST <= version <= NEWEST:
+        if oldest <= version <= newest:
             if output_of([path, '-c', 'import venv, ensurepip']) is not None:
                 return path, version
             lacking.append(path)
@@ -214,8 +230,9 @@ def choose_base(found):
             'ensurepip are missing. Install them: apt install python3-venv.'
         )
     names = ', '.join('{1[0]}.{1[1]} ({0})'.format(*each) for each in found)
+    wanted = [f'3.{minor}' for minor in range(oldest[1], newest[1] + 1)]
     stop(
-        'MMPose and the torch it knows need Python 3.8, 3.9, 3.10 or 3.11.\n'
+        f'what is pinned here needs Python {" or ".join(wanted)}.\n'
         f'Found here: {names}.\n'
         'Install one of those, so that it can be called as python3.11, for instance,\n'
         'or pass PYTHON=/path/to/python of an environment with MMPose.'
@@ -231,8 +248,9 @@ class Builder:
     def __init__(self, folder, base, version, pins):
         self.folder, self.base = folder, base
         self.tag = 'cp{}{}'.format(*version)
-        self.first_step, self.second_step, self.look_up = pins
-        self.mmcv = pin_of('mmcv', self.second_step)
+        self.pins = pins
+        self.mmcv = pin_of('mmcv', pins)
+        self.mmcv_wheel = self.mmcv.replace('-', '_').replace('==', '-')
         self.python = python_of(folder)
         self.pip = [self.python, '-m', 'pip', '--disable-pip-version-check']
         self.pip_install = [*self.pip, 'install', '--progress-bar', 'off']
@@ -259,19 +277,19 @@ class Builder:
         if not os.path.exists(first_step_done):
             self.run(
                 'Installing PyTorch and build tools',
-                [*self.pip_install, *self.first_step],
+                [*self.pip_install, *self.pins['step 1']],
             )
             open(first_step_done, 'w').close()
 
         if compiling:
             say(
-                'Compiling mmcv takes about 14 minutes on two cores, once per\n'
+                'Compiling mmcv takes 10 to 20 minutes on two cores, once per\n'
                 'machine: pip then keeps the wheel in its cache.'
             )
-        no_isolation = ['--no-build-isolation', '--find-links', self.wheels]
         if compiling or cached:
             # Verbose, for the compiler's own progress.
-            make_wheel = [*self.pip, 'wheel', '--verbose', '--no-deps', *no_isolation]
+            make_wheel = [*self.pip, 'wheel', '--verbose', '--no-deps']
+            make_wheel += OPTIONS['step 2']
             self.run(
                 'Compiling mmcv' if compiling else "Taking mmcv from pip's cache",
                 [*make_wheel, '--wheel-dir', self.wheels, self.mmcv],
@@ -279,24 +297,29 @@ class Builder:
             )
 
         os.remove(first_step_done)
-        self.run(
-            'Installing MMPose and test tools',
-            [*self.pip_install, *no_isolation, *self.second_step],
-        )
+        for step in ('step 2', 'step 3'):
+            if step in self.pins:
+                options = [*OPTIONS[step], '--find-links', self.wheels]
+                self.run(
+                    f'Installing MMPose and test tools, {step}',
+                    [*self.pip_install, *options, *self.pins[step]],
+                )
         problem = import_problem(self.python, MODULES['mmpose'])
         if problem:
             stop(
                 f'the new environment does not work: {problem}\nIf that names mmcv, '
                 "the wheel in pip's cache was compiled for another torch:\n"
-                f'    {self.python} -m pip cache remove mmcv\n'
+                f'    {self.python} -m pip cache remove {self.mmcv_wheel}\n'
                 'and the same command again compile it anew.'
             )
         shutil.rmtree(self.wheels)
         say(f'The environment is ready: {self.folder}')
 
     def mmcv_is_cached(self):
-        listed = output_of([*self.pip, 'cache', 'list', '--format', 'abspath', 'mmcv'])
-        return f'{self.mmcv.replace("==", "-")}-{self.tag}-' in (listed or '')
+        wheel = self.mmcv_wheel
+        name = wheel.split('-')[0]
+        listed = output_of([*self.pip, 'cache', 'list', '--format', 'abspath', name])
+        return f'{wheel}-{self.tag}-' in (listed or '')
 
     def download_mmcv(self):
         """Fetches a prebuilt mmcv if OpenMMLab's index can be reached and has one.
@@ -304,10 +327,12 @@ class Builder:
         openmim knows where that index is. Only its table of addresses is read, since
         its own dependencies contradict the versions pinned here.
         """
+        if 'look-up' not in self.pins:
+            return False
         fetch = [*self.pip, 'download', '--no-deps']
         with tempfile.TemporaryDirectory() as folder:
             briefly = ['--timeout', '3', '--retries', '0']
-            output_of([*fetch, *briefly, '--dest', folder, *self.look_up])
+            output_of([*fetch, *briefly, '--dest', folder, *self.pins['look-up']])
             archives = glob.glob(os.path.join(folder, '*.whl'))
             if not archives:
                 return False
@@ -319,7 +344,7 @@ class Builder:
             if isinstance(node, ast.Assign) and node.targets[0].id == 'WHEEL_URL'
         )
         linux = sys.platform == 'linux' and platform.machine() == 'x86_64'
-        torch = pin_of('torch', self.first_step).split('==')[1].split('.')
+        torch = pin_of('torch', self.pins).split('==')[1].split('.')
         address = addresses['mmcv-full'].format(
             cuda_version=CUDA if linux else 'cpu',
             torch_version='torch{}.{}.0'.format(*torch),
@@ -420,21 +445,23 @@ def environment_folder(version, pins):
     if not home:
         cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
         home = os.path.join(cache, 'udp_plugin')
-    identity = repr((pins, version, sys.platform, platform.machine()))
+    identity = repr((sorted(pins.items()), version, sys.platform, platform.machine()))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
     return os.path.join(os.path.abspath(os.path.expanduser(home)), f'env-{digest}')
 
 
-def find_or_build(pins):
+def find_or_build(stack):
     """Returns the Python of the environment, which is built if there is none yet."""
+    pins = read_pins(stack)
+    _, oldest, newest = STACKS[stack]
     found = []
-    for path, version in interpreters():
+    for path, version in interpreters(oldest, newest):
         found.append((path, version))
-        if OLDEST <= version <= NEWEST:
+        if oldest <= version <= newest:
             folder = environment_folder(version, pins)
             if is_ready(folder):
                 return python_of(folder)
-    base, version = choose_base(found)
+    base, version = choose_base(found, oldest, newest)
     folder = environment_folder(version, pins)
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     with open(folder + '.lock', 'w') as lock:
@@ -455,15 +482,19 @@ def main():
     parser.add_argument(
         '--needs', nargs='+', default=[], help='modules which that Python must have'
     )
+    parser.add_argument(
+        '--stack', default='classic', help='which set of versions (default: classic)'
+    )
     args = parser.parse_args()
+    if args.stack not in STACKS:
+        stop(f'STACK={args.stack}: there are {" and ".join(STACKS)}')
     # Ends what runs, compilers included, before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
-    pins = read_pins()
     if args.python:
-        print(check_given(args.python, args.needs, [p for s in pins for p in s]))
+        print(check_given(args.python, args.needs, read_pins(args.stack)))
         return
     try:
-        print(find_or_build(pins))
+        print(find_or_build(args.stack))
     except KeyboardInterrupt:
         sys.exit('\nInterrupted; the same command goes on where it can.')
 

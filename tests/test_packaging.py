@@ -104,10 +104,12 @@ def setup_script(monkeypatch):
 
 def test_set_up_wants_a_python_that_mmpose_knows(setup_script, capsys):
     with pytest.raises(SystemExit):
-        setup_script.choose_base([('/opt/python3', (3, 12)), ('/usr/python3', (3, 7))])
+        setup_script.choose_base(
+            [('/opt/python3', (3, 12)), ('/usr/python3', (3, 7))], (3, 8), (3, 11)
+        )
     said = capsys.readouterr().err
     assert '3.12 (/opt/python3), 3.7 (/usr/python3)' in said
-    assert '3.8, 3.9, 3.10 or 3.11' in said
+    assert '3.8 or 3.9 or 3.10 or 3.11' in said
 
 
 def test_set_up_wants_a_compiler(setup_script, capsys, monkeypatch):
@@ -130,11 +132,29 @@ def test_set_up_wants_room(free, setup_script, capsys, monkeypatch, tmp_path):
     assert '0.5 GB free' in said and f'GB in {tmp_path}/envs/env-1' in said
 
 
-def test_every_version_is_pinned(setup_script):
-    *steps, look_up = setup_script.read_pins()
-    assert len(steps) == 2 and len(look_up) == 1
-    assert all('==' in pin for section in (*steps, look_up) for pin in section)
-    assert setup_script.pin_of('mmcv', steps[1]).startswith('mmcv==')
+@pytest.mark.parametrize(
+    'stack, sections, mmcv',
+    [
+        ('classic', ['step 1', 'step 2', 'look-up'], 'mmcv=='),
+        ('modern', ['step 1', 'step 2', 'step 3'], 'onedl-mmcv=='),
+    ],
+)
+def test_every_version_is_pinned(stack, sections, mmcv, setup_script):
+    pins = setup_script.read_pins(stack)
+    assert list(pins) == sections
+    assert all('==' in pin for section in pins.values() for pin in section)
+    assert setup_script.pin_of('mmcv', pins).startswith(mmcv)
+    assert setup_script.pin_of('rich', pins).startswith('rich==')
+
+
+def test_an_unknown_stack_is_named():
+    done = subprocess.run(
+        [sys.executable, ROOT / '.ci/environment.py', '--stack', 'newest'],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'STACK=newest: there are classic and modern' in done.stderr
 
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
