@@ -30,9 +30,9 @@ help:
 	@echo 'make clean   remove what builds, tests and demos left in this folder'
 	@echo
 	@echo 'The first of these builds an environment with MMPose, outside this folder, once'
-	@echo 'per machine; compiling mmcv takes about 14 minutes of that on two cores.'
+	@echo 'per machine; compiling mmcv takes 10 to 20 minutes of that on two cores.'
 	@echo
-	@echo "STACK=modern             with today's torch and NumPy instead of MMPose's own set"
+	@echo "STACK=modern             use today's torch and NumPy, not those of MMPose's own time"
 	@echo 'PYTHON=/path/to/python   use that Python, which has MMPose, and build nothing'
 	@echo 'ARGS="..."               pass arguments on: make test ARGS="-k flip -x"'
 	@echo 'UDP_PLUGIN_ENVS=folder   keep environments there instead of ~/.cache/udp_plugin'

@@ -7,6 +7,7 @@ at least say so.
 
 import argparse
 import ast
+import collections
 import contextlib
 import fcntl
 import glob
@@ -24,15 +25,17 @@ import zipfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# By stack: its file of pins, and the oldest and the newest Python it is for.
+# A file of pins, the oldest and the newest Python they are for, and the size of the
+# environment in GB, measured on Linux x86-64.
+Stack = collections.namedtuple('Stack', 'pins oldest newest size')
 STACKS = {
-    'classic': ('requirements.txt', (3, 8), (3, 11)),
-    'modern': ('requirements-modern.txt', (3, 11), (3, 11)),
+    'classic': Stack('requirements.txt', (3, 8), (3, 11), 5.8),
+    'modern': Stack('requirements-modern.txt', (3, 11), (3, 11), 7.6),
 }
 
-# In GB, measured on Linux x86-64: the environment; what pip unpacks PyTorch from; and
-# the downloads, of which pip may keep a copy.
-ENVIRONMENT_SIZE, TEMPORARY_SIZE, CACHE_SIZE = 5.8, 3.0, 3.0
+# Likewise: what pip unpacks PyTorch from; and the downloads, of which pip may keep a
+# copy.
+TEMPORARY_SIZE, CACHE_SIZE = 3.0, 3.0
 
 # What the torch pinned in requirements.txt is built for on Linux x86-64.
 CUDA = 'cu121'
@@ -77,7 +80,7 @@ def stop(text):
 def read_pins(stack):
     """Returns the requirements of a stack by the section of its file."""
     sections = {}
-    with open(os.path.join(ROOT, STACKS[stack][0]), encoding='utf-8') as lines:
+    with open(os.path.join(ROOT, STACKS[stack].pins), encoding='utf-8') as lines:
         for line in map(str.strip, lines):
             if line.startswith('# ---'):
                 title = line.strip('# -').split(':')[0]
@@ -146,9 +149,9 @@ def check_given(python, needs, pins):
         if problem and need in MODULES:
             stop(
                 f'{path} has no working MMPose: {problem}\n'
-                'Install MMPose 1.x there, with mmdet and with an mmcv that has its\n'
-                'compiled operators (requirements.txt names a set that works), or\n'
-                'leave PYTHON out, and an environment is built.'
+                'What does not fit there, and the commands that mend it:\n'
+                f'    {path} -m udp_plugin doctor\n'
+                'Or leave PYTHON out, and an environment is built.'
             )
         if problem:
             stop(
@@ -161,11 +164,11 @@ def check_given(python, needs, pins):
 # --- what cannot work is said before anything is installed ----------------------------
 
 
-def check_disk(folder):
-    """Stops if a disk has less room than the build of `folder` takes on it."""
+def check_disk(folder, size):
+    """Stops if a disk has less room than building `folder`, of that size, takes."""
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     places = [
-        (ENVIRONMENT_SIZE, folder, 'the environment (UDP_PLUGIN_ENVS)'),
+        (size, folder, 'the environment (UDP_PLUGIN_ENVS)'),
         (TEMPORARY_SIZE, tempfile.gettempdir(), "pip's temporary files (TMPDIR)"),
         (
             CACHE_SIZE,
@@ -245,8 +248,8 @@ def choose_base(found, oldest, newest):
 class Builder:
     """Builds the environment in `folder` on top of the Python `base`."""
 
-    def __init__(self, folder, base, version, pins):
-        self.folder, self.base = folder, base
+    def __init__(self, folder, base, version, pins, size):
+        self.folder, self.base, self.size = folder, base, size
         self.tag = 'cp{}{}'.format(*version)
         self.pins = pins
         self.mmcv = pin_of('mmcv', pins)
@@ -263,11 +266,11 @@ class Builder:
         # have been stopped halfway through a package.
         first_step_done = os.path.join(self.folder, 'first-step-done')
         if not os.path.exists(first_step_done):
-            check_disk(self.folder)
+            check_disk(self.folder, self.size)
             shutil.rmtree(self.folder, ignore_errors=True)
             open(self.log, 'w').close()
             say(f'Building an environment with MMPose, once, in {self.folder}')
-            say(f'(about {ENVIRONMENT_SIZE} GB; the log is {self.log})')
+            say(f'(about {self.size} GB; the log is {self.log})')
             self.run('Creating it', [self.base, '-m', 'venv', self.folder])
 
         cached = self.mmcv_is_cached()
@@ -453,7 +456,7 @@ def environment_folder(version, pins):
 def find_or_build(stack):
     """Returns the Python of the environment, which is built if there is none yet."""
     pins = read_pins(stack)
-    _, oldest, newest = STACKS[stack]
+    _, oldest, newest, size = STACKS[stack]
     found = []
     for path, version in interpreters(oldest, newest):
         found.append((path, version))
@@ -471,7 +474,7 @@ def find_or_build(stack):
             say(f'Waiting for another process that builds {folder}')
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_ready(folder):
-            Builder(folder, base, version, pins).build()
+            Builder(folder, base, version, pins, size).build()
             open(os.path.join(folder, 'ready'), 'w').close()
     return python_of(folder)
 

@@ -449,7 +449,7 @@ def test_a_network_that_fixes_its_batch(runs, tmp_path, capsys):
     cfg = Config.fromfile(runs.config('offset'))
     cfg.model.backbone = dict(type='FixesItsBatch', backbone=cfg.model.backbone)
     cfg.dump(tmp_path / 'config.py')
-    weights = torch.load(runs.checkpoint('offset'), map_location='cpu')['state_dict']
+    weights = torch.load(runs.checkpoint('offset'), weights_only=False)['state_dict']
     weights = {
         name.replace('backbone.', 'backbone.backbone.'): weight
         for name, weight in weights.items()
@@ -539,7 +539,7 @@ def test_configs_that_cannot_be_exported(runs, tmp_path, change, message):
     ],
 )
 def test_what_the_command_cannot_do(runs, tmp_path, capsys, options, message):
-    state = torch.load(runs.checkpoint('offset'), map_location='cpu')['state_dict']
+    state = torch.load(runs.checkpoint('offset'), weights_only=False)['state_dict']
     first, last = 'backbone.conv1.weight', 'head.final_layer'
     deeper = {'backbone.layer1.2.conv1.weight': state['backbone.layer1.1.conv1.weight']}
     nothing = {f'{last}.{n}': 0 * state[f'{last}.{n}'] for n in ('weight', 'bias')}

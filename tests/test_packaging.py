@@ -91,6 +91,18 @@ def test_installed_wheel_works_away_from_the_clone(wheel, tmp_path):
     assert str(target / 'udp_plugin/.mim/configs') in read
 
 
+@pytest.mark.parametrize('extras', ['', '[export,tests]'])
+def test_installing_changes_no_other_package(extras, wheel):
+    pytest.importorskip('mmpose')
+    # Whatever pip wants besides, it cannot find, and fails.
+    tried = run(
+        '-m', 'pip', 'install', '--dry-run', '--upgrade', '--no-index',
+        '--find-links', wheel.parent, f'udp-plugin{extras}',
+    )  # fmt: skip
+    would = [line for line in tried.splitlines() if line.startswith('Would install')]
+    assert would == ['Would install udp-plugin-' + wheel.name.split('-')[1]]
+
+
 @pytest.fixture
 def setup_script(monkeypatch):
     spec = importlib.util.spec_from_file_location(
@@ -124,10 +136,10 @@ def test_set_up_wants_room(free, setup_script, capsys, monkeypatch, tmp_path):
     usage = namedtuple('usage', 'free')(free * 1e9)
     monkeypatch.setattr(setup_script.shutil, 'disk_usage', lambda folder: usage)
     if free > 50:
-        setup_script.check_disk(str(tmp_path / 'envs/env-1'))
+        setup_script.check_disk(str(tmp_path / 'envs/env-1'), 5.8)
         return
     with pytest.raises(SystemExit):
-        setup_script.check_disk(str(tmp_path / 'envs/env-1'))
+        setup_script.check_disk(str(tmp_path / 'envs/env-1'), 5.8)
     said = capsys.readouterr().err
     assert '0.5 GB free' in said and f'GB in {tmp_path}/envs/env-1' in said
 

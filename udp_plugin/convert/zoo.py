@@ -17,7 +17,7 @@ LISTED = 8
 def _package() -> Path:
     spec = find_spec('mmpose')
     if spec is None or not spec.submodule_search_locations:
-        raise ConvertError('MMPose is not installed: see the README for how.')
+        raise ConvertError('MMPose is not installed: `udp-plugin doctor` says how.')
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
