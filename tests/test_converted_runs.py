@@ -327,11 +327,17 @@ def test_stock_udp_checkpoint_gives_the_same_keypoints(coco_mini, tmp_path):
     config = convert(stock, 'gaussian', tmp_path / 'converted.py')
     model, samples = learn_four_persons(Config.fromfile(stock))
     checkpoint = save(model, tmp_path / 'stock.pth')
+    # The last has the converted model, and the stock config's crops: MMPose computes
+    # the warp matrix in single precision, which moves a crop by some 1e-5 px, and
+    # OpenCV 5 reads there to the last bit, where 4 reads at multiples of 1/32 px.
     models = [
-        init_model(str(path), str(checkpoint), device='cpu') for path in (stock, config)
+        init_model(str(path), str(checkpoint), device='cpu')
+        for path in (stock, config, config)
     ]
+    models[2].cfg.test_dataloader.dataset = models[0].cfg.test_dataloader.dataset
     assert [type(model.head).__name__ for model in models] == [
         'HeatmapHead',
+        'UDPHeatmapHead',
         'UDPHeatmapHead',
     ]
     for model in models:
@@ -340,9 +346,10 @@ def test_stock_udp_checkpoint_gives_the_same_keypoints(coco_mini, tmp_path):
 
     compared = 0
     for sample in samples:
-        theirs, ours = (predict(model, sample) for model in models)
+        theirs, ours, same_crop = (predict(model, sample) for model in models)
         maps = theirs.pred_fields.heatmaps
-        assert maps.equal(ours.pred_fields.heatmaps)
+        assert maps.equal(same_crop.pred_fields.heatmaps)
+        assert (maps - ours.pred_fields.heatmaps).abs().max() < 1e-4
         y, x = np.unravel_index(maps.flatten(1).argmax(-1), maps.shape[1:])
         peaks = np.stack((x, y), -1)
         found = theirs.pred_instances.keypoints[0] - theirs.input_center

@@ -22,6 +22,7 @@ MMCV, MMDET, MMENGINE = (
 )
 MMCV_PIN = f'{MMCV}=={metadata.version(MMCV)}'
 MMDET_PIN = 'onedl-mmdetection==3.5.1' if MODERN else 'mmdet==3.2.0'
+NEW_MMCV = metadata.version(MMCV) if MODERN else '2.2.0'
 REBUILD = f'--no-build-isolation --no-deps --force-reinstall --no-cache-dir {MMCV_PIN}'
 
 # The assertion of mmdet 3.3.0.
@@ -35,6 +36,14 @@ assert (mmcv_version >= digit_version('2.0.0rc4')
     f'Please install mmcv>=2.0.0rc4, <2.2.0.'
 """
 
+# That of MMPose 0.29.
+MMPOSE_029 = """
+import mmcv
+assert mmcv.__version__ < '1.8', \\
+    f'MMCV=={mmcv.__version__} is used but incompatible. ' \\
+    f'Please install mmcv>=1.3.8, <=1.8.0.'
+"""
+
 # What torch 2.1.2 does beside NumPy 2, and xtcocotools' wheel.
 TORCH_212 = """
 def from_numpy(array):
@@ -43,6 +52,14 @@ def from_numpy(array):
 NUMPY_1_MASK = """
 raise ValueError('numpy.dtype size changed, may indicate binary incompatibility. '
                  'Expected 96 from C header, got 88 from PyObject')
+"""
+
+# What NumPy 2.4 makes of int(), for the module that this is added to.
+INT_OF_NUMPY_24 = """
+def int(value):
+    if np.ndim(value):
+        raise TypeError('only 0-dimensional arrays can be converted to Python scalars')
+    return np.int64(value).item()
 """
 
 
@@ -115,15 +132,27 @@ def lite_as_well(venv):
     venv.add('mmcv-lite', '2.1.0')
 
 
-def both_engines(venv):
-    venv.add('mmengine' if MODERN else 'onedl-mmengine', '0.10.5')
-
-
 def no_mmdet(venv):
     venv.drop('mmdet', dist_info(MMDET), 'terminaltables', dist_info('terminaltables'))
 
 
+def no_imaug(venv):
+    # Of a fork of mmdet, whose data sets import it.
+    text = (SITE / 'mmdet/datasets/__init__.py').read_text(encoding='utf-8')
+    venv.own('mmdet').own('mmdet/datasets', __init__='import imgaug\n' + text)
+    for entry in ('imgaug', 'imaug-0.4.3.dist-info'):
+        if (venv.site / entry).exists():
+            venv.drop(entry)
+
+
 def new_mmdet(venv):
+    if not MODERN:
+        # It does go with the mmcv that is there.
+        path = SITE / 'mmcv/version.py'
+        text = path.read_text(encoding='utf-8').replace("'2.1.0'", "'2.2.0'")
+        assert '2.2.0' in text
+        venv.own('mmcv', version=text)
+        venv.drop(dist_info('mmcv')).add('mmcv', '2.2.0')
     venv.own('mmdet', __init__=MMDET_330)
     venv.drop(dist_info(MMDET)).add('mmdet', '3.3.0')
 
@@ -142,6 +171,15 @@ def torch_for_numpy_1(venv):
     venv.stub('torch', TORCH_212).drop(dist_info('torch')).add('torch', '2.1.2')
 
 
+def numpy_24(venv):
+    venv.drop(dist_info('numpy')).add('numpy', '2.4.6')
+    if not MODERN:
+        venv.drop(dist_info('torch')).add('torch', '2.8.0')
+    name = 'opencv_backend_visualizer'
+    text = (SITE / f'mmpose/visualization/{name}.py').read_text(encoding='utf-8')
+    venv.own('mmpose').own('mmpose/visualization', **{name: text + INT_OF_NUMPY_24})
+
+
 def no_mmpose(venv):
     venv.drop('mmpose', dist_info('mmpose'))
     if (venv.site / 'chumpy').exists():
@@ -149,6 +187,7 @@ def no_mmpose(venv):
 
 
 def old_mmpose(venv):
+    venv.own('mmpose', __init__=MMPOSE_029)
     venv.drop(dist_info('mmpose')).add('mmpose', '0.29.0')
 
 
@@ -164,13 +203,12 @@ FAULTS = [
         'uninstall -y mmcv-lite\n', f'--no-cache-dir {MMCV}==']),
     (lite_as_well, f'{MMCV} .*mmcv-lite|mmcv-lite .*{MMCV}', [
         'uninstall -y mmcv-lite\n', REBUILD]),
-    (both_engines, '(?=.* mmengine )(?=.*onedl-mmengine).*overwrite', [
-        f'uninstall -y {"mmengine" if MODERN else "onedl-mmengine"}\n',
-        f'--no-deps --force-reinstall {MMENGINE}==']),
     (no_mmdet, "mmdet is not installed.*No module named 'mmdet'", [
         f'install --no-deps {MMDET_PIN}\n', 'install terminaltables numpy==']),
-    (new_mmdet, 'mmdet 3.3.0 is installed.*needs >=3, <3.3' + (
-        '.*MMCV==2.3.6 is used but' if MODERN else '.*none yet'), [MMDET_PIN]),
+    (no_imaug, 'without what its data sets import', [
+        'install --no-deps imaug\n']),
+    (new_mmdet, f'mmdet 3.3.0 does not go with mmcv {NEW_MMCV}.*is used but', [
+        MMDET_PIN if MODERN else 'mmcv==2.1.0']),
     (xtcocotools_for_numpy_1, 'another NumPy than 2.0.2.*numpy.dtype size changed', [
         '--no-build-isolation --no-deps --force-reinstall --no-cache-dir '
         '--no-binary xtcocotools xtcocotools==1.14.3']),
@@ -178,8 +216,10 @@ FAULTS = [
         'install --no-deps --force-reinstall "numpy<2"\n']),
     (no_mmpose, "mmpose is not installed.*chumpy.*No module named 'pip'", [
         'install --no-build-isolation chumpy', 'install --no-deps mmpose==1.3.2\n']),
-    (old_mmpose, r'mmpose 0.29.0 is installed: UDP is for MMPose >=1.1, <1.4', [
+    (old_mmpose, r'0.29.0 is installed: UDP is for MMPose >=1.1, <1.4.*<=1.8.0', [
         'mmpose==1.3.2']),
+    (numpy_24, 'draws no keypoints with NumPy 2.4.6.*only 0-dimensional arrays', [
+        'install --no-deps --force-reinstall "numpy<2.4"\n']),
     (crash, r'opencv .* does not import.*Python ended with status -6', [
         'opencv-python-headless']),
 ]  # fmt: skip
@@ -237,6 +277,53 @@ def test_a_missing_chumpy_and_a_second_opencv_are_notes(venv):
     assert status == 0, output
     assert 'note: chumpy' in output
     assert 'opencv-python, opencv-python-headless. One is enough' in output
+
+
+def both_engines(venv):
+    venv.add('mmengine' if MODERN else 'onedl-mmengine', '0.10.5')
+
+
+def newer_mmdet_that_works(venv):
+    venv.drop(dist_info(MMDET)).add('mmdet', '3.3.0')
+
+
+def no_mmdet_and_no_need(venv):
+    """As before MMPose 1.3, whose models import nothing of mmdet."""
+    no_mmdet(venv)
+    folder = 'mmpose/models/heads/hybrid_heads'
+    text = (SITE / folder / 'rtmo_head.py').read_text(encoding='utf-8')
+    line = 'from mmdet.utils import ConfigType, reduce_mean'
+    assert line in text
+    for package in ('mmpose', 'mmpose/models', 'mmpose/models/heads'):
+        venv.own(package)
+    venv.own(folder, rtmo_head=text.replace(line, 'ConfigType = reduce_mean = None'))
+
+
+WORKING = [
+    (both_engines, r'\bmmengine 0.*overwrite each other', [
+        f'uninstall -y {"mmengine" if MODERN else "onedl-mmengine"}\n',
+        f'--no-deps --force-reinstall {MMENGINE}==']),
+    (no_mmdet_and_no_need, 'mmdet is not installed', [
+        f'install --no-deps {MMDET_PIN}\n']),
+]  # fmt: skip
+if not MODERN:  # The fork looks for its own metadata.
+    WORKING.append((
+        newer_mmdet_that_works, 'mmdet 3.3.0 is installed.* needs >=3, <3.3', [
+            f'--force-reinstall {MMDET_PIN}\n']))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'change, said, mends', WORKING, ids=[case[0].__name__ for case in WORKING]
+)
+def test_where_all_works_what_looks_wrong_is_a_note(change, said, mends, venv):
+    change(venv)
+    status, output = doctor(venv)
+    assert status == 0, output
+    (note,) = [part for part in output.split('\nnote: ')[1:] if 'chumpy' not in part]
+    assert re.search(said, note, re.DOTALL), output
+    assert 'All works here' in note
+    for mend in mends:
+        assert mend in note, output
 
 
 def test_setuptools_without_pkg_resources(venv):

@@ -238,13 +238,21 @@ def test_models_that_take_boxes_are_given_them(tmp_path):
 
 def test_the_answer_is_in_double_precision(model):
     """Far out in a photograph, single precision is a multiple of 0.002 px."""
+    boxes = np.array([[60.0, 20, 80, 40], [29060, 20, 29080, 40]])
+    found = np.random.default_rng(0).uniform(0, 60, (1, 3, 2)).repeat(2, axis=0)
+    near, far = model.to_source(found.astype(np.float32), model.regions(boxes))
+    np.testing.assert_allclose(far - near, np.tile([29000, 0], (3, 1)), atol=1e-9)
+
     keypoints = []
     for left in (0, 29000):
         image = np.zeros((60, 30000, 3), np.uint8)
         image[30, left + 70 : left + 73] = [[255, 1, 60], [100, 77, 30], [10, 90, 0]]
         keypoints.append(model(image, [[left + 60, 20, left + 80, 40]]).keypoints)
     near, far = keypoints
-    np.testing.assert_allclose(far - near, np.tile([29000, 0], (1, 3, 1)), atol=1e-6)
+    # OpenCV 5 computes in single precision where to read the photograph, which moves a
+    # pixel of the crop by up to 0.001 px; 4 reads at multiples of 1/32 px of it.
+    exact = 1e-6 if int(cv2.__version__[0]) < 5 else 1e-4
+    np.testing.assert_allclose(far - near, np.tile([29000, 0], (1, 3, 1)), atol=exact)
 
 
 def test_the_model_says_what_it_is(model):

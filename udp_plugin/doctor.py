@@ -42,7 +42,7 @@ FROM_SOURCE = f'{COMPILED} --no-binary xtcocotools'
 
 PACKAGES: Dict[str, Package] = {
     'numpy': Package(
-        'numpy', ('numpy',), (1, 19), ANY, 'import numpy', (), ('numpy<2', 'numpy')
+        'numpy', ('numpy',), (1, 19), ANY, 'import numpy', (), ('numpy<2', 'numpy<2.4')
     ),
     'torch': Package(
         'torch', ('torch',), (1, 8), ANY,
@@ -76,7 +76,7 @@ PACKAGES: Dict[str, Package] = {
     ),
     'mmdet': Package(
         'mmdet', ('mmdet', 'onedl-mmdetection'), (3,), (3, 3),
-        'import mmdet.utils', ('mmcv',),
+        'import mmdet.datasets, mmdet.models', ('mmcv',),
         ('mmdet==3.2.0', 'onedl-mmdetection==3.5.1'),
         dependencies=(
             'terminaltables', 'pycocotools', 'shapely', 'six', 'tqdm', 'scipy',
@@ -89,11 +89,21 @@ PACKAGES: Dict[str, Package] = {
     ),
 }  # fmt: skip
 
-REGISTERED = (
-    'import udp_plugin; from mmpose.registry import KEYPOINT_CODECS, MODELS; '
-    "assert KEYPOINT_CODECS.get('UDPGaussianHeatmap'), 'no codec is registered'; "
-    "assert MODELS.get('UDPHeatmapHead'), 'no head is registered'"
-)
+#: What is tried after them, and what it means if it fails.
+LAST = {
+    'UDP': (
+        'import udp_plugin; from mmpose.registry import KEYPOINT_CODECS, MODELS; '
+        "assert KEYPOINT_CODECS.get('UDPGaussianHeatmap'), 'no codec is registered'; "
+        "assert MODELS.get('UDPHeatmapHead'), 'no head is registered'",
+        "UDP's components are not registered.",
+    ),
+    'drawing': (
+        'import numpy; from mmpose.visualization import PoseLocalVisualizer; '
+        'drawing = PoseLocalVisualizer(); drawing.set_image(numpy.zeros((9, 9, 3))); '
+        'drawing.draw_circles(numpy.ones(2), numpy.ones(1), face_colors=(0, 0, 0))',
+        'MMPose draws no keypoints.',
+    ),
+}
 
 #: Tries each step, in order, and writes a line of JSON about each as it goes, since
 #: the next may crash.
@@ -148,6 +158,11 @@ KNOWN = (
      'mmcv'),
     ('mmdet', r'(MMCV|MMEngine)==.* is used',
      'mmdet {mmdet} does not go with mmcv {mmcv} and mmengine {mmengine}.', 'mmdet'),
+    ('mmdet', "No module named '(imgaug|imagecorruptions)'",
+     'mmdet {mmdet} was installed without what its data sets import.', 'imaug'),
+    ('drawing', 'only 0-dimensional arrays',
+     'MMPose draws no keypoints with NumPy {numpy}: since NumPy 2.4, int() refuses an '
+     'array of one number.', 'numpy'),
 )  # fmt: skip
 
 
@@ -198,8 +213,9 @@ class Environment:
         below = package.below
         if 'onedl-mmdetection' in self.found[name]:
             return 'to import'
-        if name == 'numpy' and self.torch < (2, 3):
-            below = (2,)
+        if name == 'numpy':
+            # MMPose does not draw with a newer one.
+            below = (2,) if self.torch < (2, 3) else (2, 4)
         words = '>=' + '.'.join(map(str, package.low))
         return words + ('' if below == ANY else ', <' + '.'.join(map(str, below)))
 
@@ -219,6 +235,10 @@ class Environment:
             return [
                 _pip('install', 'setuptools<81' if self.modern else 'setuptools<70')
             ]
+        if name == 'imaug':
+            # It asks for an older OpenCV, and for that alone in vain.
+            needed = self._dependencies('scikit-image', 'shapely', 'six')
+            return [*needed, _pip('install --no-deps', 'imaug')]
         package, found = PACKAGES[name], self.found[name]
         pins = package.pins[self.modern or (name == 'numpy' and self.torch >= (2, 3))]
         target, flags = re.split('[=<]', pins)[0], package.flags
@@ -240,14 +260,18 @@ class Environment:
         if found and '--force' not in flags:
             flags += ' --force-reinstall'
         commands.append(_pip(f'install {flags}', *pins.split()))
-        absent = [d for d in package.dependencies if _version(d) is None]
-        if absent:
-            # With their own dependencies, but not with another NumPy.
-            numpy = self.found['numpy'].get('numpy')
-            older = 'numpy<2' if self.torch < (2, 3) else 'numpy'
-            same = f'numpy=={numpy}' if numpy else older
-            commands.append(_pip('install', *absent, same))
+        commands += self._dependencies(*package.dependencies)
+        if target == 'onedl-mmdetection' and find_spec('imgaug') is None:
+            commands += self.install('imaug')
         return commands
+
+    def _dependencies(self, *names: str) -> List[str]:
+        """What installs those that are missing, with their own, and keeps NumPy."""
+        absent = [name for name in names if _version(name) is None]
+        numpy = self.found['numpy'].get('numpy')
+        older = 'numpy<2' if self.torch < (2, 3) else 'numpy<2.4'
+        same = f'numpy=={numpy}' if numpy else older
+        return [_pip('install', *absent, same)] if absent else []
 
 
 def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str]]:
@@ -269,6 +293,14 @@ def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str
     return {**answers, **dict.fromkeys(unanswered[:1], end)}
 
 
+def _known(name: str, said: Optional[str]) -> Optional[Tuple[str, str]]:
+    """What an error of a step means, and what to install, if it is known."""
+    for step, pattern, what, mend in KNOWN:
+        if step in ('', name) and re.search(pattern, said or ''):
+            return what, mend
+    return None
+
+
 def _static(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]:
     """What metadata alone says about a package."""
     found, module = env.found[name], PACKAGES[name].module
@@ -287,7 +319,7 @@ def _static(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]
         what = f'{names} installed: mmcv-lite has no operators, which MMPose needs.'
     elif len(found) > 1 and name != 'opencv':
         what = f'{names} are both installed, and overwrite each other.'
-    elif not env.fits(name):
+    elif not env.fits(name) and not _known(name, said):
         what = f'{names} is installed, and MMPose needs {env.needs(name)}.'
         if name == 'mmpose':
             what = f'{names} is installed: UDP is for MMPose {env.needs(name)}.'
@@ -298,13 +330,16 @@ def _static(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]
 
 def _dynamic(name: str, env: Environment, said: str) -> Fault:
     """What a step's error means."""
-    for step, pattern, what, mend in KNOWN:
-        if step in ('', name) and re.search(pattern, said):
-            return Fault(what.format(**env.versions), said, env.install(mend))
+    known = _known(name, said)
+    if known:
+        what, mend = known
+        return Fault(what.format(**env.versions), said, env.install(mend))
     module = re.search(r"No module named '(\w+)", said)
     if module and module[1] not in {p.module for p in PACKAGES.values()}:
         what = f'{name} imports {module[1]}, which is not installed.'
         return Fault(what, said, [_pip('install --no-deps', module[1])])
+    if name in LAST:
+        return Fault(LAST[name][1], said, [])
     what = f'{name} {env.versions[name]} does not import.'
     return Fault(what, said, env.install(name))
 
@@ -312,7 +347,7 @@ def _dynamic(name: str, env: Environment, said: str) -> Fault:
 def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]:
     """Faults, notes, and which packages are all right."""
     steps = {name: package.step for name, package in PACKAGES.items()}
-    answers = probe({**steps, 'UDP': REGISTERED})
+    answers = probe({**steps, **{name: step for name, (step, _) in LAST.items()}})
     works = all(answers.get(step, '') is None for step in ('mmpose', 'UDP'))
     faults: Dict[str, Fault] = {}
     notes: List[str] = []
@@ -323,15 +358,18 @@ def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]
         if fault is None and said and all(fine[other] for other in package.after):
             fault = _dynamic(name, env, said)
         fine[name] = fault is None and name in answers and said is None
-        if fault is not None and env.missing(name) and works:
-            notes.append(f'{fault.what} This MMPose works without: no matter.')
+        if fault is not None and works and (said is None or env.missing(name)):
+            mend = ''.join(f'\n   {command}' for command in fault.mend)
+            notes.append(f'{fault.what} All works here; should it ever not:{mend}')
             fault, fine[name] = None, True
         if fault is not None:
             faults.setdefault(fault.what, fault)
-    if all(fine.values()) and answers.get('UDP'):
-        what = "UDP's components are not registered."
-        faults[what] = Fault(what, answers['UDP'] or '', [])
-    fine['UDP'] = 'UDP' in answers and answers['UDP'] is None
+    for name in LAST:
+        said = answers.get(name)
+        if said and all(fine.values()):
+            fault = _dynamic(name, env, said)
+            faults[fault.what] = fault
+        fine[name] = name in answers and said is None
     if find_spec('pkg_resources') is None:
         line = "No module named 'pkg_resources'"
         fault = _dynamic('setuptools', env, line)

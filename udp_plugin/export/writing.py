@@ -96,7 +96,7 @@ def _why(error: Exception, opset: int) -> str:
             f'--opset {opset} lacks the operator {name} ({text[:200]}); take --opset '
             f'{OPSET}' + (', or a network without it' if opset == OPSET else '')
         )
-    if 'opset version' in text:
+    if re.search('opset.version', text):
         return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
     return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'
 
