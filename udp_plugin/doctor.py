@@ -97,6 +97,15 @@ LAST = {
         "assert MODELS.get('UDPHeatmapHead'), 'no head is registered'",
         "UDP's components are not registered.",
     ),
+    'loading': (
+        'import torch; from mmengine.logging import HistoryBuffer; '
+        'from mmengine.runner.checkpoint import CheckpointLoader; '
+        'from tempfile import TemporaryDirectory; folder = TemporaryDirectory(); '
+        "path = folder.name + '/last.pth'; "
+        'torch.save(dict(message_hub=HistoryBuffer([1], [1])), path); '
+        'CheckpointLoader.load_checkpoint(path)',
+        'MMPose loads no checkpoints of trainings.',
+    ),
     'drawing': (
         'import numpy; from mmpose.visualization import PoseLocalVisualizer; '
         'drawing = PoseLocalVisualizer(); drawing.set_image(numpy.zeros((9, 9, 3))); '
@@ -132,7 +141,8 @@ class Fault(NamedTuple):
     mend: List[str]
 
 
-#: Errors that are known: whose step, what it says, what that means, what to install.
+#: Errors that are known: whose step, what it says, what that means, and what to install
+#: or else a command.
 KNOWN = (
     ('', "No module named 'pkg_resources'",
      'setuptools is missing or has no pkg_resources (82 removed it), which torch '
@@ -158,8 +168,12 @@ KNOWN = (
      'mmcv'),
     ('mmdet', r'(MMCV|MMEngine)==.* is used',
      'mmdet {mmdet} does not go with mmcv {mmcv} and mmengine {mmengine}.', 'mmdet'),
-    ('mmdet', "No module named '(imgaug|imagecorruptions)'",
+    ('mmdet', "No module named 'imgaug'",
      'mmdet {mmdet} was installed without what its data sets import.', 'imaug'),
+    ('loading', 'weights_only|Weights only',
+     'mmengine {mmengine} does not load what it saves with torch {torch}: since 2.6, '
+     'torch loads nothing but weights unless it is told that a file can be trusted. '
+     'This tells it so of all files:', 'export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1'),
     ('drawing', 'only 0-dimensional arrays',
      'MMPose draws no keypoints with NumPy {numpy}: since NumPy 2.4, int() refuses an '
      'array of one number.', 'numpy'),
@@ -333,7 +347,8 @@ def _dynamic(name: str, env: Environment, said: str) -> Fault:
     known = _known(name, said)
     if known:
         what, mend = known
-        return Fault(what.format(**env.versions), said, env.install(mend))
+        commands = [mend] if ' ' in mend else env.install(mend)
+        return Fault(what.format(**env.versions), said, commands)
     module = re.search(r"No module named '(\w+)", said)
     if module and module[1] not in {p.module for p in PACKAGES.values()}:
         what = f'{name} imports {module[1]}, which is not installed.'
@@ -360,7 +375,8 @@ def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]
         fine[name] = fault is None and name in answers and said is None
         if fault is not None and works and (said is None or env.missing(name)):
             mend = ''.join(f'\n   {command}' for command in fault.mend)
-            notes.append(f'{fault.what} All works here; should it ever not:{mend}')
+            same = 'MMPose imports all the same; should it ever not:'
+            notes.append(f'{fault.what} {same}{mend}')
             fault, fine[name] = None, True
         if fault is not None:
             faults.setdefault(fault.what, fault)
