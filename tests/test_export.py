@@ -193,9 +193,10 @@ def test_as_far_from_the_annotation_as_the_toolbox_s_test_says(runs, tmp_path, c
         x, y, w, h = ann['bbox']
         keypoints, scores = model(cv2.imread(str(path)), [[x, y, x + w, y + h]])
         np.testing.assert_allclose(keypoints[0], person.predicted, atol=1e-2)
-        # Of the same crops, scores are the same to 1e-5, see above. MMPose's boxes are
-        # in single precision, and a few pixels of a crop may differ by one level.
-        np.testing.assert_allclose(scores[0], person.scores, atol=1e-4)
+        # Of the same crops, they are the same to 1e-5, see above. MMPose's boxes are in
+        # single precision, which OpenCV 5 shows in a few pixels, by one level.
+        atol = 1e-5 if cv2.__version__ < '5' else 1e-4
+        np.testing.assert_allclose(scores[0], person.scores, atol=atol)
         found.append(person._replace(predicted=keypoints[0]))
     ours, theirs = measures.errors_of(found), measures.errors_of(tested)
     np.testing.assert_allclose(np.median(ours), np.median(theirs), atol=1e-3)
