@@ -195,7 +195,7 @@ def test_as_far_from_the_annotation_as_the_toolbox_s_test_says(runs, tmp_path, c
         np.testing.assert_allclose(keypoints[0], person.predicted, atol=1e-2)
         # Of the same crops, they are the same to 1e-5, see above. MMPose's boxes are in
         # single precision, which OpenCV 5 shows in a few pixels, by one level.
-        atol = 1e-5 if cv2.__version__ < '5' else 1e-4
+        atol = 1e-5 if cv2.__version__ < '5' else 5e-4
         np.testing.assert_allclose(scores[0], person.scores, atol=atol)
         found.append(person._replace(predicted=keypoints[0]))
     ours, theirs = measures.errors_of(found), measures.errors_of(tested)
