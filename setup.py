@@ -52,7 +52,7 @@ setup(
     python_requires='>=3.8',
     # Names without versions, so that pip leaves what an environment has as it is.
     # MMPose is not among them: udp_plugin.functional works without it; installing it
-    # takes two steps (requirements.txt), which no list here can express; and there
+    # takes several steps (requirements.txt), which no list here can express; and there
     # are forks that provide the same modules under other distribution names.
     # OpenCV comes with mmcv, in whichever of its variants was chosen there.
     install_requires=['numpy', 'torch', 'scipy', 'rich', 'matplotlib'],

@@ -188,16 +188,19 @@ class Parts:
             if results is None:
                 raise AuditError(f'the {flow.name} pipeline dropped a sample')
             if warped is None and 'transformed_keypoints' in results:
-                if 'input_center' not in results:
+                if 'input_size' not in results:
                     continue
+                # MMPose 1.1 leaves the box itself alone.
+                center = results.get('input_center', results['bbox_center'])
+                scale = results.get('input_scale', results['bbox_scale'])
                 warped = Warped(
                     image=results['img'],
                     source=np.array(results['keypoints'][0, :, :2], float),
                     keypoints=np.array(
                         results['transformed_keypoints'][0, :, :2], float
                     ),
-                    center=np.array(results['input_center'], float).reshape(2),
-                    scale=np.array(results['input_scale'], float).reshape(2),
+                    center=np.array(center, float).reshape(2),
+                    scale=np.array(scale, float).reshape(2),
                     end={},
                 )
                 if not to_the_end:
