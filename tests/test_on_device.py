@@ -2,6 +2,7 @@
 
 import pickle
 
+import mmpose
 import numpy as np
 import pytest
 import torch
@@ -363,3 +364,9 @@ def test_levels_are_counted_as_with_maps():
     _, samples = both_ways([random_person()] * 2, [OFFSET, OFFSET])
     with pytest.raises(ValueError, match='target has 2 levels, but UDPCPMHead has 3'):
         build_head('CPMHead', 'voting').loss(features_for('CPMHead'), samples)
+
+
+def test_an_mmpose_that_packs_no_keypoints_is_named(monkeypatch):
+    monkeypatch.setattr(mmpose, '__version__', '1.1.0')
+    with pytest.raises(ValueError, match='on_device=True needs MMPose 1.2.*got 1.1.0'):
+        generator(OFFSET, on_device=True)

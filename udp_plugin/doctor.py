@@ -55,7 +55,7 @@ PACKAGES: Dict[str, Package] = {
     ),
     'opencv': Package(
         'cv2', (*OPENCV, 'opencv-contrib-python-headless'), (3,), ANY, 'import cv2',
-        ('numpy',), ('opencv-python-headless', 'opencv-python-headless'),
+        ('numpy',), ('opencv-python-headless<4.12', 'opencv-python-headless'),
     ),
     'mmengine': Package(
         'mmengine', ('mmengine', 'mmengine-lite', 'onedl-mmengine'), (0, 6), (1,),
@@ -127,7 +127,7 @@ for name, step in json.loads(sys.argv[1]).items():
     except BaseException as error:
         lines = str(error).strip().splitlines() or ['']
         said = type(error).__name__ + ': ' + lines[-1]
-    print(json.dumps([name, said]), file=answers, flush=True)
+    print('doctor:' + json.dumps([name, said]), file=answers, flush=True)
 """
 
 
@@ -260,7 +260,8 @@ class Environment:
             # mmdet knows no newer one, but the fork's does.
             known = self.modern or _number(found[target]) < (2, 2)
             pins = f'{target}=={found[target]}' if known else pins
-        if name == 'xtcocotools' and _number(self.versions['numpy'] + ' 0') >= (2,):
+        numpy = self.found['numpy'].get('numpy', '2' if self.torch >= (2, 3) else '1')
+        if name == 'xtcocotools' and _number(numpy) >= (2,):
             flags = FROM_SOURCE
         commands = []
         others = [d for d in found if d != target]
@@ -301,7 +302,9 @@ def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str
         output, end = done.stdout, f'Python ended with status {done.returncode}'
     except subprocess.TimeoutExpired as error:
         output, end = error.stdout or b'', f'no answer within {timeout:.0f} s'
-    answers = dict(json.loads(line) for line in output.decode().splitlines())
+    # Others may print as Python starts.
+    lines = re.findall('^doctor:(.*)$', output.decode(errors='replace'), re.MULTILINE)
+    answers = dict(map(json.loads, lines))
     # What comes after a crash is not known.
     unanswered = [name for name in steps if name not in answers]
     return {**answers, **dict.fromkeys(unanswered[:1], end)}
@@ -355,7 +358,9 @@ def _dynamic(name: str, env: Environment, said: str) -> Fault:
         return Fault(what, said, [_pip('install --no-deps', module[1])])
     if name in LAST:
         return Fault(LAST[name][1], said, [])
-    what = f'{name} {env.versions[name]} does not import.'
+    spec = find_spec(PACKAGES[name].module)
+    place = f' ({spec.origin})' if spec and spec.origin else ''
+    what = f'{name} {env.versions[name]}{place} does not import.'
     return Fault(what, said, env.install(name))
 
 
@@ -389,7 +394,7 @@ def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]
     if find_spec('pkg_resources') is None:
         line = "No module named 'pkg_resources'"
         fault = _dynamic('setuptools', env, line)
-        if env.torch < (2, 2) or not fine['mmcv']:
+        if env.torch < (2, 2):
             faults = {fault.what: fault, **faults}
         else:
             notes.append(f'{fault.what} Before you compile either: {fault.mend[0]}')

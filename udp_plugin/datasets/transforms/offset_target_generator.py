@@ -1,6 +1,8 @@
 from typing import Dict, List, Sequence
 
+import mmpose
 import numpy as np
+from mmengine.utils import digit_version
 from mmpose.datasets.transforms import GenerateTarget
 from mmpose.registry import TRANSFORMS
 
@@ -102,8 +104,8 @@ class OffsetTargetGenerator(GenerateTarget):
     Raises:
         ValueError: From the constructor, if ``multilevel`` has only one encoder, or
             ``on_device`` a codec of another package or several encoders without
-            ``multilevel``; from the transform, if a required key is missing or the
-            keypoints are not those of one instance.
+            ``multilevel``, or MMPose is older than 1.2; from the transform, if a
+            required key is missing or the keypoints are not those of one instance.
     """
 
     def __init__(
@@ -126,6 +128,12 @@ class OffsetTargetGenerator(GenerateTarget):
             use_dataset_keypoint_weights=use_dataset_keypoint_weights,
         )
         self.on_device = on_device
+        if on_device and digit_version(mmpose.__version__) < digit_version('1.2'):
+            # Its PackPoseInputs packs nothing but what it knows by name.
+            raise ValueError(
+                f'on_device=True needs MMPose 1.2 or later, got {mmpose.__version__}: '
+                'update MMPose, or remove it'
+            )
         if on_device:
             self.encoder = KeypointsForTheHead(self._codecs_for_the_head())
 

@@ -32,8 +32,8 @@ class UDPTopdownPoseEstimator(TopdownPoseEstimator):
             if 'bbox_rotations' not in data_sample.gt_instances:
                 raise ValueError(
                     'UDPTopdownPoseEstimator needs gt_instances.bbox_rotations, which '
-                    'TopDownAffineUDP provides: use it in the test pipeline, before '
-                    'PackPoseInputs'
+                    'TopDownAffineUDP provides and PackPoseInputs of MMPose 1.2 or '
+                    'later packs: use them in the test pipeline, in that order'
                 )
         data_samples = super().add_pred_to_datasample(
             batch_pred_instances, batch_pred_fields, batch_data_samples
