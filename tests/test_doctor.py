@@ -207,6 +207,11 @@ def old_mmpose(venv):
     venv.drop(dist_info('mmpose')).add('mmpose', '0.29.0')
 
 
+def no_yaml(venv):
+    (info,) = venv.site.glob('[pP]y[yY][aA][mM][lL]-*')
+    venv.drop('yaml', info.name)
+
+
 def crash(venv):
     venv.stub('cv2', 'import os; os.abort()')
 
@@ -238,6 +243,8 @@ FAULTS = [
         'install --no-deps --force-reinstall "numpy<2.4"\n']),
     (engine_before_torch_26, 'does not load what it saves.*weights_only', [
         '   export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1\n']),
+    (no_yaml, 'mmengine imports yaml, which is not installed', [
+        f'install pyyaml numpy=={metadata.version("numpy")}\n']),
     (crash, r'opencv .* does not import.*Python ended with status -6', [
         'opencv-python-headless']),
 ]  # fmt: skip

@@ -179,6 +179,9 @@ KNOWN = (
      'array of one number.', 'numpy'),
 )  # fmt: skip
 
+#: Of modules that these packages import, those which are distributed by another name.
+DISTRIBUTIONS = {'PIL': 'pillow', 'yaml': 'pyyaml', 'skimage': 'scikit-image'}
+
 
 def _number(version: str) -> Version:
     return tuple(map(int, re.findall(r'\d+', version.split('+')[0])[:2]))
@@ -283,10 +286,13 @@ class Environment:
     def _dependencies(self, *names: str) -> List[str]:
         """What installs those that are missing, with their own, and keeps NumPy."""
         absent = [name for name in names if _version(name) is None]
+        return [_pip('install', *absent, self.same_numpy())] if absent else []
+
+    def same_numpy(self) -> str:
+        """The requirement of the NumPy that is there, or of one that fits."""
         numpy = self.found['numpy'].get('numpy')
-        older = 'numpy<2' if self.torch < (2, 3) else 'numpy<2.4'
-        same = f'numpy=={numpy}' if numpy else older
-        return [_pip('install', *absent, same)] if absent else []
+        fitting = 'numpy<2' if self.torch < (2, 3) else 'numpy<2.4'
+        return f'numpy=={numpy}' if numpy else fitting
 
 
 def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str]]:
@@ -355,7 +361,8 @@ def _dynamic(name: str, env: Environment, said: str) -> Fault:
     module = re.search(r"No module named '(\w+)", said)
     if module and module[1] not in {p.module for p in PACKAGES.values()}:
         what = f'{name} imports {module[1]}, which is not installed.'
-        return Fault(what, said, [_pip('install --no-deps', module[1])])
+        distribution = DISTRIBUTIONS.get(module[1], module[1])
+        return Fault(what, said, [_pip('install', distribution, env.same_numpy())])
     if name in LAST:
         return Fault(LAST[name][1], said, [])
     spec = find_spec(PACKAGES[name].module)
