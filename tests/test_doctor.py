@@ -130,6 +130,15 @@ def operators_of_another_torch(venv):
     venv.own('mmcv', _ext=f'raise ImportError({line!r})')
 
 
+def no_mmcv(venv):
+    venv.drop('mmcv', dist_info(MMCV))
+
+
+def no_mmcv_and_a_newer_torch(venv):
+    no_mmcv(venv)
+    venv.drop(dist_info('torch')).add('torch', '2.8.0+cu128')
+
+
 def only_lite(venv):
     without_operators(venv)
     venv.drop(dist_info(MMCV)).add('mmcv-lite', '2.1.0')
@@ -220,6 +229,10 @@ def crash(venv):
 FAULTS = [
     (without_operators, "without its compiled.*'mmcv._ext'", [REBUILD]),
     (operators_of_another_torch, 'compiled for another torch.*undefined', [REBUILD]),
+    (no_mmcv, "mmcv is not installed.*No module named 'mmcv'", [
+        f'--force-reinstall --no-cache-dir {MMCV}==']),
+    (no_mmcv_and_a_newer_torch, 'mmcv is not installed', [
+        '--force-reinstall --no-cache-dir onedl-mmcv==2.3.6\n']),
     (only_lite, 'mmcv-lite has no operators', [
         'uninstall -y mmcv-lite\n', f'--no-cache-dir {MMCV}==']),
     (lite_as_well, f'{MMCV} .*mmcv-lite|mmcv-lite .*{MMCV}', [

@@ -215,10 +215,9 @@ class Environment:
         # which knows Python up to 3.11.
         target = '2.1' if sys.version_info < (3, 12) else '2.8'
         self.torch = _number(self.found['torch'].get('torch', target))
-        names = {d for n in ('mmengine', 'mmcv', 'mmdet') for d in self.found[n]}
-        forks = {name for name in names if name.startswith('onedl-')}
-        # Where there are both, torch decides.
-        self.modern = self.torch >= (2, 4) if forks or not names else False
+        # Whether to install the maintained forks: with a torch that they know, unless
+        # there is an mmcv that was compiled for it.
+        self.modern = self.torch >= (2, 4) and set(self.found['mmcv']) != {'mmcv'}
 
     def missing(self, name: str) -> bool:
         """Whether a package is neither installed nor in a folder of the path."""
