@@ -30,7 +30,7 @@ help:
 	@echo 'make clean   remove what builds, tests and demos left in this folder'
 	@echo
 	@echo 'The first of these builds an environment with MMPose, outside this folder, once'
-	@echo 'per machine; compiling mmcv takes 10 to 20 minutes of that on two cores.'
+	@echo 'per machine; compiling mmcv takes 8 to 19 minutes of that on two cores.'
 	@echo
 	@echo "STACK=modern             use today's torch and NumPy, not those of MMPose's own time"
 	@echo 'PYTHON=/path/to/python   use that Python, which has MMPose, and build nothing'

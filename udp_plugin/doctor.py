@@ -156,10 +156,10 @@ KNOWN = (
      'torchvision {torchvision} is made for another torch than {torch}.', 'torch'),
     ('mmcv', r"No module named 'mmcv\._ext'",
      'mmcv {mmcv} is installed without its compiled operators. Compiling them takes '
-     'about 14 minutes.', 'mmcv'),
+     '8 to 19 minutes.', 'mmcv'),
     ('mmcv', r'undefined symbol|_ext|lib(cudart|torch|c10)',
      'The operators of mmcv {mmcv} are compiled for another torch than {torch}. '
-     'Compiling them anew takes about 14 minutes.', 'mmcv'),
+     'Compiling them anew takes 8 to 19 minutes.', 'mmcv'),
     ('xtcocotools', 'size changed|multiarray failed|compiled using NumPy',
      'xtcocotools is compiled for another NumPy than {numpy}: its wheel is for '
      'NumPy 1. It has to be compiled here.', 'xtcocotools'),
