@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo study bench paper test lint zoo zoo-audit env clean
+.PHONY: help demo study bench paper test test-all lint zoo zoo-audit env clean
 
 # The set of versions: classic (requirements.txt) or modern (requirements-modern.txt).
 STACK ?= classic
@@ -17,12 +17,16 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 find_python = python="$$(python3 .ci/environment.py --stack '$(STACK)' \
 	$(if $(PYTHON),--python '$(PYTHON)' --needs $(1)))"
 
+TEST_NEEDS = mmpose rich matplotlib numba wrapt pytest xdist hypothesis onnx onnxruntime
+IN_TURN = -n 2 --dist loadfile
+
 help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
 	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
 	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; a minute"
-	@echo 'make test    run the tests'
+	@echo 'make test    run the tests, in five minutes on two cores'
+	@echo 'make test-all    and those that take longer'
 	@echo 'make lint    check style and format with ruff'
 	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"
 	@echo "make zoo-audit   what the audit finds in MMPose's zoo, for docs/audit.md"
@@ -42,24 +46,27 @@ demo:
 
 study:
 	@$(call find_python,mmpose rich matplotlib) \
-		&& "$$python" -m udp_plugin study $(ARGS) $(if $(ARGS),,&& cp \
+		&& "$$python" -m benchmarks study $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/)
 
 # With threads that spin, as users have them.
 bench:
 	@$(call find_python,mmpose rich matplotlib) \
-		&& env -u OMP_WAIT_POLICY "$$python" -m udp_plugin bench $(ARGS) $(if $(ARGS),,&& cp \
+		&& env -u OMP_WAIT_POLICY "$$python" -m benchmarks bench $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/bench/bench.md docs/ && cp work_dirs/bench/images/*.png docs/images/)
 
 # With annotated people: ARGS="--ann FILE --img DIR".
 paper:
 	@$(call find_python,mmpose rich matplotlib) \
-		&& "$$python" -m udp_plugin paper $(ARGS) && cp work_dirs/paper/paper.md docs/ \
+		&& "$$python" -m benchmarks paper $(ARGS) && cp work_dirs/paper/paper.md docs/ \
 		&& cp work_dirs/paper/images/*.png docs/images/
 
+# Two at a time; what is marked slow is left to test-all.
 test:
-	@$(call find_python,mmpose rich matplotlib pytest hypothesis onnx onnxruntime) \
-		&& "$$python" -m pytest $(ARGS)
+	@$(call find_python,$(TEST_NEEDS)) && "$$python" -m pytest $(IN_TURN) -m 'not slow' $(ARGS)
+
+test-all:
+	@$(call find_python,$(TEST_NEEDS)) && "$$python" -m pytest $(IN_TURN) $(ARGS)
 
 lint:
 	@$(call find_python,ruff) && "$$python" -m ruff check . \

@@ -55,10 +55,18 @@ setup(
     # takes several steps (requirements.txt), which no list here can express; and there
     # are forks that provide the same modules under other distribution names.
     # OpenCV comes with mmcv, in whichever of its variants was chosen there.
-    install_requires=['numpy', 'torch', 'scipy', 'rich', 'matplotlib'],
+    install_requires=[
+        'numpy',
+        'torch',
+        'scipy',
+        'rich',
+        'matplotlib',
+        'numba',
+        'wrapt',
+    ],
     extras_require={
         'export': ['onnx', 'onnxruntime'],
-        'tests': ['pytest', 'hypothesis', 'onnx', 'onnxruntime'],
+        'tests': ['pytest', 'pytest-xdist', 'hypothesis', 'onnx', 'onnxruntime'],
     },
     entry_points={'console_scripts': ['udp-plugin = udp_plugin.cli:main']},
     classifiers=[

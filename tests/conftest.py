@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite('helpers')
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 

@@ -9,20 +9,20 @@ import cv2
 import mmpose.datasets.transforms as stock_transforms
 import numpy as np
 import pytest
+from helpers import PURE, RUNTIME
 from mmengine.config import Config
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.models.heads.heatmap_heads import heatmap_head
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.models.utils.tta import flip_heatmaps
-from test_convert import PURE, RUNTIME
 
-from udp_plugin.audit import AuditError
 from udp_plugin.audit.lines import Lines
 from udp_plugin.audit.measures import oks
 from udp_plugin.audit.report import print_audits
 from udp_plugin.audit.run import audit
 from udp_plugin.cli import main
 from udp_plugin.convert.zoo import find_config
+from udp_plugin.ui import UserError
 
 COCO = 'body_2d_keypoint/topdown_heatmap/coco/'
 BIASED = 'td-hm_hrnet-w32_8xb64-210e_coco-256x192'
@@ -809,7 +809,7 @@ def test_findings_that_are_no_numbers_are_printed(tmp_path, capsys):
     ],
 )
 def test_other_configs_are_refused(config, message):
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(UserError, match=message):
         audit(config)
 
 
@@ -823,7 +823,7 @@ def test_a_simcc_config_says_what_the_audit_is_for():
         in_featuremap_size=(6, 8),
         decoder=dict(type='SimCCLabel', input_size=(192, 256), sigma=6.0),
     )
-    with pytest.raises(AuditError, match='SimCCLabel, which has no heatmaps'):
+    with pytest.raises(UserError, match='SimCCLabel, which has no heatmaps'):
         audit(cfg)
 
 
@@ -831,7 +831,7 @@ def test_a_config_without_test_data_is_refused():
     cfg = Config.fromfile(find_config(UDP))
     for key in ('val_dataloader', 'test_dataloader'):
         cfg.pop(key)
-    with pytest.raises(AuditError, match='no val_dataloader'):
+    with pytest.raises(UserError, match='no val_dataloader'):
         audit(cfg)
 
 
@@ -841,19 +841,19 @@ def test_annotations_of_other_keypoints_are_refused(tmp_path, coco_mini):
         json.dumps(dict(images=[], annotations=[dict(keypoints=[1, 2, 2])])),
         encoding='utf-8',
     )
-    with pytest.raises(AuditError, match='of 1 keypoints, .* have 17'):
+    with pytest.raises(UserError, match='of 1 keypoints, .* have 17'):
         audit(UDP, other, tmp_path)
     other.write_text('{', encoding='utf-8')
-    with pytest.raises(AuditError, match='not a JSON file'):
+    with pytest.raises(UserError, match='not a JSON file'):
         audit(UDP, other, tmp_path)
     other.write_text('[]', encoding='utf-8')
-    with pytest.raises(AuditError, match='not in COCO format'):
+    with pytest.raises(UserError, match='not in COCO format'):
         audit(UDP, other, tmp_path)
-    with pytest.raises(AuditError, match='no such file'):
+    with pytest.raises(UserError, match='no such file'):
         audit(UDP, tmp_path / 'none.json', tmp_path)
-    with pytest.raises(AuditError, match='no such folder'):
+    with pytest.raises(UserError, match='no such folder'):
         audit(UDP, other, tmp_path / 'none')
-    with pytest.raises(AuditError, match='lacks 4 of 4 images'):
+    with pytest.raises(UserError, match='lacks 4 of 4 images'):
         audit(UDP, coco_mini / 'test_coco.json', tmp_path)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 
-from udp_plugin.audit import AuditError
 from udp_plugin.audit.maps import (
     MapsAlignment,
     as_dict,
@@ -17,6 +16,7 @@ from udp_plugin.audit.maps import (
     verdict,
 )
 from udp_plugin.codecs import UDPGaussianHeatmap, UDPOffsetHeatmap
+from udp_plugin.ui import UserError
 
 #: A nose, and pairs.
 FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13)
@@ -315,7 +315,7 @@ def test_what_are_no_pairs_is_refused():
         r'^--maps: flip_indices could not be inferred: keypoint 0 .* keypoint \d+ '
         r'.*; give flip_indices$'
     )
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(UserError, match=message):
         measure_maps(maps, mirrored[:, turned])
 
 
@@ -324,7 +324,7 @@ def test_what_are_no_pairs_is_refused():
 )
 def test_given_flip_indices_must_be_pairs(flip_indices):
     maps = gaussians(anywhere(np.random.default_rng(9), (48, 64)), (48, 64))
-    with pytest.raises(AuditError, match='flip_indices must name for each of 15 '):
+    with pytest.raises(UserError, match='flip_indices must name for each of 15 '):
         measure_maps(maps, maps, flip_indices=flip_indices)
 
 
@@ -334,7 +334,7 @@ def test_maps_that_are_flipped_back_already_are_noticed():
     points = anywhere(rng, size, 6, (20, 15))
     maps = gaussians(points, size)
     message = r'^--maps: \d+ of \d+ clear peaks are at other places .* not flipped back'
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(UserError, match=message):
         measure_maps(maps, gaussians(points, size), flip_indices=FLIP)
 
 
@@ -647,7 +647,7 @@ def _archive(**arrays):
 def test_files_that_hold_something_else(save, channels, message, tmp_path):
     path = tmp_path / 'maps.npy'
     save(path)
-    with pytest.raises(AuditError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_maps(path, channels)
     assert str(error.value).startswith(f'--maps {path}: ')
 
@@ -663,7 +663,7 @@ def test_files_that_hold_something_else(save, channels, message, tmp_path):
 )
 def test_maps_that_are_all_the_same(value, message):
     maps = np.full((2, 3, 32, 24), value)
-    with pytest.raises(AuditError, match=f'^--maps: .*{message}'):
+    with pytest.raises(UserError, match=f'^--maps: .*{message}'):
         measure_maps(maps, maps)
 
 
@@ -671,9 +671,9 @@ def test_maps_that_are_all_the_same(value, message):
 def test_maps_without_any_clear_peak(channels):
     noise = np.random.default_rng(21).normal(size=(2, 2, 3, 32, 24))
     flip_indices = range(3 // channels)
-    with pytest.raises(AuditError, match='^--maps: no map has a clear peak .* of '):
+    with pytest.raises(UserError, match='^--maps: no map has a clear peak .* of '):
         measure_maps(*noise, channels, flip_indices)
-    with pytest.raises(AuditError, match='^--maps: .*no map and its counterpart'):
+    with pytest.raises(UserError, match='^--maps: .*no map and its counterpart'):
         measure_maps(np.full_like(noise[0], np.nan), noise[1], channels, flip_indices)
 
 
@@ -682,11 +682,11 @@ def test_gaussians_are_no_offset_maps():
     points = anywhere(np.random.default_rng(22), size, 8)
     maps, mirrored = gaussians(points, size), gaussians(flipped(points, size), size)
     message = '^--maps: of 100 clear peaks 0 have offsets that point to them; are these'
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(UserError, match=message):
         measure_maps(maps, mirrored, 3, range(5))
 
 
 def test_one_or_three_channels():
     maps = np.zeros((1, 2, 8, 8))
-    with pytest.raises(AuditError, match='channels must be 1 or 3, got 2'):
+    with pytest.raises(UserError, match='channels must be 1 or 3, got 2'):
         measure_maps(maps, maps, channels=2)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from udp_plugin.audit import AuditError, measures, paper, paper_page
-from udp_plugin.audit.paper_figures import FLIPS, flip_distance
+from benchmarks.paper.figures import FLIPS, flip_distance
+from udp_plugin.audit import measures, paper, paper_page
+from udp_plugin.ui import UserError
 
 SIZE = (192, 256)
 STRIDES = (4, 8)
@@ -156,7 +157,7 @@ def test_wrong_annotations_end_the_command(tmp_path, capsys, content):
     ann = tmp_path / 'people.json'
     if content is not None:
         ann.write_text(content)
-    with pytest.raises(AuditError):
+    with pytest.raises(UserError):
         paper.measure(ann, tmp_path)
     assert paper.run_paper(arguments(tmp_path / 'out', ann, tmp_path)) == 2
     assert capsys.readouterr().err.startswith('error: --ann')

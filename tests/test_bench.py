@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import udp_plugin
+from benchmarks.bench import WrongAnswer, answers, cases, graphs, measure, report, run
+from benchmarks.bench.data import NOISES, SIZES, Size, network_maps
 from udp_plugin import functional as F
-from udp_plugin.bench import WrongAnswer, answers, cases, graphs, measure, report, run
-from udp_plugin.bench.data import NOISES, SIZES, Size, network_maps
 from udp_plugin.cli import main
 
 SMALL = Size(17, (48, 64), 2, (1,))
@@ -281,8 +281,8 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 sys.modules['udp_plugin'] = type(sys)('udp_plugin')
 sys.modules['udp_plugin'].__path__ = [sys.argv[1]]
-from udp_plugin.bench import cases, graphs, report, run
-from udp_plugin.bench.data import SIZES
+from benchmarks.bench import cases, graphs, report, run
+from benchmarks.bench.data import SIZES
 left_out = []
 setting = cases.Setting('offset', SIZES[0], 1, 'cpu', 0.0)
 for operation in run.OPERATIONS:

@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import pytest
+from helpers import swap_names, zoo_config
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
@@ -28,34 +29,6 @@ def kind_of(name: str) -> str:
     """The codec's kind, as a config's file name says it."""
     (kind,) = (kind for kind in CODECS if f'_udp-{kind}_' in name)
     return kind
-
-
-def zoo_config(name: str) -> Config:
-    """The zoo config, of which the toolbox knows the path."""
-    return Config.fromstring(f"_base_ = ['mmpose::{name}']", '.py')
-
-
-def swap_names(node: Any, codec: str) -> Any:
-    """A copy of a stock config in which nothing but ``type=`` is replaced."""
-    names = {
-        'TopdownAffine': 'TopDownAffineUDP',
-        'GenerateTarget': 'OffsetTargetGenerator',
-        'MSRAHeatmap': codec,
-        'MegviiHeatmap': codec,
-        'UDPHeatmap': codec,
-        'HeatmapHead': 'UDPHeatmapHead',
-        'ViPNASHead': 'UDPViPNASHead',
-        'CPMHead': 'UDPCPMHead',
-        'MSPNHead': 'UDPMSPNHead',
-    }
-    if isinstance(node, dict):
-        swapped = {key: swap_names(value, codec) for key, value in node.items()}
-        if 'type' in swapped:
-            swapped['type'] = names.get(swapped['type'], swapped['type'])
-        return swapped
-    if isinstance(node, (list, tuple)):
-        return type(node)(swap_names(value, codec) for value in node)
-    return node
 
 
 def leaves(node: Any, place: str = '') -> Iterator[Tuple[str, Any]]:

@@ -7,15 +7,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers import PURE, RUNTIME
 from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS
 
 from udp_plugin.cli import main
-from udp_plugin.convert import ConvertError
 from udp_plugin.convert.check import check
 from udp_plugin.convert.run import converted, default_name, read
 from udp_plugin.convert.swaps import kind_of, swap
 from udp_plugin.convert.zoo import convertible, find_config, zoo_folder
+from udp_plugin.ui import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
 GOLDEN = PROJECT / 'tests' / 'golden'
@@ -250,7 +251,7 @@ def test_names_of_the_zoo():
 )
 def test_names_that_name_none(words, sentence, monkeypatch):
     monkeypatch.chdir(PROJECT)
-    with pytest.raises(ConvertError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         find_config(words)
 
 
@@ -700,38 +701,6 @@ def test_on_a_terminal(tmp_path, capsys, monkeypatch):
 
 
 # --- pure Python configs --------------------------------------------------------------
-
-PURE = """
-from mmengine.config import read_base
-from mmpose.codecs import MSRAHeatmap
-from mmpose.datasets import CocoDataset
-from mmpose.datasets.transforms import (
-    GenerateTarget, GetBBoxCenterScale, LoadImage, PackPoseInputs, TopdownAffine)
-from mmpose.models import (
-    HeatmapHead, KeypointMSELoss, PoseDataPreprocessor, ResNet, TopdownPoseEstimator)
-
-with read_base():
-    from .runtime import *
-
-codec = dict(type=MSRAHeatmap, input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
-model = dict(
-    type=TopdownPoseEstimator,
-    data_preprocessor=dict(type=PoseDataPreprocessor),
-    backbone=dict(type=ResNet, depth=18),
-    head=dict(
-        type=HeatmapHead, in_channels=512, out_channels=17,
-        loss=dict(type=KeypointMSELoss, use_target_weight=True), decoder=codec),
-    test_cfg=dict(flip_test=True, shift_heatmap=True))
-train_pipeline = [
-    dict(type=LoadImage), dict(type=GetBBoxCenterScale),
-    dict(type=TopdownAffine, input_size=(192, 256)),
-    dict(type=GenerateTarget, encoder=codec), dict(type=PackPoseInputs)]
-train_dataloader = dict(
-    batch_size=4, dataset=dict(type=CocoDataset, pipeline=train_pipeline))
-"""
-RUNTIME = (
-    "default_scope = 'mmpose'\noptim_wrapper = dict(optimizer=dict(type='Adam'))\n"
-)
 
 
 def test_pure_python(tmp_path):

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import COCO, RES50, run_tool, small_budget, tail
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.registry import DATASETS, MODELS
 from mmpose.utils import register_all_modules
-from test_toolbox_runs import COCO, RES50, run_tool, small_budget, tail
 from torch import nn
 
 from udp_plugin import functional as F

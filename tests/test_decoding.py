@@ -8,8 +8,8 @@ from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import udp_plugin
+from benchmarks.bench.answers import authors_decoding
 from udp_plugin import functional as F
-from udp_plugin.bench.answers import authors_decoding
 
 SETUPS = [
     ((192, 256), (48, 64), 2),

@@ -16,7 +16,8 @@ from rich.progress import Progress
 from xtcocotools.coco import COCO
 
 from udp_plugin.cli import main
-from udp_plugin.demo import DemoError, configs, figures, own_data, report, run
+from udp_plugin.demo import configs, figures, own_data, report, run
+from udp_plugin.ui import UserError
 
 SIZE = (200, 240)
 
@@ -264,21 +265,21 @@ def test_unusable_annotations_are_left_out(tmp_path):
 )
 def test_unfit_data_are_refused(changes, message, tmp_path):
     path = coco_file(tmp_path, **changes)
-    with pytest.raises(DemoError, match=message):
+    with pytest.raises(UserError, match=message):
         own_data.read_own_data(path, tmp_path)
 
 
 def test_files_that_are_none(tmp_path):
     ann = tmp_path / 'ann.json'
-    with pytest.raises(DemoError, match='No such file'):
+    with pytest.raises(UserError, match='No such file'):
         own_data.read_own_data(ann, tmp_path)
     ann.write_text('no json')
-    with pytest.raises(DemoError, match='not a JSON file'):
+    with pytest.raises(UserError, match='not a JSON file'):
         own_data.read_own_data(ann, tmp_path)
     ann.write_text('[]')
-    with pytest.raises(DemoError, match='not in COCO format'):
+    with pytest.raises(UserError, match='not in COCO format'):
         own_data.read_own_data(ann, tmp_path)
-    with pytest.raises(DemoError, match='no such folder'):
+    with pytest.raises(UserError, match='no such folder'):
         own_data.read_own_data(ann, tmp_path / 'images')
 
 
@@ -294,9 +295,9 @@ def test_only_what_a_demo_made_is_replaced(tmp_path):
     (out / 'notes.txt').write_text('mine')
     run.prepare_folder(out)
     assert {p.name for p in out.iterdir()} == {run.MARKER, 'notes.txt'}
-    with pytest.raises(DemoError, match='no demo made'):
+    with pytest.raises(UserError, match='no demo made'):
         run.prepare_folder(tmp_path)
-    with pytest.raises(DemoError, match='notes'):
+    with pytest.raises(UserError, match='notes'):
         run.prepare_folder(out / 'notes.txt')
 
 
@@ -321,7 +322,7 @@ def test_progress_is_read_from_the_toolbox_s_log(tmp_path):
 
 def test_a_failure_shows_the_end_of_the_log(tmp_path):
     code = 'print(*range(100), sep="\\n"); raise SystemExit(3)'
-    with pytest.raises(DemoError, match='status 3') as caught:
+    with pytest.raises(UserError, match='status 3') as caught:
         call(code, tmp_path)
     message = str(caught.value)
     assert str(tmp_path / 'log') in message

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers import run_tool
 from mmengine.config import Config
 from mmpose.apis import inference_topdown
 from mmpose.registry import MODELS
-from test_toolbox_runs import run_tool
 from torch import nn
 from xtcocotools.coco import COCO
 
@@ -19,8 +19,9 @@ from udp_plugin import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin import functional as F
 from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, measures
-from udp_plugin.export import OPSET, ExportError, graph, trained, verify, writing
+from udp_plugin.export import OPSET, graph, trained, verify, writing
 from udp_plugin.runtime import PoseModel
+from udp_plugin.ui import UserError
 
 ITERS = 40
 #: Of the codec, and how offset maps are read.
@@ -513,7 +514,7 @@ def test_configs_that_cannot_be_exported(runs, tmp_path, change, message):
         )
         del change['model.data_preprocessor.type']
     path = changed(runs, tmp_path, **change)
-    with pytest.raises(ExportError, match=f'(?s){message}'):
+    with pytest.raises(UserError, match=f'(?s){message}'):
         trained.load(path, runs.checkpoint('offset'))
 
 

@@ -3,6 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from helpers import (
+    CODECS,
+    FLIP_INDICES,
+    HEADS,
+    LEVELS,
+    SIZES,
+    K,
+    build_head,
+    encoders_for,
+    features_for,
+    random_person,
+)
 from mmengine.structures import InstanceData, PixelData
 from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
 from mmpose.models.heads import HeatmapHead
@@ -13,37 +25,6 @@ from mmpose.structures import PoseDataSample
 
 import udp_plugin
 from udp_plugin import functional as F
-
-CODECS = {
-    'gaussian': dict(type='UDPGaussianHeatmap'),
-    'unblurred': dict(type='UDPOffsetHeatmap', reading='toolbox'),
-    'voting': dict(type='UDPOffsetHeatmap'),
-    'authors': dict(type='UDPOffsetHeatmap', reading='authors'),
-}
-K = 17
-FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-SIZES = dict(input_size=(192, 256), heatmap_size=(48, 64))
-
-# A small head of each kind, its arguments in the words of its stock counterpart.
-HEADS = {
-    'HeatmapHead': dict(in_channels=8, deconv_out_channels=None),
-    'ViPNASHead': dict(
-        in_channels=8,
-        deconv_out_channels=(8,),
-        deconv_kernel_sizes=(4,),
-        deconv_num_groups=(2,),
-    ),
-    'CPMHead': dict(in_channels=8, num_stages=3),
-    'MSPNHead': dict(
-        num_stages=2,
-        num_units=2,
-        out_shape=(64, 48),
-        unit_channels=8,
-        level_indices=[0, 1, 0, 1],
-    ),
-}
-#: The output levels of the target for heads that have several outputs.
-LEVELS = {'CPMHead': [0, 1, 2], 'MSPNHead': [0, 1, 0, 1]}
 
 
 @pytest.fixture(autouse=True)
@@ -319,22 +300,6 @@ def test_head_needs_a_codec_and_two_sets_of_features():
 # --- All heads ------------------------------------------------------------------
 
 
-def build_head(name, codec, **args):
-    """The UDP head that stands in for a stock one, with the latter's arguments."""
-    config = dict(HEADS[name], out_channels=K, decoder=dict(CODECS[codec], **SIZES))
-    return MODELS.build(dict(config, type=f'UDP{name}', **args))
-
-
-def features_for(name, batch=2):
-    """Random features as the head's backbone gives them."""
-    if name == 'MSPNHead':
-        return [[torch.randn(batch, 8, 16, 12) for _ in range(2)] for _ in range(2)]
-    if name == 'CPMHead':
-        return [torch.randn(batch, 8, 64, 48) for _ in range(3)]
-    size = (32, 24) if name == 'ViPNASHead' else (64, 48)
-    return (torch.randn(batch, 8, *size),)
-
-
 @pytest.mark.parametrize('codec', ['gaussian', 'authors'])
 @pytest.mark.parametrize('name', HEADS)
 def test_each_head_has_the_layers_of_its_stock_counterpart(name, codec):
@@ -373,17 +338,6 @@ def crop(person, encoders):
     return results['data_samples']
 
 
-def random_person():
-    size = np.random.uniform(80, 250, 2)
-    corner = np.random.uniform((0, 0), (640, 480) - size)
-    keypoints = corner + np.random.uniform(0, 1, (K, 2)) * size
-    return dict(
-        bbox=np.array([[*corner, *(corner + size)]], np.float32),
-        keypoints=keypoints[None].astype(np.float32),
-        keypoints_visible=np.ones((1, K), np.float32),
-    )
-
-
 def in_a_mirror(person):
     """The same person in the mirrored photograph."""
     x1, y1, x2, y2 = person['bbox'][0]
@@ -391,17 +345,6 @@ def in_a_mirror(person):
     keypoints[..., 0] = 639 - keypoints[..., 0]
     bbox = np.array([[639 - x2, y1, 639 - x1, y2]], np.float32)
     return dict(person, bbox=bbox, keypoints=keypoints)
-
-
-def encoders_for(name, codec, multilevel):
-    """One encoder, or for each level one of another width; the last decodes."""
-    decoder = dict(CODECS[codec], **SIZES)
-    if not multilevel:
-        return decoder, decoder
-    levels = max(LEVELS[name]) + 1
-    # As MSPN has it: the later a level, the narrower.
-    encoders = [dict(decoder, sigma=2 + levels - level) for level in range(levels)]
-    return encoders, encoders[-1]
 
 
 def perfect_outputs(name, samples):

@@ -6,13 +6,7 @@ import mmpose
 import numpy as np
 import pytest
 import torch
-from mmcv.transforms import Compose
-from mmengine.dataset import pseudo_collate
-from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
-from mmpose.models.heads import HeatmapHead
-from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
-from test_configs import swap_names, zoo_config
-from test_heads import (
+from helpers import (
     CODECS,
     HEADS,
     LEVELS,
@@ -22,7 +16,14 @@ from test_heads import (
     encoders_for,
     features_for,
     random_person,
+    swap_names,
+    zoo_config,
 )
+from mmcv.transforms import Compose
+from mmengine.dataset import pseudo_collate
+from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
+from mmpose.models.heads import HeatmapHead
+from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
 
 import udp_plugin
 from udp_plugin.convert.check import check

@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 import udp_plugin
+from benchmarks.study import components, networks, report, run
 from udp_plugin import functional as F
 from udp_plugin.cli import main
-from udp_plugin.demo import DemoError
 from udp_plugin.demo.configs import Data, stock_config, swap_names
 from udp_plugin.demo.scripts import find_tools
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
-from udp_plugin.study import components, networks, report, run
+from udp_plugin.ui import UserError
 
 SIZES = run.DEFAULT.sizes
 NOWHERE = Data('', *[Path('nowhere')] * 4, 1, 1)
@@ -239,7 +239,7 @@ def test_a_failed_script_ends_the_others_and_shows_its_log(tmp_path):
     # Two at a time, whatever the machine.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, '_workers', lambda: 2)
-        with pytest.raises(DemoError, match='(?s)fails failed with status 3.*wrong'):
+        with pytest.raises(UserError, match='(?s)fails failed with status 3.*wrong'):
             work_off([slow, fails])
     assert not slow.done.exists()
     assert not fails.done.exists()
@@ -251,12 +251,12 @@ def test_a_study_of_other_settings_is_not_gone_on_with(tmp_path):
     out = tmp_path / 'out'
     run._open_folder(out, run.DEFAULT)
     run._open_folder(out, run.DEFAULT)
-    with pytest.raises(DemoError, match=r'other settings \(iters\)'):
+    with pytest.raises(UserError, match=r'other settings \(iters\)'):
         run._open_folder(out, run.DEFAULT._replace(iters=7))
-    with pytest.raises(DemoError, match='no study made'):
+    with pytest.raises(UserError, match='no study made'):
         run._open_folder(tmp_path, run.DEFAULT)
     (out / 'settings.json').write_text('none')
-    with pytest.raises(DemoError, match='--out'):
+    with pytest.raises(UserError, match='--out'):
         run._open_folder(out, run.DEFAULT)
 
 

@@ -1,19 +1,16 @@
 """The toolbox's own scripts, its distributed wrapper and its checkpoints, with UDP."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Callable, Optional
 
-import mmpose
 import numpy as np
 import pytest
 import torch
+from helpers import HRNET, RES50, run_tool, small_budget, swapped, tail, zoo_config
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.model import MMDistributedDataParallel
@@ -21,86 +18,12 @@ from mmengine.optim import OptimWrapper
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules
-from test_configs import swap_names, zoo_config
 from torch import distributed, nn
 
 import udp_plugin  # noqa: F401  (registers the components)
 from udp_plugin.convert.check import sample_of_noise
 
-PROJECT = Path(__file__).resolve().parents[1]
-TOOLS = Path(mmpose.__file__).parent / '.mim' / 'tools'
-COCO = 'body_2d_keypoint/topdown_heatmap/coco'
-RES50 = f'{COCO}/td-hm_res50_8xb64-210e_coco-256x192.py'
-HRNET = f'{COCO}/td-hm_hrnet-w32_8xb64-210e_coco-256x192.py'
-
 pytestmark = pytest.mark.filterwarnings('ignore:The metainfo config file')
-
-
-def swapped(name: str, codec: str) -> Config:
-    """A zoo config in which nothing but names changed."""
-    cfg = swap_names(zoo_config(name).to_dict(), codec)
-    imports = {'imports': ['udp_plugin'], 'allow_failed_imports': False}
-    return Config(dict(cfg, custom_imports=imports))
-
-
-def tail(log: str) -> str:
-    return '\n'.join(log.splitlines()[-40:])
-
-
-def run_tool(script: str, *args, options: dict, importable: str = '') -> str:
-    """Run a script of the toolbox to its end, and return what it printed.
-
-    Modules in the folder ``importable`` can be imported there.
-    """
-    command = [sys.executable, TOOLS / script, *args, '--cfg-options']
-    command += [f'{key}={value}' for key, value in options.items()]
-    paths = [str(PROJECT), str(importable), os.environ.get('PYTHONPATH')]
-    done = subprocess.run(
-        [str(part) for part in command],
-        env=dict(
-            os.environ,
-            PYTHONPATH=os.pathsep.join(filter(None, paths)),
-            CUDA_VISIBLE_DEVICES='',
-            # Where other work shares the cores, threads that spin while they wait
-            # take several times as long.
-            OMP_WAIT_POLICY='PASSIVE',
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    ended = f'{script} ended with {done.returncode}:\n{tail(done.stdout)}'
-    assert done.returncode == 0, ended
-    return done.stdout
-
-
-def small_budget(coco: Path) -> dict:
-    """Settings for two iterations an epoch, of two persons each, from scratch."""
-    options = {
-        'model.backbone.init_cfg': None,
-        'train_cfg.max_epochs': 1,
-        'train_dataloader.batch_size': 2,
-        'train_dataloader.dataset.indices': 4,
-        'default_hooks.logger.interval': 1,
-        'default_hooks.checkpoint.interval': 1,
-        'default_hooks.checkpoint.save_best': None,
-        'val_dataloader.dataset.indices': 2,
-        # Several batches.
-        'test_dataloader.batch_size': 4,
-        # Ground-truth boxes.
-        'val_dataloader.dataset.bbox_file': None,
-        'test_dataloader.dataset.bbox_file': None,
-        'val_evaluator.ann_file': coco / 'test_coco.json',
-        'test_evaluator.ann_file': coco / 'test_coco.json',
-    }
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        options[f'{loader}.num_workers'] = 0
-        options[f'{loader}.persistent_workers'] = False
-        options[f'{loader}.dataset.data_root'] = coco
-        options[f'{loader}.dataset.ann_file'] = 'test_coco.json'
-        options[f'{loader}.dataset.data_prefix.img'] = ''
-    return options
 
 
 #: Targets on the device, of keypoints that come from another process.

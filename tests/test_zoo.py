@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from helpers import zoo_config
 from mmpose.utils import register_all_modules
-from test_configs import zoo_config
 from zoo_sweep import COLUMNS, has_fewer_test_keypoints, try_out
 
 from udp_plugin.convert.zoo import convertible, zoo_folder

@@ -24,15 +24,16 @@ from typing import Any, Dict, List
 
 import mmpose
 import torch
+from helpers import swap_names, zoo_config
 from mmengine.config import Config
 from mmpose.utils import register_all_modules
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from test_configs import CODECS, swap_names, zoo_config
 
 from udp_plugin.convert.check import Checked, check
 from udp_plugin.convert.swaps import swap
 from udp_plugin.convert.zoo import convertible
+from udp_plugin.names import CODECS
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOUND = PROJECT / 'work_dirs' / 'zoo_sweep.jsonl'

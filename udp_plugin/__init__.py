@@ -8,31 +8,18 @@ does not import it.
 
 from importlib import import_module
 
+from .names import PACKAGES
 from .registration import register_with_mmpose
 from .version import __version__
 
-#: By name, the package of each component.
-_COMPONENTS = {
-    'OffsetTargetGenerator': 'datasets',
-    'TopDownAffineUDP': 'datasets',
-    'UDPCPMHead': 'models',
-    'UDPGaussianHeatmap': 'codecs',
-    'UDPHeatmapHead': 'models',
-    'UDPMSPNHead': 'models',
-    'UDPOffsetHeatmap': 'codecs',
-    'UDPOffsetLoss': 'models',
-    'UDPTopdownPoseEstimator': 'models',
-    'UDPViPNASHead': 'models',
-}
-
-__all__ = [*_COMPONENTS, '__version__']
+__all__ = [*PACKAGES, '__version__']
 
 
 def __getattr__(name: str):
-    if name not in _COMPONENTS:
+    if name not in PACKAGES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     try:
-        return getattr(import_module(f'.{_COMPONENTS[name]}', __name__), name)
+        return getattr(import_module(PACKAGES[name]), name)
     except ModuleNotFoundError as error:
         if (error.name or '').split('.')[0] != 'mmpose':
             raise

@@ -15,7 +15,7 @@ from typing import List, Optional, Sequence
 from .export import OPSET
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'{text} is not a positive number')
@@ -40,8 +40,8 @@ def _box(text: str) -> List[float]:
     return [left, top, right, bottom]
 
 
-# argparse says "invalid number value", not "invalid _positive value".
-_positive.__name__ = _seed.__name__ = 'number'
+# argparse says "invalid number value", not "invalid positive value".
+positive.__name__ = _seed.__name__ = 'number'
 
 
 def _add_demo(subparsers) -> None:
@@ -68,7 +68,7 @@ def _add_demo(subparsers) -> None:
     )
     parser.add_argument(
         '--iters',
-        type=_positive,
+        type=positive,
         default=None,
         metavar='N',
         help='training iterations of each config (default: 600)',
@@ -78,7 +78,7 @@ def _add_demo(subparsers) -> None:
     )
     parser.add_argument(
         '--images',
-        type=_positive,
+        type=positive,
         default=None,
         metavar='N',
         help='figures drawn for training, and a third as many for testing '
@@ -100,93 +100,6 @@ def _demo(args: argparse.Namespace) -> int:
     from .demo.run import run_demo
 
     return run_demo(args)
-
-
-def _add_study(subparsers) -> None:
-    parser = subparsers.add_parser(
-        'study',
-        help='train stock configs and their UDP twins over seeds and input sizes',
-        description='Draws figures with known sub-pixel keypoints, trains networks of '
-        "stock configs and of UDP's over several seeds and input sizes, tests them "
-        "with the flip test and without, all through MMPose's own tools, and ends with "
-        'tables, plots and a page. About an hour on two cores; the same command goes '
-        'on with a study that was interrupted.',
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('work_dirs/study'),
-        metavar='DIR',
-        help='where everything goes (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--full',
-        action='store_true',
-        help='larger inputs, longer training and more seeds, for a GPU',
-    )
-    budget = parser.add_argument_group('another budget')
-    for name, what in (
-        ('seeds', 'how often everything is drawn and trained anew (default: 3)'),
-        ('images', 'figures drawn for training, a third as many for testing'),
-        ('iters', 'training iterations of each network'),
-    ):
-        budget.add_argument(f'--{name}', type=_positive, metavar='N', help=what)
-    parser.set_defaults(call=_study)
-
-
-def _study(args: argparse.Namespace) -> int:
-    if _mmpose_is_missing():
-        return 2
-    from .study.run import run_study
-
-    return run_study(args)
-
-
-def _add_bench(subparsers) -> None:
-    parser = subparsers.add_parser(
-        'bench',
-        help='measure speed and memory beside the built-ins',
-        description='Measures coding, loss, flip test and the whole pipeline beside '
-        "MMPose's own UDP and the authors' decoding, in turn and on the same data, "
-        'once answers have been compared, and ends with tables, plots and a page. '
-        'About ten minutes on two cores. Exit status 1 means that an answer was wrong.',
-    )
-    parser.add_argument(
-        '--device',
-        choices=['cpu', 'cuda'],
-        default='cpu',
-        help='where maps and networks are (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--json',
-        nargs='?',
-        const='-',
-        metavar='FILE',
-        help='write the figures to FILE, too; without FILE, print them alone',
-    )
-    parser.add_argument(
-        '-o',
-        '--out',
-        type=Path,
-        default=Path('work_dirs/bench'),
-        metavar='DIR',
-        help='where everything goes; what an earlier bench left there is replaced '
-        '(default: %(default)s)',
-    )
-    parser.add_argument(
-        '--quick',
-        action='store_true',
-        help='a look in seconds: the smallest sizes and few rounds, for rough figures',
-    )
-    parser.set_defaults(call=_bench)
-
-
-def _bench(args: argparse.Namespace) -> int:
-    if _mmpose_is_missing():
-        return 2
-    from .bench.run import run_bench
-
-    return run_bench(args)
 
 
 def _add_audit(subparsers) -> None:
@@ -239,7 +152,7 @@ def _add_audit(subparsers) -> None:
     )
     maps.add_argument(
         '--input-size',
-        type=_positive,
+        type=positive,
         nargs=2,
         metavar=('W', 'H'),
         help="the network's input in pixels, for figures in input px",
@@ -275,41 +188,6 @@ def _audit(args: argparse.Namespace) -> int:
     from .audit.run import run_audit
 
     return run_audit(args)
-
-
-def _add_paper(subparsers) -> None:
-    parser = subparsers.add_parser(
-        'paper',
-        help="measure the claims of UDP's paper, with the real components",
-        description="Walks through the claims of UDP's paper with a perfect network in "
-        "MMPose's and this package's components: flip misalignment, coding, transforms "
-        'and the AP ceiling, measured beside theory, and ends with tables, plots and a '
-        'page. About a minute on two cores.',
-    )
-    parser.add_argument(
-        '-o',
-        '--out',
-        type=Path,
-        default=Path('work_dirs/paper'),
-        metavar='DIR',
-        help='where everything goes (default: %(default)s)',
-    )
-    own = parser.add_argument_group('annotated people, instead of random ones')
-    own.add_argument(
-        '--ann', type=Path, metavar='FILE', help="annotations of COCO's keypoints"
-    )
-    own.add_argument('--img', type=Path, metavar='DIR', help='the images they name')
-    parser.set_defaults(call=_paper, parser=parser)
-
-
-def _paper(args: argparse.Namespace) -> int:
-    if (args.ann is None) != (args.img is None):
-        args.parser.error('--ann and --img go together')
-    if _mmpose_is_missing():
-        return 2
-    from .audit.paper import run_paper
-
-    return run_paper(args)
 
 
 def _add_convert(subparsers) -> None:
@@ -447,7 +325,7 @@ def _add_export(subparsers) -> None:
     )
     parser.add_argument(
         '--opset',
-        type=_positive,
+        type=positive,
         default=OPSET,
         metavar='N',
         help="version of ONNX's operators (default: %(default)s)",
@@ -569,10 +447,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     )
     subparsers = parser.add_subparsers(metavar='command', required=True)
     _add_demo(subparsers)
-    _add_study(subparsers)
-    _add_bench(subparsers)
     _add_audit(subparsers)
-    _add_paper(subparsers)
     _add_convert(subparsers)
     _add_list(subparsers)
     _add_export(subparsers)

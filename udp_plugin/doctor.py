@@ -440,7 +440,7 @@ def run_doctor() -> int:
     try:
         from rich.console import Console
 
-        from .reporting import Table
+        from .ui import Table
     except ImportError:
         for row in (header, *rows):
             print(''.join(cell.ljust(26) for cell in row).rstrip())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 from udp_plugin.codecs import UDPGaussianHeatmap
-from udp_plugin.demo.report import STYLE
+from udp_plugin.ui import STYLE
 
 from .measures import (
     CELLS,

@@ -30,9 +30,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from udp_plugin import functional as F
-from udp_plugin.reporting import Table
-
-from . import AuditError
+from udp_plugin.ui import Table, UserError
 
 #: A Gaussian is at least half as high as its peak on ``HALF_AREA * sigma^2`` pixels.
 HALF_AREA = 2 * math.pi * math.log(2)
@@ -140,7 +138,7 @@ def read_maps(
         tuple: ``maps`` and ``mirrored``, each of shape (N, C, H, W).
 
     Raises:
-        AuditError: There is no such file, or it holds something else.
+        UserError: There is no such file, or it holds something else.
     """
     path = Path(path)
     try:
@@ -152,31 +150,31 @@ def read_maps(
             with content:
                 missing = [n for n in ('maps', 'mirrored') if n not in content.files]
                 if missing:
-                    raise AuditError(
+                    raise UserError(
                         f'--maps {path}: a .npz file needs the arrays maps and '
                         f'mirrored, got {", ".join(content.files) or "none"}'
                     )
                 maps, mirrored = content['maps'], content['mirrored']
     except OSError as error:
-        raise AuditError(
+        raise UserError(
             f'--maps {path}: cannot be read: {error.strerror or error}'
         ) from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise AuditError(
+        raise UserError(
             f'--maps {path}: expected numbers in a .npy file of shape (2, N, C, H, W) '
             'or in a .npz file with the arrays maps and mirrored, got a file that '
             'NumPy does not read as such (pickled objects are not read)'
         ) from error
     try:
         _check(maps, mirrored, channels)
-    except AuditError as error:
-        raise AuditError(str(error).replace('--maps', f'--maps {path}', 1)) from error
+    except UserError as error:
+        raise UserError(str(error).replace('--maps', f'--maps {path}', 1)) from error
     return maps, mirrored
 
 
 def _halves(content: np.ndarray, path: Path) -> Tuple[np.ndarray, np.ndarray]:
     if content.ndim != 5 or len(content) != 2:
-        raise AuditError(
+        raise UserError(
             f'--maps {path}: expected an array of shape (2, N, C, H, W), maps of the '
             f'images and of the mirrored images, got shape {content.shape}'
         )
@@ -214,7 +212,7 @@ def measure_maps(
             not given.
 
     Raises:
-        AuditError: The maps are not of such shapes, nothing in them is finite or
+        UserError: The maps are not of such shapes, nothing in them is finite or
             clear, or ``flip_indices`` are none or cannot be inferred.
 
     Example:
@@ -251,30 +249,30 @@ def measure_maps(
 def _check(maps: np.ndarray, mirrored: np.ndarray, channels: int) -> None:
     """Refuse what are no maps of images and of mirrored images."""
     if channels not in (1, 3):
-        raise AuditError(f'channels must be 1 or 3, got {channels!r}')
+        raise UserError(f'channels must be 1 or 3, got {channels!r}')
     for name, array in (('maps', maps), ('mirrored', mirrored)):
         if array.ndim != 4:
-            raise AuditError(
+            raise UserError(
                 f'--maps: {name} must be of shape (N, C, H, W), got shape {array.shape}'
             )
         if array.dtype.kind not in 'fiu':
-            raise AuditError(
+            raise UserError(
                 f'--maps: {name} must be real numbers, got dtype {array.dtype}'
             )
     if maps.shape != mirrored.shape:
-        raise AuditError(
+        raise UserError(
             '--maps: maps and mirrored must be of the same shape, got '
             f'{maps.shape} and {mirrored.shape}'
         )
     if 0 in maps.shape:
-        raise AuditError(f'--maps: no maps in arrays of shape {maps.shape}')
+        raise UserError(f'--maps: no maps in arrays of shape {maps.shape}')
     if min(maps.shape[2:]) < 2:
-        raise AuditError(
+        raise UserError(
             '--maps: maps must be of at least 2 pixels an axis, got shape '
             f'(N, C, H, W) = {maps.shape}'
         )
     if maps.shape[1] % channels:
-        raise AuditError(
+        raise UserError(
             f'--maps: the offset codec has {channels} channels a keypoint (H, X, Y), '
             f'got {maps.shape[1]} channels, which are no multiple of {channels}'
         )
@@ -284,7 +282,7 @@ def _checked(flip_indices: Sequence[int], keypoints: int) -> List[int]:
     """``flip_indices`` if they pair the keypoints."""
     indices = [int(index) for index in flip_indices]
     if sorted(indices) != list(range(keypoints)) or not _pairs(indices):
-        raise AuditError(
+        raise UserError(
             f'flip_indices must name for each of {keypoints} keypoints its counterpart '
             f'(from 0 on), whose counterpart it is in turn, got {indices}'
         )
@@ -323,7 +321,7 @@ def infer_flip_indices(
         For each of the K keypoints its counterpart's index.
 
     Raises:
-        AuditError: Nothing is finite, or what resembles each other are no pairs.
+        UserError: Nothing is finite, or what resembles each other are no pairs.
     """
     resemblance: Any = 0.0
     for direct, other in _pieces(maps, mirrored):
@@ -331,14 +329,14 @@ def infer_flip_indices(
         one, two = (_standardised(each) for each in (direct[:, ::channels], back))
         resemblance = resemblance + (one @ two.transpose(0, 2, 1)).sum(0)
     if not resemblance.any():
-        raise AuditError(
+        raise UserError(
             '--maps: there is nothing to measure: in no map of an image and of its '
             'mirror image are there finite numbers that differ'
         )
     indices = [int(index) for index in linear_sum_assignment(-resemblance)[1]]
     for k, index in enumerate(indices):
         if indices[index] != k:
-            raise AuditError(
+            raise UserError(
                 '--maps: flip_indices could not be inferred: keypoint '
                 f'{k} of the images resembles keypoint {index} of the mirrored images, '
                 f'but keypoint {index} resembles keypoint {indices[index]}; give '
@@ -464,7 +462,7 @@ def _compare(direct: np.ndarray, back: np.ndarray) -> _Compared:
 def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
     """Shifts (M, 2) of the maps that count, and how many are of different places."""
     if not found.finite.any():
-        raise AuditError(
+        raise UserError(
             '--maps: there is nothing to measure: no map and its counterpart of the '
             f'mirrored image are finite, of {len(found.finite)}'
         )
@@ -474,13 +472,13 @@ def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
     shifts = found.back - found.direct
     known = clear & np.isfinite(shifts).all(-1)
     if channels == 3 and 2 * known.sum() < clear.sum():
-        raise AuditError(
+        raise UserError(
             f'--maps: of {clear.sum()} clear peaks {known.sum()} have offsets that '
             'point to them; are these maps of the offset codec, H, X and Y of each '
             'keypoint one after the other?'
         )
     if not known.any():
-        raise AuditError(
+        raise UserError(
             '--maps: no map has a clear peak in the image and in its mirror image, of '
             f'{found.finite.sum()} finite ones: one place that stands out, not at the '
             'border'
@@ -490,7 +488,7 @@ def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
     near[known] = (np.abs(shifts[known]) <= reach).all(-1)
     apart = int((known & ~near).sum())
     if apart >= near.sum():
-        raise AuditError(
+        raise UserError(
             f'--maps: {apart} of {known.sum()} clear peaks are at other places in the '
             'mirrored image; mirrored must be as the network gave it, not flipped '
             'back, and flip_indices those of its keypoints'

@@ -7,8 +7,6 @@ target of the keypoints that are seen, in the image or in its mirror image.
 """
 
 import copy
-import logging
-import warnings
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -24,8 +22,7 @@ from torch import Tensor, nn
 from udp_plugin import functional as F
 from udp_plugin.convert.check import metainfo_of, of_sample, results_of
 from udp_plugin.models.heads.base import type_name
-
-from . import AuditError
+from udp_plugin.ui import UserError
 
 #: A pipeline's steps, by what is done with the samples.
 LOADERS = {
@@ -108,7 +105,7 @@ class Parts:
         metainfo: Of the test data.
 
     Raises:
-        AuditError: It is no top-down heatmap config, or lacks its data.
+        UserError: It is no top-down heatmap config, or lacks its data.
         Exception: Whatever building its components raises.
     """
 
@@ -120,14 +117,14 @@ class Parts:
         self._metainfo: Dict[str, dict] = {}
         self._built: Dict[str, list] = {}
         if not isinstance(cfg.get('model'), dict):
-            raise AuditError('it has no model; it is a part of a config, not a config')
+            raise UserError('it has no model; it is a part of a config, not a config')
         self.flows = _flows(cfg)
         self.train = next((f for f in self.flows if f.name == 'train'), None)
         tested = [f for f in self.flows if not f.training]
         named = [f for f in tested if 'test' in f.name]
         self.test = next(iter(named or tested), None)
         if self.test is None:
-            raise AuditError(
+            raise UserError(
                 'it has no val_dataloader and no test_dataloader, whose pipelines '
                 'would be measured'
             )
@@ -177,7 +174,7 @@ class Parts:
             to_the_end: Whether to go on after the warp; if not, ``end`` is empty.
 
         Raises:
-            AuditError: No step warps the person to the network's input.
+            UserError: No step warps the person to the network's input.
         """
         results, warped = person, None
         around = {index: metainfo_of(dataset) for index, dataset in flow.around}
@@ -186,7 +183,7 @@ class Parts:
                 results.update(of_sample(around[index]))
             results = transform(results)
             if results is None:
-                raise AuditError(f'the {flow.name} pipeline dropped a sample')
+                raise UserError(f'the {flow.name} pipeline dropped a sample')
             if warped is None and 'transformed_keypoints' in results:
                 if 'input_size' not in results:
                     continue
@@ -206,7 +203,7 @@ class Parts:
                 if not to_the_end:
                     return warped
         if warped is None:
-            raise AuditError(
+            raise UserError(
                 f'no step of the {flow.name} pipeline warps a person to the '
                 "network's input, as TopdownAffine and TopDownAffineUDP do"
             )
@@ -227,7 +224,7 @@ class Parts:
         channels = self._encode_one(places, np.ones((1, 2))).shape[0] // 2
         head = getattr(self.head, 'out_channels', None)
         if channels not in (1, 3):
-            raise AuditError(
+            raise UserError(
                 f'its target has {channels} maps a keypoint; the audit knows heatmaps, '
                 'of one, and offset maps, of three'
             )
@@ -356,20 +353,6 @@ class Parts:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without what the toolbox says while it builds, and the caller's random state."""
-    level, state = logging.root.manager.disable, np.random.get_state()
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)
-        np.random.set_state(state)
-
-
-@contextmanager
 def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
     """Put something else into an object's dict for a while."""
     had = {key: vars(owner)[key] for key in attributes if key in vars(owner)}
@@ -394,7 +377,7 @@ def _estimator(cfg: Config) -> TopdownPoseEstimator:
         settings['head'] = head['pose_cfg']
     model = MODELS.build(settings)
     if not isinstance(model, TopdownPoseEstimator):
-        raise AuditError(
+        raise UserError(
             f'its model is {type(model).__name__}, and the audit is for top-down '
             'heatmap configs, of TopdownPoseEstimator'
         )
@@ -405,9 +388,9 @@ def _heatmap_head(model: TopdownPoseEstimator) -> nn.Module:
     head = getattr(model, 'head', None)
     decoder = getattr(head, 'decoder', None)
     if decoder is None:
-        raise AuditError('its head has no decoder, the codec that reads heatmaps')
+        raise UserError('its head has no decoder, the codec that reads heatmaps')
     if not hasattr(decoder, 'heatmap_size'):
-        raise AuditError(
+        raise UserError(
             f'its codec is {type(decoder).__name__}, which has no heatmaps; the audit '
             'is for top-down heatmap configs, which `udp-plugin list` shows'
         )

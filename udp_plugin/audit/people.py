@@ -13,7 +13,8 @@ from mmengine.logging import MMLogger
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
-from . import AuditError
+from udp_plugin.ui import UserError
+
 from .measures import Person, sigmas_of
 from .parts import Parts
 
@@ -27,12 +28,12 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         img: The folder of its images.
 
     Raises:
-        AuditError: Files are missing, or have none of these keypoints.
+        UserError: Files are missing, or have none of these keypoints.
     """
     if not ann.is_file():
-        raise AuditError(f'--ann {ann}: no such file')
+        raise UserError(f'--ann {ann}: no such file')
     if not img.is_dir():
-        raise AuditError(f'--img {img}: no such folder')
+        raise UserError(f'--img {img}: no such folder')
     count = parts.metainfo['num_keypoints']
     try:
         content = json.loads(ann.read_text(encoding='utf-8'))
@@ -43,21 +44,21 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         }
         files = [image['file_name'] for image in content['images']]
     except ValueError as error:
-        raise AuditError(f'--ann {ann} is not a JSON file: {error}') from error
+        raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise AuditError(
+        raise UserError(
             f'--ann {ann} is not in COCO format: it needs images (with file_name) and '
             'annotations (with keypoints)'
         ) from error
     if lengths != {3 * count}:
         found = ', '.join(f'{length / 3:g}' for length in sorted(lengths)) or 'no'
-        raise AuditError(
+        raise UserError(
             f'--ann {ann} has annotations of {found} keypoints, and the test data of '
             f'the config have {count}'
         )
     missing = [name for name in files if not (img / name).is_file()]
     if missing:
-        raise AuditError(
+        raise UserError(
             f'--img {img} lacks {len(missing)} of {len(files)} images, {missing[0]} '
             'for one'
         )
@@ -74,12 +75,12 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
             dataset.full_init()
             people = [dataset.get_data_info(i) for i in range(len(dataset))]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise AuditError(
+        raise UserError(
             f'--ann {ann} cannot be read as the toolbox reads it: '
             f'{type(error).__name__}: {error}'
         ) from error
     if not people:
-        raise AuditError(f'--ann {ann} has no person with a box and a keypoint')
+        raise UserError(f'--ann {ann} has no person with a box and a keypoint')
     return people
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from mmengine.config import Config
 from rich.console import Console
 
-from udp_plugin.convert import ConvertError
 from udp_plugin.convert.zoo import find_config
+from udp_plugin.ui import UserError, quiet
 from udp_plugin.version import __version__
 
-from . import AuditError
 from .findings import (
     ERROR,
     Finding,
@@ -37,7 +36,7 @@ from .measures import (
     measure_transform,
     random_people,
 )
-from .parts import Parts, quiet
+from .parts import Parts
 from .people import annotated_people, average_precision
 from .theory import Expected, expected_coding, expected_flip
 
@@ -174,7 +173,7 @@ def audit(
         progress: Is told what is done.
 
     Raises:
-        AuditError: There is no such config, it is of another kind, or ``ann`` and
+        UserError: There is no such config, it is of another kind, or ``ann`` and
             ``img`` do not fit.
 
     Example::
@@ -193,18 +192,18 @@ def read_config(config: Union[str, Path, Config]) -> Tuple[Config, str]:
     """A config, and what to call it.
 
     Raises:
-        AuditError: There is none, or it cannot be read.
+        UserError: There is none, or it cannot be read.
     """
     if isinstance(config, Config):
         return config, Path(config.filename or 'config').stem
     try:
         path = find_config(str(config))
         return Config.fromfile(path), path.stem
-    except ConvertError as error:
-        raise AuditError(str(error)) from error
+    except UserError as error:
+        raise UserError(str(error)) from error
     except Exception as error:
         # Whatever runs in a config may fail.
-        raise AuditError(
+        raise UserError(
             f'CONFIG {config} cannot be read: {type(error).__name__}: {short(error)}'
         ) from error
 
@@ -219,8 +218,8 @@ def _measure(
     progress('building the components')
     try:
         parts = found.parts = Parts(cfg)
-    except AuditError as error:
-        raise AuditError(f'{found.name}: {error}.') from error
+    except UserError as error:
+        raise UserError(f'{found.name}: {error}.') from error
     except Exception as error:
         found.findings = [of_failure(error)]
         return
@@ -236,8 +235,8 @@ def _measure(
         found.transforms = [measure_transform(parts, flow) for flow in parts.flows]
         progress('encoding and decoding')
         found.coding = measure_coding(parts)
-    except AuditError as error:
-        raise AuditError(f'{found.name}: {error}.') from error
+    except UserError as error:
+        raise UserError(f'{found.name}: {error}.') from error
     except Exception as error:
         found.findings = [of_failure(error)]
         return
@@ -283,9 +282,9 @@ def run_audit(args: argparse.Namespace) -> int:
     console = Console(stderr=args.json, highlight=False)
     try:
         if args.out and args.out.exists() and not args.out.is_dir():
-            raise AuditError(f'--out {args.out} is a file; name a folder')
+            raise UserError(f'--out {args.out} is a file; name a folder')
         audits = _audit_all(args, console)
-    except AuditError as error:
+    except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     from .report import print_audits, write_audits

@@ -9,7 +9,8 @@ import sys
 
 from rich.console import Console
 
-from . import AuditError
+from udp_plugin.ui import UserError
+
 from .maps import as_dict, measure_maps, read_maps, tables
 
 CHANNELS = {'gaussian': 1, 'offset': 3}
@@ -25,13 +26,13 @@ def run_maps(args: argparse.Namespace) -> int:
     channels = CHANNELS[args.codec or 'gaussian']
     try:
         if args.out and args.out.exists() and not args.out.is_dir():
-            raise AuditError(f'--out {args.out} is a file; name a folder')
+            raise UserError(f'--out {args.out} is a file; name a folder')
         with console.status('measuring'):
             maps, mirrored = read_maps(args.maps, channels)
             found = measure_maps(maps, mirrored, channels, args.flip_indices)
             content = as_dict(found, args.input_size)
             shown = tables(found, args.input_size)
-    except AuditError as error:
+    except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     for table in shown:

@@ -1,9 +1,7 @@
 """Converting stock configs to UDP: the commands ``convert`` and ``list``."""
 
-
-class ConvertError(Exception):
-    """A config that cannot be converted, in words for the user."""
+from udp_plugin.ui import UserError
 
 
-class NothingToConvert(ConvertError):
+class NothingToConvert(UserError):
     """A config that has UDP of this package throughout already."""

@@ -18,7 +18,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import ConvertError, NothingToConvert
+from udp_plugin.ui import UserError
+
+from . import NothingToConvert
 from .swaps import Swap, kind_of, swap, with_full_names
 from .writer import without_scope, write
 from .zoo import convertible, find_config, zoo_name
@@ -38,7 +40,7 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
         folder: Where the result will be, since ``_base_`` is relative to it.
 
     Raises:
-        ConvertError: It cannot be read, or not be converted.
+        UserError: It cannot be read, or not be converted.
         NothingToConvert: It has UDP throughout.
     """
     base = without_scope(read(path))
@@ -67,10 +69,10 @@ def converted(path: Path, kind: str, folder: Path) -> Tuple[str, List[Swap]]:
     with _written(text, path, folder, pure_python) as file:
         try:
             found = read(file)
-        except ConvertError:
+        except UserError:
             found = {}
     if without_scope(found) != {**target, **extra}:
-        raise ConvertError(
+        raise UserError(
             f'The config to be written for {path} is not the swapped one, which is a '
             'mistake of udp-plugin; please report it with the config.'
         )
@@ -81,12 +83,12 @@ def read(path: Path) -> dict:
     """A config as plain dicts and lists.
 
     Raises:
-        ConvertError: It cannot be read.
+        UserError: It cannot be read.
     """
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
-        raise ConvertError(
+        raise UserError(
             f'{path} cannot be read as a config: {_in_words(error)}'
         ) from error
     return cfg.to_dict()
@@ -108,7 +110,7 @@ def _module(path: Path, folder: Path) -> str:
     parts = relative.parts[ups:]
     for part in parts:
         if not part.isidentifier() or iskeyword(part):
-            raise ConvertError(
+            raise UserError(
                 f'{path} is in the pure Python style, where a config names its base in '
                 f'an import, which {part!r} cannot be part of; give it a name of '
                 'letters, digits and underscores.'
@@ -140,7 +142,7 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConvertError(f'{out} cannot be written: {error}') from error
+        raise UserError(f'{out} cannot be written: {error}') from error
 
 
 def default_name(stem: str, kind: str) -> str:
@@ -160,7 +162,7 @@ def run_convert(args: Namespace) -> int:
     console = Console(highlight=False, stderr=args.out == '-')
     try:
         return _convert(args, console)
-    except ConvertError as error:
+    except UserError as error:
         _say_error(error)
     except OSError as error:
         _say_error(error)
@@ -182,11 +184,9 @@ def _convert(args: Namespace, console: Console) -> int:
         if out.is_dir() or str(args.out).endswith('/'):
             out = out / default_name(path.stem, kind)
         if out.suffix != '.py':
-            raise ConvertError(f'OUT must end in .py or be a folder, got {out}.')
+            raise UserError(f'OUT must end in .py or be a folder, got {out}.')
         if out.exists():
-            raise ConvertError(
-                f'{out} exists; remove it, or name another file with -o.'
-            )
+            raise UserError(f'{out} exists; remove it, or name another file with -o.')
         folder = out.parent
     try:
         text, swaps = converted(path, kind, folder)
@@ -290,7 +290,7 @@ def run_list(args: Namespace) -> int:
     groups = defaultdict(list)
     try:
         names = [n for n in convertible() if args.pattern.lower() in n.lower()]
-    except ConvertError as error:
+    except UserError as error:
         _say_error(error)
         return 2
     for name in names:

@@ -11,8 +11,7 @@ from udp_plugin.models.heads.base import (
     number_of_keypoints,
     type_name,
 )
-
-from . import ConvertError
+from udp_plugin.ui import UserError
 
 CODECS = {'gaussian': 'UDPGaussianHeatmap', 'offset': 'UDPOffsetHeatmap'}
 STOCK_CODECS = ('MSRAHeatmap', 'MegviiHeatmap', 'UDPHeatmap')
@@ -147,7 +146,7 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
         variable that the config has elsewhere. Nothing, if it is UDP throughout.
 
     Raises:
-        ConvertError: It is no top-down heatmap config, or has a component for which
+        UserError: It is no top-down heatmap config, or has a component for which
             there is no counterpart.
     """
     _check_is_topdown_heatmap(cfg)
@@ -188,12 +187,12 @@ def _check_is_topdown_heatmap(cfg: dict) -> None:
     model = cfg.get('model')
     instead = '`udp-plugin list` shows configs that can be converted'
     if not isinstance(model, dict):
-        raise ConvertError(
+        raise UserError(
             f'It has no model, so it is a part of a config, not a config; {instead}.'
         )
     name = type_name(model) or str(model.get('type'))
     if name in OTHER_MODELS:
-        raise ConvertError(
+        raise UserError(
             f'It is {OTHER_MODELS[name]} config ({name}), and UDP here is for top-down '
             f'heatmaps; {instead}.'
         )
@@ -204,11 +203,11 @@ def _check_is_topdown_heatmap(cfg: dict) -> None:
         name = (name if isinstance(name, str) else name.__name__).rpartition('.')[-1]
         for part, what in OTHER_HEADS.items():
             if name.startswith(part):
-                raise ConvertError(
+                raise UserError(
                     f'It is {what} config ({name}), and UDP here is for top-down '
                     f'heatmaps; {instead}.'
                 )
-        raise ConvertError(
+        raise UserError(
             f'Its head is {name}, for which there is no UDP counterpart; there is one '
             f'for {", ".join(HEADS)}.'
         )
@@ -219,7 +218,7 @@ def _check_encoders(node: dict, name: str, place: str) -> None:
     encoders = node.get('encoder')
     for encoder in encoders if isinstance(encoders, (list, tuple)) else [encoders]:
         if type_name(encoder) not in (*STOCK_CODECS, *CODECS.values()):
-            raise ConvertError(
+            raise UserError(
                 f'The encoder of {place} ({name}) is {_given(encoder)}, for which '
                 'there is no UDP counterpart; there is one for '
                 f'{", ".join(STOCK_CODECS)}.'
@@ -252,7 +251,7 @@ def _check_warps(cfg: dict) -> None:
         if found.isdisjoint(TOPDOWN) or 'TopDownAffineUDP' in found:
             return
         place = next(where for where in names if not names[where].isdisjoint(TOPDOWN))
-        raise ConvertError(
+        raise UserError(
             f'{place} has no TopdownAffine, so its crops would stay biased; let '
             'TopdownAffine (or TopDownAffineUDP) make them in the place of what does, '
             'and convert again.'
@@ -335,12 +334,12 @@ def _swap_head(node: dict, name: str, kind: str, place: str, swaps: list) -> Non
     decoder = node.get('decoder')
     known = {*STOCK_CODECS, *CODECS.values()}
     if type_name(decoder) not in known:
-        raise ConvertError(
+        raise UserError(
             f'The codec of {place} is {_given(decoder)}, for which there is no UDP '
             f'counterpart; there is one for {", ".join(STOCK_CODECS)}.'
         )
     if kind == 'offset' and node.get('use_prm'):
-        raise ConvertError(
+        raise UserError(
             f'{place} has use_prm=True, whose ReLU lets no offset be negative; use '
             '--codec gaussian.'
         )
@@ -396,7 +395,7 @@ def _keypoints(head: dict, place: str) -> int:
             place,
         )
     except ValueError as error:
-        raise ConvertError(f'{error}.') from error
+        raise UserError(f'{error}.') from error
 
 
 def _fit_backbone(model: dict, head: dict, kind: str, place: str, swaps: list) -> None:
@@ -408,7 +407,7 @@ def _fit_backbone(model: dict, head: dict, kind: str, place: str, swaps: list) -
         return
     other = {'gaussian': 'offset', 'offset': 'gaussian'}[kind]
     if layers:
-        raise ConvertError(
+        raise UserError(
             f'{place} has final_layer=None, so its last layer makes the maps, of which '
             f'there have to be {maps}, not {channels}; change its channels and '
             f'final_layer, or use --codec {other}.'
@@ -416,7 +415,7 @@ def _fit_backbone(model: dict, head: dict, kind: str, place: str, swaps: list) -
     backbone = model.get('backbone') or {}
     # The head of a variable of the config's may have changed it already.
     if backbone.get('out_channels') not in (channels, maps):
-        raise ConvertError(
+        raise UserError(
             f'{place} has final_layer=None, so the {channels} channels that it is '
             f'given are its maps, of which there have to be {maps}; change what is '
             f'before it, or use --codec {other}.'
@@ -454,7 +453,7 @@ def _offset_loss(loss: dict, place: str) -> Tuple[dict, str]:
             name
         ]
     got = loss.get('type') if isinstance(loss, dict) else loss
-    raise ConvertError(
+    raise UserError(
         f'The loss of {place.rpartition(".loss")[0]} is {got}, of which it is not '
         'known what it means on offset maps; use --codec gaussian, which keeps it.'
     )
@@ -467,7 +466,7 @@ def _add_import(cfg: Dict[str, Any], swaps: list) -> None:
     if not isinstance(imports, (list, tuple)) or not all(
         isinstance(name, str) for name in imports
     ):
-        raise ConvertError(
+        raise UserError(
             "custom_imports must be a dict such as dict(imports=['mine'], "
             f'allow_failed_imports=False), got {found!r}.'
         )

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import List, Optional
 
-from . import ConvertError
+from udp_plugin.ui import UserError
 
 #: Where the zoo keeps its top-down heatmap configs.
 PATTERN = '*/topdown_heatmap/**/*.py'
@@ -17,7 +17,7 @@ LISTED = 8
 def _package() -> Path:
     spec = find_spec('mmpose')
     if spec is None or not spec.submodule_search_locations:
-        raise ConvertError('MMPose is not installed: `udp-plugin doctor` says how.')
+        raise UserError('MMPose is not installed: `udp-plugin doctor` says how.')
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
@@ -25,13 +25,13 @@ def zoo_folder() -> Path:
     """The folder of MMPose's configs, installed or of its source.
 
     Raises:
-        ConvertError: There is none.
+        UserError: There is none.
     """
     package = _package()
     for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
         if (folder / '_base_').is_dir():
             return folder.resolve()
-    raise ConvertError(
+    raise UserError(
         f'MMPose at {package} has no configs beside it; give CONFIG as a path.'
     )
 
@@ -51,7 +51,7 @@ def zoo_name(path: Path) -> Optional[str]:
         if not (_package() / '.mim').is_dir():
             return None
         return path.resolve().relative_to(zoo_folder()).as_posix()
-    except (ConvertError, ValueError):
+    except (UserError, ValueError):
         return None
 
 
@@ -63,10 +63,10 @@ def find_config(words: str) -> Path:
             its folders and ``.py``, of which a unique prefix is enough.
 
     Raises:
-        ConvertError: There is none, or more than one.
+        UserError: There is none, or more than one.
     """
     if not words:
-        raise ConvertError(
+        raise UserError(
             "CONFIG is empty; give a path, mmpose::NAME, or a name of MMPose's zoo."
         )
     # Unlike Path's, it takes names of any length.
@@ -75,7 +75,7 @@ def find_config(words: str) -> Path:
     if '::' in words:
         package, _, name = words.partition('::')
         if package != 'mmpose':
-            raise ConvertError(
+            raise UserError(
                 f'CONFIG names a config of {package}; give a path, mmpose::NAME, or a '
                 "name of MMPose's zoo."
             )
@@ -88,7 +88,7 @@ def find_config(words: str) -> Path:
     stems = {file: file[:-3] for file in files}
     found = [f for f, stem in stems.items() if name in (stem, stem.rpartition('/')[-1])]
     if not found and os.path.isdir(words):
-        raise ConvertError(f'CONFIG {words!r} is a folder; name a file in it.')
+        raise UserError(f'CONFIG {words!r} is a folder; name a file in it.')
     if not found:
         found = [
             f
@@ -100,14 +100,14 @@ def find_config(words: str) -> Path:
         others, topdown = found, {*convertible()}
         found = [f for f in found if f in topdown]
         if others and not found:
-            raise ConvertError(
+            raise UserError(
                 f'CONFIG {words!r} begins only names of configs that are no top-down '
                 'heatmap configs; `udp-plugin list` shows those that can be converted.'
             )
     if len(found) == 1:
         return folder / found[0]
     if found:
-        raise ConvertError(
+        raise UserError(
             f'CONFIG {words!r} could be {len(found)} configs; give more of the '
             f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
         )
@@ -121,10 +121,10 @@ def find_config(words: str) -> Path:
         close = difflib.get_close_matches(last, beginnings, n=3, cutoff=0.8)
         near = [beginnings[beginning] for beginning in close]
     if near:
-        raise ConvertError(
+        raise UserError(
             f'There is no config {words!r}. Did you mean {" or ".join(near)}?'
         )
-    raise ConvertError(
+    raise UserError(
         f'There is no config {words!r}, neither a file nor in the zoo; '
         '`udp-plugin list` shows the names.'
     )

@@ -4,7 +4,3 @@
 :mod:`.configs` writes the configs, :mod:`.run` calls the toolbox's train and test
 scripts, :mod:`.report` measures the predictions and shows them.
 """
-
-
-class DemoError(Exception):
-    """What the user has to know, and can mend, when the demo cannot go on."""

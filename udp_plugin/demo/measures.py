@@ -8,8 +8,7 @@ from mmengine.fileio import load
 from scipy.stats import spearmanr
 
 from udp_plugin import functional as F
-
-from . import DemoError
+from udp_plugin.ui import UserError
 
 #: Figures of the tables: key in the JSON file, column, format, and whether more is
 #: better.
@@ -84,11 +83,11 @@ def errors_of(predictions: Sequence[Prediction]) -> np.ndarray:
     """The errors of all labelled keypoints, input px.
 
     Raises:
-        DemoError: A predicted coordinate is not finite.
+        UserError: A predicted coordinate is not finite.
     """
     errors = np.concatenate([p.errors for p in predictions])
     if not np.isfinite(errors).all():
-        raise DemoError('there are predicted coordinates that are not finite')
+        raise UserError('there are predicted coordinates that are not finite')
     return errors
 
 

@@ -8,7 +8,8 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from . import DemoError
+from udp_plugin.ui import UserError
+
 from .configs import Data
 from .figures import KEYPOINTS, swapped
 
@@ -41,10 +42,10 @@ def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
         seed: Of the split.
 
     Raises:
-        DemoError: Files are missing, or not of this format, or have no keypoints.
+        UserError: Files are missing, or not of this format, or have no keypoints.
     """
     if not img.is_dir():
-        raise DemoError(f'--img {img}: no such folder')
+        raise UserError(f'--img {img}: no such folder')
     try:
         dataset = json.loads(ann.read_text(encoding='utf-8'))
         images, annotations = dataset['images'], dataset['annotations']
@@ -52,18 +53,18 @@ def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
         for image in images:
             itemgetter(*IMAGE_KEYS)(image)
     except OSError as error:
-        raise DemoError(f'--ann {ann}: {error.strerror}') from error
+        raise UserError(f'--ann {ann}: {error.strerror}') from error
     except ValueError as error:
-        raise DemoError(f'--ann {ann} is not a JSON file: {error}') from error
+        raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
     except (KeyError, TypeError) as error:
-        raise DemoError(
+        raise UserError(
             f'--ann {ann} is not in COCO format: it needs images (with '
             f'{", ".join(IMAGE_KEYS)}), annotations and categories'
         ) from error
 
     with_keypoints = [c for c in categories if c.get('keypoints')]
     if not with_keypoints:
-        raise DemoError(
+        raise UserError(
             f'--ann {ann} has no keypoints: none of its categories names any. In '
             "COCO's data they are in person_keypoints_*.json"
         )
@@ -82,12 +83,12 @@ def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
     used = {a['image_id'] for a in usable}
     images = [i for i in images if i['id'] in used]
     if not images:
-        raise DemoError(
+        raise UserError(
             f'--ann {ann} has no annotation with a bbox and a labelled keypoint'
         )
     missing = [i['file_name'] for i in images if not (img / i['file_name']).is_file()]
     if missing:
-        raise DemoError(
+        raise UserError(
             f'{len(missing)} of {len(images)} images of {ann} are not in {img}, '
             f'{missing[0]} for one'
         )
@@ -165,7 +166,7 @@ def _completed(annotation: dict, num_keypoints: int, ann: Path) -> dict:
     """With what COCO's evaluation needs and other tools leave out."""
     keypoints = annotation['keypoints']
     if len(keypoints) != 3 * num_keypoints:
-        raise DemoError(
+        raise UserError(
             f'{ann}: annotation {annotation.get("id")} has {len(keypoints)} numbers '
             f'for the {num_keypoints} keypoints of its category, and not three each'
         )

@@ -3,9 +3,8 @@
 import json
 import platform
 from argparse import Namespace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Sequence
 
 import cv2
 import matplotlib.cm
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from udp_plugin import functional as F
+from udp_plugin.ui import STYLE, versions
 
 from .configs import (
     BATCH_SIZE,
@@ -37,13 +37,6 @@ CODEC_OF = {'stock': STOCK_CODEC, **{f'udp_{k}': v for k, v in CODECS.items()}}
 LABELS = {**CODEC_OF, 'stock': f'stock: {STOCK_CODEC}'}
 #: Okabe and Ito's, which colour-blind readers can tell apart.
 COLORS = dict(stock='#D55E00', udp_gaussian='#0072B2', udp_offset='#009E73')
-STYLE = {
-    'font.size': 9,
-    'axes.titlesize': 9,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'savefig.dpi': 150,
-}
 
 #: Median error in input px, above which a network has not learnt its task.
 UNTRAINED = 8
@@ -142,18 +135,6 @@ def show(
     )
     minutes, rest = divmod(round(seconds), 60)
     console.print(f'took {minutes} min {rest} s')
-
-
-def versions() -> Dict[str, Optional[str]]:
-    """The versions of Python and of the packages that results depend on."""
-    found = dict(python=platform.python_version(), torch=torch.__version__)
-    for name in ('numpy', 'opencv-python', 'mmengine', 'mmcv', 'mmdet', 'mmpose'):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            # A fork under another name provides it.
-            found[name] = None
-    return found
 
 
 def write_json(

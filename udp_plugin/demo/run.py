@@ -12,11 +12,12 @@ from typing import Dict, List
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from . import DemoError
+from udp_plugin.ui import UserError, signals_interrupt
+
 from .configs import CODECS, Data, write_configs
 from .figures import write_dataset
 from .own_data import read_own_data, write_own_data
-from .scripts import LOG_LINE, LOSS, end, environment, find_tools, signals_interrupt
+from .scripts import LOG_LINE, LOSS, end, environment, find_tools
 
 #: The default budget: UDP's gain shows, and the whole takes a few minutes.
 ITERS = 600
@@ -50,7 +51,7 @@ def run_demo(args: Namespace) -> int:
     try:
         with signals_interrupt():
             _run(args, console)
-    except DemoError as error:
+    except UserError as error:
         console.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
@@ -67,7 +68,7 @@ def _run(args: Namespace, console: Console) -> None:
         own = read_own_data(args.ann, args.img, args.seed)
         for path in (args.ann, args.img):
             if args.out.resolve() in path.resolve().parents:
-                raise DemoError(f'{path} lies in {args.out}, which the demo replaces')
+                raise UserError(f'{path} lies in {args.out}, which the demo replaces')
     prepare_folder(args.out)
 
     codecs = list(CODECS) if args.codec == 'both' else [args.codec]
@@ -128,13 +129,13 @@ def prepare_folder(out: Path) -> None:
     """Make the output folder, without what an earlier demo left there.
 
     Raises:
-        DemoError: It cannot be made, or holds what no demo made.
+        UserError: It cannot be made, or holds what no demo made.
     """
     marker = out / MARKER
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()) and not marker.exists():
-            raise DemoError(
+            raise UserError(
                 f'--out {out} is a folder with files that no demo made; '
                 'choose one that is new or empty'
             )
@@ -151,7 +152,7 @@ def prepare_folder(out: Path) -> None:
             encoding='utf-8',
         )
     except OSError as error:
-        raise DemoError(f'--out {out}: {error.strerror}') from error
+        raise UserError(f'--out {out}: {error.strerror}') from error
 
 
 def _draw(args: Namespace, progress: Progress, seconds: Dict[str, float]) -> Data:
@@ -188,7 +189,7 @@ def _call(
         The seconds it took.
 
     Raises:
-        DemoError: It failed; with the end of its log.
+        UserError: It failed; with the end of its log.
     """
     started = time.monotonic()
     task = progress.add_task(title, total=total, note='starting')
@@ -225,7 +226,7 @@ def _call(
     seconds = time.monotonic() - started
     progress.update(task, note=f'{loss}{_took(seconds)}')
     if process.returncode:
-        raise DemoError(
+        raise UserError(
             f'{title} failed with status {process.returncode}. The end of '
             f'{log_path}:\n' + '\n'.join(last)
         )

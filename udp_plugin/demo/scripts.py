@@ -4,15 +4,13 @@ import os
 import re
 import signal
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Dict
 
 import udp_plugin
-
-from . import DemoError
+from udp_plugin.ui import UserError
 
 #: mmengine's log line, in as far as it is shown.
 LOG_LINE = re.compile(r'Iter\(\w+\) \[ *(\d+)/(\d+)\].*?(?:eta: (.*?)  |$)')
@@ -23,7 +21,7 @@ def find_tools() -> Path:
     """The folder of the installed toolbox's ``train.py`` and ``test.py``."""
     spec = find_spec('mmpose')
     if spec is None:
-        raise DemoError(
+        raise UserError(
             'this needs MMPose, which this Python does not have; '
             "'make demo' in the project's folder sets up one that has"
         )
@@ -32,7 +30,7 @@ def find_tools() -> Path:
     for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
         if (folder / 'train.py').is_file() and (folder / 'test.py').is_file():
             return folder
-    raise DemoError(f'no tools/train.py and tools/test.py with the MMPose in {package}')
+    raise UserError(f'no tools/train.py and tools/test.py with the MMPose in {package}')
 
 
 def environment() -> Dict[str, str]:
@@ -46,22 +44,6 @@ def environment() -> Dict[str, str]:
         **os.environ,
         'PYTHONPATH': os.pathsep.join(filter(None, paths)),
     }
-
-
-@contextmanager
-def signals_interrupt():
-    """Have the signals that end a program end the scripts it started as well."""
-    names = ('SIGTERM', 'SIGHUP') if current_thread() is main_thread() else ()
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # nohup has one of them ignored.
-    signals = [s for s in signals if signal.getsignal(s) == signal.SIG_DFL]
-    for number in signals:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen) -> None:

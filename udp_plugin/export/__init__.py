@@ -7,10 +7,3 @@ inference. :mod:`udp_plugin.runtime` runs it.
 
 #: Of ONNX's operators: the newest that torch 2.1 writes.
 OPSET = 17
-
-
-class ExportError(Exception):
-    """Why something cannot be exported, for the user."""
-
-
-__all__ = ['OPSET', 'ExportError']

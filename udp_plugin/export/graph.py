@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.ui import UserError
 
-from . import OPSET, ExportError
+from . import OPSET
 from .trained import Trained, chosen_keypoints, keypoints_of_maps, pose_head_of
 from .writing import as_metadata, recorded, write_onnx
 
@@ -188,11 +189,11 @@ def write_model(
         opset: Version of ONNX's operators.
 
     Raises:
-        ExportError: It cannot be written so.
+        UserError: It cannot be written so.
     """
     keypoints = keypoints_of_maps(trained.model)
     if flip_test and len(trained.flip_indices) != keypoints:
-        raise ExportError(
+        raise UserError(
             f'--flip-test: the model has {keypoints} keypoints, and the data set of '
             f'its test_dataloader tells of {len(trained.flip_indices)} which are '
             "each other's mirror images; leave --flip-test out"
@@ -226,7 +227,7 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
         opset: For ONNX, version of its operators.
 
     Raises:
-        ExportError: It cannot be written so.
+        UserError: It cannot be written so.
     """
     width, height = codec.heatmap_size
     channels = keypoints * codec.channels_per_keypoint
@@ -250,7 +251,7 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
             traced = torch.jit.trace(module, (maps,))
             torch.jit.save(traced, str(path), _extra_files=metadata)
         elif not hasattr(torch.compiler, 'is_exporting'):
-            raise ExportError(
+            raise UserError(
                 f'--out {path.name}: programs of torch.export take torch 2.7 or later, '
                 f'this is {torch.__version__}; take .pt or .onnx'
             )

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from udp_plugin.audit.parts import quiet
+from udp_plugin.ui import UserError, quiet
 
-from . import ExportError, graph, verify
+from . import graph, verify
 from .trained import (
     Trained,
     build,
@@ -45,7 +45,7 @@ def run_export(args: argparse.Namespace) -> int:
         ) as progress:
             export = _export_decoding if args.decoding_only else _export_model
             rows, difference = export(args, progress)
-    except ExportError as error:
+    except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except OSError as error:
@@ -84,18 +84,18 @@ def run_export(args: argparse.Namespace) -> int:
 def _check_out(args: argparse.Namespace) -> None:
     suffixes = DECODINGS if args.decoding_only else ['.onnx']
     if args.out.suffix not in suffixes:
-        raise ExportError(
+        raise UserError(
             f'--out must be a file that ends with {" or ".join(suffixes)}, got '
             f'{args.out}'
         )
     if args.out.is_dir():
-        raise ExportError(f'--out {args.out} is a folder; name a file in it')
+        raise UserError(f'--out {args.out} is a folder; name a file in it')
     # Before the work.
     folder = args.out.absolute().parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ExportError(f'--out {args.out}: {folder} cannot be written to')
+        raise UserError(f'--out {args.out}: {folder} cannot be written to')
 
 
 @contextmanager

@@ -16,13 +16,11 @@ from mmpose.utils import register_all_modules
 from torch import nn
 
 from udp_plugin.codecs.base import UDPCodec
-from udp_plugin.convert import ConvertError
 from udp_plugin.convert.check import forget_weights, metainfo_of
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.models.heads.base import UDPHead
-
-from . import ExportError
+from udp_plugin.ui import UserError
 
 #: So many names a message lists.
 LISTED = 4
@@ -64,19 +62,19 @@ def find(words: str) -> Path:
     """The config that a user means.
 
     Raises:
-        ExportError: There is none, or several.
+        UserError: There is none, or several.
     """
     try:
         return find_config(words)
-    except ConvertError as error:
-        raise ExportError(str(error)) from error
+    except UserError as error:
+        raise UserError(str(error)) from error
 
 
 def read_config(path: Path) -> Config:
     """A config, its ``custom_imports`` imported.
 
     Raises:
-        ExportError: It cannot be read, or names a module that is not there.
+        UserError: It cannot be read, or names a module that is not there.
     """
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
@@ -84,7 +82,7 @@ def read_config(path: Path) -> Config:
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
     except Exception as error:
-        raise ExportError(
+        raise UserError(
             f'CONFIG {path} cannot be read: {type(error).__name__}: {error}'
         ) from error
     return cfg
@@ -94,12 +92,12 @@ def load(path: Path, checkpoint: Path) -> Trained:
     """Build the model of a config, with the weights of a checkpoint, on the CPU.
 
     Raises:
-        ExportError: A file is missing or of another model, the config is not one of
+        UserError: A file is missing or of another model, the config is not one of
             top-down heatmaps with this package's components, or names what is not
             registered.
     """
     if not checkpoint.is_file():
-        raise ExportError(
+        raise UserError(
             f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
             'such as epoch_210.pth in its --work-dir'
         )
@@ -114,7 +112,7 @@ def load(path: Path, checkpoint: Path) -> Trained:
     chosen = chosen_keypoints(model)
     keypoints = keypoints_of_maps(model) if chosen is None else len(chosen)
     if metainfo['num_keypoints'] != keypoints:
-        raise ExportError(
+        raise UserError(
             f'the model of {path} has {keypoints} keypoints, but the data set of its '
             f'test_dataloader {metainfo["num_keypoints"]}; mend out_channels or the '
             'metainfo'
@@ -149,35 +147,35 @@ def build(cfg: Config, path: Path) -> TopdownPoseEstimator:
     """The model of a config, if it is one that can be exported.
 
     Raises:
-        ExportError: It is not.
+        UserError: It is not.
     """
     if not cfg.get('model'):
-        raise ExportError(f'CONFIG {path} has no model')
+        raise UserError(f'CONFIG {path} has no model')
     model_cfg = copy.deepcopy(cfg.model)
     forget_weights(model_cfg)
     try:
         model = revert_sync_batchnorm(MODELS.build(model_cfg))
     except Exception as error:
-        raise ExportError(
+        raise UserError(
             f'the model of {path} cannot be built: {_in_words(error)}'
         ) from error
     head = pose_head_of(model)
     if not isinstance(model, TopdownPoseEstimator) or not isinstance(head, UDPHead):
-        raise ExportError(
+        raise UserError(
             f"{path} has {type(head).__name__} as its head, not one of this package's; "
             f'convert the config (udp-plugin convert {path}), with which checkpoints '
             'of a stock UDP model work as they are'
         )
     preprocessor = model.data_preprocessor
     if not isinstance(preprocessor, ImgDataPreprocessor):
-        raise ExportError(
+        raise UserError(
             f'data_preprocessor of {path} is {type(preprocessor).__name__}, of which '
             'it is not known what it does to crops; take PoseDataPreprocessor, or '
             "export the decoding alone (--decoding-only) for what's after your own"
         )
     size, divisor = head.decoder.input_size, preprocessor.pad_size_divisor
     if any(pixels % divisor for pixels in size):
-        raise ExportError(
+        raise UserError(
             f'data_preprocessor of {path} pads crops of {size} to multiples of '
             f'{divisor}, which moves the box in them; remove pad_size_divisor'
         )
@@ -202,7 +200,7 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
             raise TypeError(f'it holds a {type(read).__name__}, not weights by name')
         state = {re.sub(r'^module\.', '', name): each for name, each in state.items()}
     except Exception as error:
-        raise ExportError(
+        raise UserError(
             f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch: '
             f'{type(error).__name__}: {error}'
         ) from error
@@ -210,12 +208,12 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:]]
-        raise ExportError(
+        raise UserError(
             f'CHECKPOINT {checkpoint} is of another model than {config}: '
             f'{_some(problems)}; give the config that it was trained with'
         ) from error
     if missing:
-        raise ExportError(
+        raise UserError(
             f'CHECKPOINT {checkpoint} has no weights for {_some(missing)} of {config}; '
             'give the config that it was trained with'
         )
@@ -223,13 +221,13 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
     parts = {name for name, _ in model.named_children()}
     unexpected = [name for name in unexpected if name.split('.')[0] in parts]
     if unexpected:
-        raise ExportError(
+        raise UserError(
             f'CHECKPOINT {checkpoint} is of another model than {config}, which has no '
             f'{_some(unexpected)}; give the config that it was trained with'
         )
     broken = [n for n, each in model.state_dict().items() if not each.isfinite().all()]
     if broken:
-        raise ExportError(
+        raise UserError(
             f'CHECKPOINT {checkpoint} has weights that are NaN or infinite: '
             f'{_some(broken)}; take one from before the training broke down'
         )
@@ -243,7 +241,7 @@ def _some(names: Sequence[str]) -> str:
 def _test_dataset(cfg: Config, path: Path) -> dict:
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if not loader or not loader.get('dataset'):
-        raise ExportError(
+        raise UserError(
             f'CONFIG {path} has no test_dataloader, which says how boxes are cropped '
             'and how keypoints are called'
         )
@@ -265,21 +263,21 @@ def _padding(dataset: dict, model: TopdownPoseEstimator, path: Path) -> float:
     try:
         steps = [TRANSFORMS.build(step) for step in dataset.get('pipeline') or []]
     except Exception as error:
-        raise ExportError(
+        raise UserError(
             f'the test pipeline of {path} cannot be built: {_in_words(error)}'
         ) from error
     boxes = [step for step in steps if isinstance(step, GetBBoxCenterScale)]
     warps = [step for step in steps if isinstance(step, TopDownAffineUDP)]
     if len(boxes) != 1 or len(warps) != 1:
         names = ', '.join(type(step).__name__ for step in steps) or 'none'
-        raise ExportError(
+        raise UserError(
             f'the test pipeline of {path} must crop with GetBBoxCenterScale and '
             f'TopDownAffineUDP, once each; its steps are {names}. If it has '
             f'TopdownAffine, convert the config: udp-plugin convert {path}'
         )
     expected: Tuple[int, int] = pose_head_of(model).decoder.input_size
     if tuple(warps[0].input_size) != expected:
-        raise ExportError(
+        raise UserError(
             f'TopDownAffineUDP in the test pipeline of {path} has input_size '
             f"{tuple(warps[0].input_size)}, the head's codec {expected}; they must be "
             'the same'

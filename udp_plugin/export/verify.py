@@ -35,8 +35,8 @@ from udp_plugin.demo.figures import (
 )
 from udp_plugin.runtime import PoseModel, Regions
 from udp_plugin.runtime.checks import check_image
+from udp_plugin.ui import UserError
 
-from . import ExportError
 from .trained import Trained
 
 #: What float32 may do to a coordinate, in input px, and to a score, of its own size
@@ -100,11 +100,11 @@ def photographs(folder: Path) -> List[Path]:
     """The images of a folder.
 
     Raises:
-        ExportError: There is none.
+        UserError: There is none.
     """
     found = [path for path in folder.glob('*') if path.suffix.lower() in SUFFIXES]
     if not found:
-        raise ExportError(
+        raise UserError(
             f'--verify {folder} must be a folder with photographs ('
             + ', '.join(SUFFIXES)
             + ')'
@@ -119,17 +119,17 @@ def of_photographs(paths: List[Path]) -> Iterator[Sample]:
         tuple: An image (h, w, 3) and boxes (4, 4), source px.
 
     Raises:
-        ExportError: One cannot be read.
+        UserError: One cannot be read.
     """
     rng = np.random.default_rng(0)
     for path in paths:
         image = cv2.imread(str(path))
         if image is None:
-            raise ExportError(f'--verify: {path} cannot be read as an image')
+            raise UserError(f'--verify: {path} cannot be read as an image')
         try:
             check_image(image)
         except ValueError as error:
-            raise ExportError(f'--verify: {path}: {error}') from error
+            raise UserError(f'--verify: {path}: {error}') from error
         height, width = image.shape[:2]
         size = rng.uniform(0.2, 0.6, (3, 2))
         first = rng.uniform(0, 1 - size)
@@ -167,12 +167,12 @@ def compare(
         progress: Called after each photograph.
 
     Raises:
-        ExportError: The file cannot be run, or no keypoint is found at all.
+        UserError: The file cannot be run, or no keypoint is found at all.
     """
     try:
         exported, model = PoseModel(path), trained.model
     except ValueError as error:
-        raise ExportError(
+        raise UserError(
             f'onnxruntime cannot load what torch wrote, in which case another --opset '
             f'helps: {error.__cause__ or error}'
         ) from error
@@ -189,7 +189,7 @@ def compare(
                 '\nif the network fixes the size of its batch, export without '
                 '--dynamic-batch'
             )
-            raise ExportError(
+            raise UserError(
                 f'the exported model fails on {len(boxes)} crops: {error}'
                 + (advice if exported.takes_any_number else '')
             ) from error
@@ -209,7 +209,7 @@ def compare(
         if progress:
             progress()
     if not peaks:
-        raise ExportError(
+        raise UserError(
             'the network finds no keypoint in any of the crops, so that there is '
             'nothing to compare; give a trained CHECKPOINT, or photographs of what it '
             'was trained on (--verify IMAGE_DIR)'

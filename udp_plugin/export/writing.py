@@ -13,9 +13,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from udp_plugin.ui import UserError
 from udp_plugin.version import __version__
 
-from . import OPSET, ExportError
+from . import OPSET
 
 #: Protobuf's limit for a file; what is larger has its weights in a file beside it.
 LARGEST = 2**31 - 2**20
@@ -48,7 +49,7 @@ def write_onnx(
         opset: Version of ONNX's operators.
 
     Raises:
-        ExportError: An operator is not in this opset, or cannot be exported.
+        UserError: An operator is not in this opset, or cannot be exported.
     """
     axes = {name: {0: 'batch'} for name in dynamic}
     options = {}
@@ -70,7 +71,7 @@ def write_onnx(
                 **options,
             )
         except Exception as error:
-            raise ExportError(_why(error, opset)) from error
+            raise UserError(_why(error, opset)) from error
         model = onnx.load(recording)
     onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = 'udp_plugin', __version__

@@ -1,6 +1,6 @@
 """The maps of one trained network, read in several ways, of good and bad images.
 
-``python -m udp_plugin.study.readings CONFIG CHECKPOINT OUT`` for a config with
+``python -m benchmarks.study.readings CONFIG CHECKPOINT OUT`` for a config with
 ``UDPOffsetHeatmap`` writes a JSON file; the flip test is the config's.
 """
 

@@ -14,8 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from udp_plugin.demo.report import STYLE, versions
-from udp_plugin.reporting import Table, processor
+from udp_plugin.ui import STYLE, Table, processor, versions
 
 from .cases import BUILTIN, OPENCV, OTHERS, OURS, PLAIN_MSE
 from .data import ABOUT, NOISES

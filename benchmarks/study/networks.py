@@ -8,7 +8,7 @@ from mmengine.config import Config
 from udp_plugin import functional as F
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
 
-IMPORTS = ['udp_plugin', 'udp_plugin.study.components']
+IMPORTS = ['udp_plugin', 'benchmarks.study.components']
 KEYPOINTS = 17
 #: A Gaussian of which DARK makes more here, in the stock one's sigma. MSRAHeatmap draws
 #: it beside its pixel.

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from udp_plugin.demo.scripts import signals_interrupt
+from udp_plugin.ui import signals_interrupt
 
 from . import WrongAnswer, cases, graphs
 from .cases import CODECS, Case, Facts, Setting

@@ -8,13 +8,11 @@ import numpy as np
 from rich.console import Console
 
 from udp_plugin import functional as F
-from udp_plugin.demo.report import versions
-from udp_plugin.reporting import Table, processor
+from udp_plugin.audit.measures import BORDER, NOISE, UNIT_LENGTH, EndToEnd
+from udp_plugin.ui import Table, processor, versions
 
-from . import paper
-from .measures import BORDER, NOISE, UNIT_LENGTH, EndToEnd
-from .paper import Measured, Pipeline, Size
-from .paper_figures import (
+from . import run as paper
+from .figures import (
     FLIPS,
     NEAR,
     along,
@@ -26,6 +24,7 @@ from .paper_figures import (
     near,
     text_of,
 )
+from .run import Measured, Pipeline, Size
 
 #: An AP below this shows a loss when written with one digit.
 FULL_AP = 99.95

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from udp_plugin import functional as F
-from udp_plugin.demo.report import STYLE
+from udp_plugin.audit.measures import NOISE, UNIT_LENGTH, EndToEnd, Flip
+from udp_plugin.ui import STYLE
 
-from . import paper
-from .measures import NOISE, UNIT_LENGTH, EndToEnd, Flip
-from .paper import Ended, Measured, Pipeline, Size
+from . import run as paper
+from .run import Ended, Measured, Pipeline, Size
 
 #: Okabe and Ito's, which colour-blind readers can tell apart; dashed without a shift.
 COLORS = {

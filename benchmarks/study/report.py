@@ -14,9 +14,8 @@ from rich.console import Console
 
 from udp_plugin import functional as F
 from udp_plugin.demo.measures import errors_of, measure, read_predictions
-from udp_plugin.demo.report import STYLE, versions
 from udp_plugin.functional.loss import OFFSET_WEIGHT
-from udp_plugin.reporting import Table, processor
+from udp_plugin.ui import STYLE, Table, processor, versions
 
 from .networks import (
     ABLATION,

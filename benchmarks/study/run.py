@@ -29,7 +29,6 @@ from rich.progress import (
 )
 
 import udp_plugin
-from udp_plugin.demo import DemoError
 from udp_plugin.demo.configs import Data, stock_config
 from udp_plugin.demo.figures import write_dataset
 from udp_plugin.demo.scripts import (
@@ -37,8 +36,8 @@ from udp_plugin.demo.scripts import (
     end,
     environment,
     find_tools,
-    signals_interrupt,
 )
+from udp_plugin.ui import UserError, signals_interrupt
 
 from .networks import (
     ALL_ARMS,
@@ -110,7 +109,7 @@ def run_study(args: Namespace) -> int:
     try:
         with signals_interrupt():
             _run(args, console)
-    except DemoError as error:
+    except UserError as error:
         console.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
@@ -175,7 +174,7 @@ def _open_folder(out: Path, budget: Budget) -> float:
         The seconds spent on it so far.
 
     Raises:
-        DemoError: It holds something else.
+        UserError: It holds something else.
     """
     marker = out / 'settings.json'
     settings = _settings(budget)
@@ -183,7 +182,7 @@ def _open_folder(out: Path, budget: Budget) -> float:
         out.mkdir(parents=True, exist_ok=True)
         if not marker.exists():
             if any(out.iterdir()):
-                raise DemoError(
+                raise UserError(
                     f'--out {out} is a folder with files that no study made; choose '
                     'one that is new or empty'
                 )
@@ -191,7 +190,7 @@ def _open_folder(out: Path, budget: Budget) -> float:
         found = json.loads(marker.read_text())
         if found != settings:
             different = [key for key in settings if found.get(key) != settings[key]]
-            raise DemoError(
+            raise UserError(
                 f'--out {out} has a study of other settings ({", ".join(different)}); '
                 'give those again to go on with it, or choose a new folder, as also '
                 'where the code of this package has changed since'
@@ -199,7 +198,7 @@ def _open_folder(out: Path, budget: Budget) -> float:
         with suppress(FileNotFoundError):
             return float((out / 'seconds').read_text())
     except (OSError, ValueError) as error:
-        raise DemoError(f'--out {out}: {error}') from error
+        raise UserError(f'--out {out}: {error}') from error
     return 0.0
 
 
@@ -306,7 +305,7 @@ def _jobs(
                 title=f'{where}: read {read}',
                 folder=folder / name,
                 command=[
-                    *('-m', 'udp_plugin.study.readings'),
+                    *('-m', 'benchmarks.study.readings'),
                     str(path),
                     str(network / checkpoint),
                     str(folder / name / 'readings.json'),
@@ -327,7 +326,7 @@ def _work_off(jobs: List[Job], progress: Progress) -> None:
     """Run the jobs that are not done yet, several at a time.
 
     Raises:
-        DemoError: A script failed; with the end of its log.
+        UserError: A script failed; with the end of its log.
     """
     total = progress.add_task(
         'all', total=round(sum(job.cost for job in jobs)), note=''
@@ -416,7 +415,7 @@ def _show(progress: Progress, task: TaskID, job: Job) -> float:
 
 def _finish(job: Job, process: subprocess.Popen) -> None:
     if process.returncode:
-        raise DemoError(
+        raise UserError(
             f'{job.title} failed with status {process.returncode}. The end of '
             f'{job.log}:\n' + '\n'.join(_tail(job.log, LOG_LINES))
         )

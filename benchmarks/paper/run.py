@@ -16,14 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from udp_plugin import functional as F
-from udp_plugin.convert import ConvertError
-from udp_plugin.convert.run import read
-from udp_plugin.convert.swaps import nodes, swap
-from udp_plugin.convert.zoo import convertible, find_config, zoo_folder
-from udp_plugin.demo.scripts import signals_interrupt
-
-from . import AuditError
-from .measures import (
+from udp_plugin.audit.measures import (
     Coding,
     EndToEnd,
     Flip,
@@ -34,10 +27,14 @@ from .measures import (
     measure_transform,
     random_people,
 )
-from .parts import LOADERS, Parts, quiet
-from .people import annotated_people, average_precision
-from .run import RANDOM_PEOPLE
-from .theory import Expected, expected_coding, expected_flip
+from udp_plugin.audit.parts import LOADERS, Parts
+from udp_plugin.audit.people import annotated_people, average_precision
+from udp_plugin.audit.run import RANDOM_PEOPLE
+from udp_plugin.audit.theory import Expected, expected_coding, expected_flip
+from udp_plugin.convert.run import read
+from udp_plugin.convert.swaps import nodes, swap
+from udp_plugin.convert.zoo import convertible, find_config, zoo_folder
+from udp_plugin.ui import UserError, quiet, signals_interrupt
 
 Size = Tuple[int, int]
 
@@ -174,7 +171,7 @@ def configure(pipeline: Pipeline, input_size: Size, stride: int) -> Config:
         stride: The input's size by the map's.
 
     Raises:
-        ConvertError: The zoo has no such config.
+        UserError: The zoo has no such config.
     """
     cfg = read(find_config(pipeline.config))
     for _, node in list(nodes(cfg)):
@@ -312,8 +309,8 @@ def measure(
         advance: Is told what is done next, and of how many things.
 
     Raises:
-        AuditError: ``ann`` and ``img`` do not fit.
-        ConvertError: The toolbox's zoo is missing.
+        UserError: ``ann`` and ``img`` do not fit.
+        UserError: The toolbox's zoo is missing.
     """
     started = time.monotonic()
     shop = _Workshop(ann, img)
@@ -401,7 +398,7 @@ def run_paper(args: Namespace) -> int:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     # What it lacks is said before the work.
-    from . import paper_page
+    from . import page as paper_page
 
     columns = (TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn())
     try:
@@ -418,7 +415,7 @@ def run_paper(args: Namespace) -> int:
 
                 measured = measure(args.ann, args.img, FULL, advance)
             paper_page.report(args, measured, console)
-    except (AuditError, ConvertError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

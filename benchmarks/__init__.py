@@ -1,0 +1,1 @@
+"""What this project's pages are made by: study, bench and paper."""

@@ -1,0 +1,1 @@
+"""Measures the claims of UDP's paper with the real components."""
