@@ -9,7 +9,6 @@ from mmpose.models.utils.tta import flip_heatmaps
 
 import udp_plugin
 from udp_plugin import functional as F
-from udp_plugin.functional import loss as loss_module
 
 SETUPS = [
     ((192, 256), (48, 64), 2),
@@ -203,10 +202,7 @@ def plain_loss(output, target, weights, published):
 
 
 @pytest.mark.parametrize('published', [True, False])
-@pytest.mark.parametrize('numbers', [1, 2**30])
-def test_gradients_are_those_of_the_formula(published, numbers, monkeypatch):
-    """However many samples are compared at a time, and as often as is asked."""
-    monkeypatch.setattr(loss_module, 'CACHED_NUMBERS', numbers)
+def test_gradients_are_those_of_the_formula(published):
     generator = torch.Generator().manual_seed(0)
     points = 30 * torch.rand(5, 4, 2, generator=generator)
     points[0, 0] = -50
@@ -217,11 +213,9 @@ def test_gradients_are_those_of_the_formula(published, numbers, monkeypatch):
     expected = plain_loss(output, target, weights, published)
     right = torch.autograd.grad(expected, (output, weights))
     loss = F.offset_loss(output, target, weights, published=published)
-    for _ in range(2):
-        found = torch.autograd.grad(loss, (output, weights), retain_graph=True)
-        torch.testing.assert_close(loss, expected)
-        for ours, plain in zip(found, right):
-            torch.testing.assert_close(ours, plain)
+    found = torch.autograd.grad(loss, (output, weights))
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(found, right)
 
 
 def test_mined_keypoints_alone_have_gradients():
@@ -300,18 +294,6 @@ def test_arrays_and_tensors_have_the_same_targets_to_the_bit(kind):
     assert maps.isfinite().all()
     assert not weights[1, 2]
     assert not weights[3, 4]
-
-
-def test_the_loss_says_what_it_cannot_differentiate():
-    maps = torch.rand(1, 6, 8, 8, requires_grad=True)
-    target = torch.rand(1, 6, 8, 8, requires_grad=True)
-    with pytest.raises(ValueError, match=r'target\.detach\(\)'):
-        F.offset_loss(maps, target)
-    loss = F.offset_loss(maps, target.detach())
-    with pytest.raises(RuntimeError, match='no second derivative'):
-        torch.autograd.grad(loss, maps, create_graph=True)
-    with torch.no_grad():
-        assert F.offset_loss(maps, target).isfinite()
 
 
 @pytest.mark.parametrize('published', [True, False])

@@ -1,16 +1,14 @@
-"""Blurs of maps as OpenCV makes them, and what all readings of maps begin with."""
+"""Windows of maps, and blurs as OpenCV makes them."""
 
-from functools import lru_cache, wraps
-from typing import Callable, Iterator, Sequence, Tuple
+from functools import lru_cache
+from typing import Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_kernel_size
-from .geometry import unit_length
-from .recording import recording, size_of
-from .tables import table, vector, window_index
+from .checks import check_kernel_size, check_maps
+from .geometry import constant, unit_length
 
 #: OpenCV's Gaussian kernels of up to 9 px, which do not follow its formula.
 SMALL_KERNELS = {
@@ -22,68 +20,11 @@ SMALL_KERNELS = {
 }
 
 
-def full_precision(function: Callable) -> Callable:
-    """Keep autocast, under which models run, from rounding coordinates to half."""
-
-    @wraps(function)
-    def in_full_precision(maps, *args, **kwargs):
-        device = maps.device.type if isinstance(maps, Tensor) else 'cpu'
-        if device not in ('cpu', 'cuda'):
-            return function(maps, *args, **kwargs)
-        with torch.autocast(device, enabled=False):
-            return function(maps, *args, **kwargs)
-
-    return in_full_precision
-
-
-def check_maps(maps: Tensor) -> None:
-    """Refuse what is not maps of shape (..., K, H, W), 3 x 3 pixels or more."""
-    if not isinstance(maps, Tensor):
-        raise TypeError(f'maps must be a torch.Tensor, got {type(maps).__name__}')
-    if maps.ndim < 3 or min(maps.shape[-2:]) < 3:
-        raise ValueError(
-            'maps must have shape (..., K, H, W) with H and W of at least 3, got '
-            f'{tuple(maps.shape)}'
-        )
-
-
-def computable(maps: Tensor) -> Tensor:
-    """Maps in a dtype to compute in."""
-    if not maps.is_floating_point() or maps.dtype in (torch.float16, torch.bfloat16):
-        return maps.float()
-    return maps
-
-
-def finite(maps: Tensor) -> Tensor:
-    """Maps with 0 for what is not finite."""
-    if torch.onnx.is_in_onnx_export():
-        return _FiniteInONNX.apply(maps)
-    return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-class _FiniteInONNX(torch.autograd.Function):
-    """:func:`finite`, with ONNX's operators for it.
-
-    ``ThresholdedRelu`` is ``x > alpha ? x : 0``: what is NaN or below all numbers
-    becomes 0. onnxruntime has it in parallel, and of ``Where`` it is the slowest part
-    of decoding.
-    """
-
-    @staticmethod
-    def forward(ctx, maps: Tensor) -> Tensor:
-        return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
-
-    @staticmethod
-    def symbolic(g, maps):
-        lowest = -torch.finfo(torch.float32).max
-        for _ in range(2):
-            above = g.op('ThresholdedRelu', maps, alpha_f=lowest)
-            maps = g.op('Neg', above).setType(maps.type())
-        return maps
-
-
 def gaussian_kernel_sigma(kernel_size: int) -> float:
     """The sigma that OpenCV gives a Gaussian kernel of this size, in px.
+
+    Args:
+        kernel_size: In px.
 
     Example:
         >>> round(gaussian_kernel_sigma(11), 6)
@@ -93,7 +34,7 @@ def gaussian_kernel_sigma(kernel_size: int) -> float:
 
 
 def gaussian(reach: int, sigma: float) -> np.ndarray:
-    """Weights of a Gaussian at ``-reach ... reach``, summing to 1."""
+    """Weights of a Gaussian at ``-reach ... reach`` px, summing to 1."""
     x = np.arange(-reach, reach + 1)
     weights = np.exp(-(x**2) / (2 * sigma**2))
     return weights / weights.sum()
@@ -107,127 +48,100 @@ def opencv_kernel(kernel_size: int) -> np.ndarray:
     return gaussian(kernel_size // 2, gaussian_kernel_sigma(kernel_size))
 
 
-def _reflect(index, last: int):
-    """Indices beyond ``0 ... last`` reflected, without repeating the edge."""
-    index = index % (2 * last)
-    return last - abs(last - index)
-
-
 @lru_cache(maxsize=64)
 def blur_matrix(length: int, kernel_size: int) -> np.ndarray:
-    """A blur along an axis, reflected borders included, as a square matrix."""
+    """A blur along an axis as a square matrix, which is banded.
+
+    Borders are reflected without repeating the edge (OpenCV's ``BORDER_REFLECT_101``).
+    """
     (last,) = unit_length((length,))
     reach = kernel_size // 2
     rows = np.arange(length)[:, None]
+    columns = (rows + np.arange(-reach, reach + 1)) % (2 * last)
+    columns = last - abs(last - columns)
     matrix = np.zeros((length, length))
-    columns = _reflect(rows + np.arange(-reach, reach + 1), last)
     np.add.at(matrix, (rows, columns), opencv_kernel(kernel_size))
     return matrix
 
 
-blur_weights = table(blur_matrix)
-
-
-def _blocks(length: int, kernel_size: int) -> Iterator[Tuple[slice, slice]]:
-    """Parts of an axis, and the pixels that the blur of each is made from."""
-    size = 32 if length > 64 else length
-    for start in range(0, length, size):
-        first = max(start - kernel_size // 2, 0)
-        yield (
-            slice(start, start + size),
-            slice(first, start + size + kernel_size // 2),
-        )
-
-
-def blurred_maps(maps: Tensor, kernel_size: int) -> Tensor:
-    """As :func:`blur`, of maps to compute with."""
-    height, width = size_of(maps)
-    x = blur_weights(width, kernel_size, like=maps)
-    y = blur_weights(height, kernel_size, like=maps)
-    columns = _blocks(width, kernel_size)
-    maps = torch.cat([maps[..., from_] @ x[to, from_].T for to, from_ in columns], -1)
-    rows = _blocks(height, kernel_size)
-    return torch.cat([y[to, from_] @ maps[..., from_, :] for to, from_ in rows], -2)
-
-
-@full_precision
 def blur(maps: Tensor, kernel_size: int) -> Tensor:
     """Blur maps as ``cv2.GaussianBlur(map, (k, k), 0)`` does.
 
     Args:
-        maps: Shape (..., K, H, W).
-        kernel_size: ``k``, odd; the kernel is OpenCV's for that size. Borders
+        maps: Shape (..., K, H, W); a pixel that is not finite counts as 0.
+        kernel_size: ``k`` in px, odd; the kernel is OpenCV's for that size. Borders
             are reflected without repeating the edge.
 
     Returns:
         New maps of the same shape.
+
+    Raises:
+        TypeError, ValueError: ``maps`` or ``kernel_size`` is not as said.
+
+    Example:
+        >>> blur(torch.eye(5)[None], 3)[0, 2]
+        tensor([0.1250, 0.2500, 0.3750, 0.2500, 0.1250])
     """
     check_maps(maps)
     check_kernel_size(kernel_size)
-    return blurred_maps(finite(computable(maps)), kernel_size)
+    maps = finite(maps)
+    height, width = map(int, maps.shape[-2:])
+    maps = maps @ constant(blur_matrix(width, kernel_size).T, maps)
+    return constant(blur_matrix(height, kernel_size), maps) @ maps
 
 
-def crop(maps: Tensor, first: Tensor, size: Sequence[int]) -> Tensor:
-    """Windows of maps.
+def finite(maps: Tensor) -> Tensor:
+    """Maps in a dtype to compute in, with 0 for what is not finite."""
+    half = maps.dtype in (torch.float16, torch.bfloat16)
+    maps = maps.float() if half or not maps.is_floating_point() else maps
+    return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def windows(maps: Tensor, center: Tensor, size: Sequence[int]) -> Tuple[Tensor, Tensor]:
+    """Windows around pixels, moved onto the map where they would reach beyond it.
 
     Args:
         maps: Shape (N, C, H, W); the C maps share their window.
-        first: The windows' first pixels, shape (N, 2), (x, y), integer; the windows
-            lie within the map.
-        size: ``(P, Q)``, the windows' columns and rows.
+        center: The windows' middle pixels (x, y), shape (N, 2), integer.
+        size: ``(P, Q)``, the windows' columns and rows, at most those of the maps.
 
     Returns:
-        Shape (N, C, Q, P), of a dtype to compute in, with 0 for what is not finite.
+        tuple: windows (N, C, Q, P), made :func:`finite`, and their first pixels (N, 2).
     """
-    if recording():
-        height, width = size_of(maps)
-        index = window_index(*size, width, like=first)
-        index = index + first[:, 1:] * width + first[:, :1]
-        index = index[:, None].expand(-1, maps.shape[1], -1)
-        values = maps.flatten(-2).gather(-1, index)
-        return finite(computable(values)).view(-1, maps.shape[1], size[1], size[0])
-    every = torch.arange(len(maps), device=maps.device)
-    windows = maps.unfold(-2, size[1], 1).unfold(-2, size[0], 1)
-    return finite(computable(windows[every, :, first[:, 1], first[:, 0]]))
+    height, width = map(int, maps.shape[-2:])
+    x = (center[:, 0] - size[0] // 2).clamp(0, width - size[0])
+    y = (center[:, 1] - size[1] // 2).clamp(0, height - size[1])
+    columns = x[:, None] + torch.arange(size[0], device=x.device)
+    rows = y[:, None] + torch.arange(size[1], device=x.device)
+    index = (width * rows[:, :, None] + columns[:, None]).flatten(1)
+    index = index[:, None].expand(-1, maps.shape[1], -1)
+    values = finite(maps.flatten(-2).gather(-1, index))
+    return values.unflatten(-1, (size[1], size[0])), torch.stack((x, y), -1)
 
 
-def first_pixel(
-    center: Tensor, reach: int, size: Sequence[int], maps: Tensor
-) -> Tensor:
-    """First pixels of windows around a centre, moved onto the map at its border."""
-    height, width = size_of(maps)
-    last = vector(width - size[0], height - size[1], like=center)
-    return torch.minimum((center - reach).clamp(min=0), last)
+def blurred_around(maps: Tensor, peak: Tensor, stencils: Sequence[np.ndarray]):
+    """The blurred maps at a few pixels around a peak, and no more of them.
 
-
-@table
-def _window_blur(length: int, kernel_size: int, size: int) -> np.ndarray:
-    """Blurs of an axis at the pixels of windows, from the pixels under them.
+    Args:
+        maps: Shape (N, C, H, W).
+        peak: Shape (N, 2), (x, y), integer.
+        stencils: For x and y: the weights of the S wanted pixels for each place of the
+            peak, shape (W, S, P) and (H, S, Q), on a window as :func:`windows` puts it.
 
     Returns:
-        Shape (length - size + 1, size, U): matrix ``i`` is for the window that begins
-        at pixel ``i``. There are ``U = size + kernel_size - 1`` pixels under it, which
-        begin where :func:`first_pixel` puts them.
+        Shape (N, C, S, S).
     """
+    size = [stencil.shape[-1] for stencil in stencils]
+    values, _ = windows(maps, peak, size)
+    x, y = (constant(stencil, values) for stencil in stencils)
+    return y[peak[:, 1], None] @ values @ x[peak[:, 0], None].transpose(-1, -2)
+
+
+@lru_cache(maxsize=64)
+def blur_stencil(length: int, kernel_size: int) -> np.ndarray:
+    """:func:`blur_matrix` as a stencil of one pixel, shape (length, 1, P)."""
     matrix = blur_matrix(length, kernel_size)
-    under = min(size + kernel_size - 1, length)
-    blurs = []
-    for first in range(length - size + 1):
-        start = min(max(first - kernel_size // 2, 0), length - under)
-        blurs.append(matrix[first : first + size, start : start + under])
-    return np.stack(blurs)
-
-
-def blurred_crop(
-    maps: Tensor, first: Tensor, size: Sequence[int], kernel_size: int
-) -> Tensor:
-    """Windows of blurred maps, of which no more is blurred. See :func:`crop`."""
-    height, width = size_of(maps)
-    under = (
-        min(size[0] + kernel_size - 1, width),
-        min(size[1] + kernel_size - 1, height),
-    )
-    values = crop(maps, first_pixel(first, kernel_size // 2, under, maps), under)
-    x = _window_blur(width, kernel_size, size[0], like=values)[first[:, 0], None]
-    y = _window_blur(height, kernel_size, size[1], like=values)[first[:, 1], None]
-    return y @ values @ x.transpose(-1, -2)
+    size = min(kernel_size, length)
+    first = np.clip(np.arange(length) - size // 2, 0, length - size)
+    index = first[:, None] + np.arange(size)
+    return np.take_along_axis(matrix, index, 1)[:, None]

@@ -4,7 +4,15 @@ from numbers import Integral, Real
 
 
 def check_kernel_size(kernel_size: int, name: str = 'kernel_size') -> int:
-    """``kernel_size`` as an int if it is positive and odd, else a ``ValueError``."""
+    """Return ``kernel_size`` as an int if it is positive and odd.
+
+    Raises:
+        ValueError: It is not; the message says ``name``.
+
+    Example:
+        >>> check_kernel_size(11)
+        11
+    """
     if (
         isinstance(kernel_size, bool)
         or not isinstance(kernel_size, Integral)
@@ -16,7 +24,15 @@ def check_kernel_size(kernel_size: int, name: str = 'kernel_size') -> int:
 
 
 def check_positive(value: float, name: str) -> float:
-    """``value`` as a float if it is a positive number, else a ``ValueError``."""
+    """Return ``value`` as a float if it is a positive number.
+
+    Raises:
+        ValueError: It is not; the message says ``name``.
+
+    Example:
+        >>> check_positive(2, 'sigma')
+        2.0
+    """
     if (
         isinstance(value, bool)
         or not isinstance(value, Real)
@@ -24,3 +40,20 @@ def check_positive(value: float, name: str) -> float:
     ):
         raise ValueError(f'{name} must be a positive number, got {value!r}')
     return float(value)
+
+
+def check_maps(maps) -> None:
+    """Refuse what is not maps of shape (..., K, H, W), 3 x 3 pixels or more.
+
+    Raises:
+        TypeError: ``maps`` is no tensor.
+        ValueError: It has another shape.
+    """
+    # Torch is not imported here, for those who run exported models without it.
+    if not hasattr(maps, 'is_floating_point'):
+        raise TypeError(f'maps must be a torch.Tensor, got {type(maps).__name__}')
+    if maps.ndim < 3 or min(maps.shape[-2:]) < 3:
+        raise ValueError(
+            'maps must have shape (..., K, H, W) with H and W of at least 3, got '
+            f'{tuple(maps.shape)}'
+        )

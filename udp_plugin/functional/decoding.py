@@ -2,40 +2,40 @@
 
 Keypoints are in heatmap px (see :mod:`.geometry`). Maps may have any leading
 dimensions, any floating dtype and any device that holds values; half precision is
-computed in float32. A recorded graph (see :mod:`.recording`) computes the same without
-looking at values. Nothing is changed in place. Whatever the maps hold, coordinates are
-finite and within the map: a pixel that is NaN or infinite counts as 0, and a map
+computed in float32. Nothing is changed in place. Whatever the maps hold, coordinates
+are finite and within the map: a pixel that is NaN or infinite counts as 0, and a map
 without a peak (nothing above zero, or flat) gives the map's middle with score 0.
+
+What is written here is the definition. Where maps are on the CPU, :mod:`.kernels`
+computes the same in one pass per map.
 """
 
 import math
-from typing import Optional, Sequence, Tuple
+from functools import lru_cache, wraps
+from typing import Callable, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import kernels
 from .blurring import (
-    blurred_crop,
-    check_maps,
-    computable,
-    crop,
-    first_pixel,
-    full_precision,
+    blur,
+    blur_stencil,
+    blurred_around,
+    finite,
     gaussian,
     gaussian_kernel_sigma,
     opencv_kernel,
+    windows,
 )
-from .checks import check_kernel_size, check_positive
-from .geometry import unit_length
-from .peaks import blurred_peaks, peaks
-from .recording import size_of
-from .tables import table, vector
+from .checks import check_kernel_size, check_maps, check_positive
+from .geometry import constant, unit_length
 
 #: The ways to read offset maps, see :func:`decode_offset`.
 READINGS = ('voting', 'authors', 'toolbox')
 
-#: Blurs of the authors' code for the classification map and for the offsets.
+#: Blurs of the authors' code for the classification map and for the offsets, px.
 AUTHORS_KERNELS = (15, 7)
 
 #: Voting: the share of R that is the sigma of its window, how often the window moves
@@ -45,20 +45,16 @@ VOTING_WINDOW = 1 / 3
 VOTING_ROUNDS = 5
 VOTING_SPREAD = 1 / 6
 
+#: A map varying by less than this share of its maximum is flat: more than the
+#: rounding of a blur in float32, less than any peak.
+FLAT = 1e-5
 
-def _last(maps: Tensor, like: Tensor) -> Tensor:
-    """The last pixel of maps, (x, y)."""
-    return vector(*unit_length(size_of(maps)[::-1]), like=like)
-
-
-def _within(keypoints: Tensor, maps: Tensor) -> Tensor:
-    """Keypoints moved onto the map, if they are not."""
-    return torch.minimum(keypoints.clamp(min=0), _last(maps, keypoints))
+Decoded = Tuple[Tensor, Tensor]
 
 
-def decode_argmax(maps: Tensor, quarter: bool = True) -> Tuple[Tensor, Tensor]:
-    """The biased decoding (Eq. 18): argmax, and a quarter pixel towards the
-    higher neighbour on each axis.
+def decode_argmax(maps: Tensor, quarter: bool = True) -> Decoded:
+    """Read maps with the biased decoding (Eq. 18): argmax, and a quarter pixel towards
+    the higher neighbour on each axis.
 
     Args:
         maps: Shape (..., K, H, W).
@@ -67,94 +63,65 @@ def decode_argmax(maps: Tensor, quarter: bool = True) -> Tuple[Tensor, Tensor]:
 
     Returns:
         tuple: keypoints (..., K, 2) in heatmap px and scores (..., K).
+
+    Raises:
+        TypeError, ValueError: ``maps`` is not as said.
+
+    Example:
+        >>> decode_argmax(torch.eye(5)[None] * torch.arange(5))
+        (tensor([[4., 4.]]), tensor([4.]))
     """
     check_maps(maps)
-    flat = computable(maps).flatten(0, -3)
-    peak, score = peaks(flat)
+    flat = finite(maps).flatten(0, -3)
+    height, width = flat.shape[-2:]
+    peak, score = _peaks(flat)
     keypoints = peak.to(flat.dtype)
     if quarter:
-        inner = (peak > 1) & (peak < _last(maps, peak)) & (peak.flip(-1) > 0)
-        left = torch.minimum((peak - 1).clamp(min=0), _last(maps, peak) - 2)
-        row = crop(flat[:, None], torch.stack((left[:, 0], peak[:, 1]), -1), (3, 1))
-        column = crop(flat[:, None], torch.stack((peak[:, 0], left[:, 1]), -1), (1, 3))
-        around = torch.stack((row[:, 0, 0], column[:, 0, :, 0]), 1)
-        slope = around[..., 2] - around[..., 0]
-        keypoints = keypoints + 0.25 * slope.sign() * (inner & (score > 0)[:, None])
-    return _like_maps(keypoints, score, maps.shape[:-2])
-
-
-def _like_maps(
-    keypoints: Tensor, score: Tensor, shape: Sequence[int]
-) -> Tuple[Tensor, Tensor]:
-    """Keypoints (..., K, 2) and scores (..., K) of maps with these leading axes."""
-    return keypoints.view(*shape, 2), score.view(*shape)
-
-
-@table
-def _stencil_blur(length: int, kernel_size: int) -> np.ndarray:
-    """Blurs of an axis at the three pixels of DARK's step, for each peak.
-
-    The blur reaches as far as there are pixels on both sides, and its sigma shrinks
-    with its reach.
-
-    Returns:
-        Shape (length, 3, P), for windows of ``P = 2 * (kernel_size // 2) + 3`` pixels
-        around the peak, or as many as there are.
-    """
-    (last,) = unit_length((length,))
-    full = kernel_size // 2
-    size = min(2 * full + 3, length)
-    blurs = np.zeros((length, 3, size))
-    for peak in range(length):
-        center = min(max(peak, 1), last - 1)
-        first = min(max(peak - full - 1, 0), length - size)
-        reach = min(center - 1, last - center - 1, full)
-        if reach == full:
-            weights = opencv_kernel(kernel_size)
-        else:
-            sigma = gaussian_kernel_sigma(kernel_size) * max(reach, 0.5) / full
-            weights = gaussian(reach, sigma)
-        for row in range(3):
-            start = center - 1 + row - reach - first
-            blurs[peak, row, start : start + weights.size] = weights
-    return blurs
-
-
-@table
-def _differences() -> np.ndarray:
-    """What 3 x 3 pixels are multiplied by for dx, dy, dxx, dyy and dxy."""
-    return (
-        np.array(
-            [
-                [[0, 0, 0], [-1, 0, 1], [0, 0, 0]],
-                [[0, -1, 0], [0, 0, 0], [0, 1, 0]],
-                [[0, 0, 0], [2, -4, 2], [0, 0, 0]],
-                [[0, 2, 0], [0, -4, 0], [0, 2, 0]],
-                # Seven of the nine pixels, as in the authors' code.
-                [[1, -1, 0], [-1, 2, -1], [0, -1, 1]],
-            ]
-        )
-        .reshape(5, 9)
-        .T
-        / 2
-    )
+        index = width * peak[:, 1] + peak[:, 0]
+        around = index[:, None] + torch.tensor([-1, 1, -width, width]).to(index.device)
+        around = around.clamp(0, width * height - 1)
+        values = flat.flatten(1).gather(1, around)
+        slope = torch.stack((values[:, 1] - values[:, 0], values[:, 3] - values[:, 2]))
+        inner = (peak > 1) & (peak < _last(flat, peak)) & (peak.flip(-1) > 0)
+        keypoints = keypoints + 0.25 * slope.T.sign() * (inner & (score > 0)[:, None])
+    shape = maps.shape[:-2]
+    return keypoints.view(*shape, 2), score.view(shape)
 
 
 def dark_kernel_size(sigma: float) -> int:
-    """The widest blur that stays within a target cut off at three sigma.
+    """The widest blur that stays within a target cut off at three sigma, px.
 
     It is the ``6 sigma - 1`` that DARK's configs use: 11 for sigma 2, 17 for 3.
+
+    Example:
+        >>> dark_kernel_size(2), dark_kernel_size(3)
+        (11, 17)
     """
     return 2 * max(int(3 * sigma) - 1, 0) + 1
 
 
-@full_precision
-def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
-    """The unbiased decoding of Gaussian maps: DARK's Newton step.
+def _full_precision(decode: Callable[..., Decoded]) -> Callable[..., Decoded]:
+    """Keep autocast, under which models run, from rounding coordinates to half."""
 
-    From the argmax, one Newton step on the logarithm of the blurred map, with
-    finite differences over 3 x 3 pixels. At the border, where the toolbox
-    differs, the window moves inwards and the blur shrinks to the pixels there
+    @wraps(decode)
+    def in_full_precision(maps, *args, **kwargs):
+        device = maps.device.type if isinstance(maps, Tensor) else 'cpu'
+        if device not in ('cpu', 'cuda'):
+            return decode(maps, *args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return decode(maps, *args, **kwargs)
+
+    return in_full_precision
+
+
+@_full_precision
+def decode_dark(maps: Tensor, kernel_size: int) -> Decoded:
+    """Read Gaussian maps with DARK's Newton step, the unbiased decoding::
+
+        c = argmax - D2^-1 D1,  D1 and D2 the derivatives of log(blurred map) there
+
+    Derivatives are finite differences over 3 x 3 pixels. At the border, where the
+    toolbox differs, the window moves inwards and the blur shrinks to the pixels there
     are, since the logarithm of a Gaussian is as quadratic there as anywhere.
     The step ends at most one pixel an axis from the argmax, and none is made
     where the map does not curve down on all sides.
@@ -166,60 +133,49 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     Returns:
         tuple: keypoints (..., K, 2) in heatmap px and scores (..., K), the
         maximum of each map.
+
+    Raises:
+        TypeError, ValueError: ``maps`` or ``kernel_size`` is not as said.
+
+    Example:
+        >>> x = torch.exp(-(torch.arange(9) - 4.3) ** 2 / 8)
+        >>> decode_dark((x * x[:, None])[None], kernel_size=3)[0].round(decimals=3)
+        tensor([[4.3000, 4.3000]])
     """
     check_maps(maps)
     check_kernel_size(kernel_size)
-    flat = computable(maps).flatten(0, -3)
-    peak, score = peaks(flat)
-
-    height, width = size_of(flat)
-    reach = kernel_size // 2 + 1
-    size = min(2 * reach + 1, width), min(2 * reach + 1, height)
-    first = first_pixel(peak, reach, size, flat)
-    values = crop(flat[:, None], first, size)[:, 0]
-    blur_x = _stencil_blur(width, kernel_size, like=flat)[peak[:, 0]]
-    blur_y = _stencil_blur(height, kernel_size, like=flat)[peak[:, 1]]
-    v = (blur_y @ values @ blur_x.transpose(-1, -2)).flatten(-2)
-
-    floor = (1e-3 * v.amax(-1, keepdim=True)).clamp(min=1e-30)
-    logarithm = torch.maximum(v, floor).log()
-    dx, dy, dxx, dyy, dxy = (logarithm @ _differences(like=flat)).unbind(-1)
-    det = dxx * dyy - dxy**2
-    curved = (dxx < 0) & (det > 1e-9) & (score > 0)
-    step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1)
-    step = step / torch.where(curved, det, vector(1.0, like=det))[:, None]
-    # At the border, the step is made from the pixel next to it.
-    inwards = torch.minimum(peak.clamp(min=1), _last(maps, peak) - 1) - peak
-    step = (inwards + step).clamp(-1, 1)
-    keypoints = peak + torch.where(curved[:, None], step, vector(0.0, like=step))
-    return _like_maps(_within(keypoints, maps), score, maps.shape[:-2])
+    read = kernels.decode_dark if kernels.fit(maps) else _dark
+    keypoints, score = read(maps.flatten(0, -3), kernel_size)
+    shape = maps.shape[:-2]
+    return keypoints.view(*shape, 2), score.view(shape)
 
 
-@full_precision
+@_full_precision
 def decode_offset(
     maps: Tensor,
     radius: float,
     reading: str = 'voting',
     kernel_size: Optional[int] = None,
-) -> Tuple[Tensor, Tensor]:
-    """The paper's decoding of offset maps (Eq. 29).
+) -> Decoded:
+    """Read offset maps (Eq. 29)::
 
-    The classification map H is blurred and its argmax taken, among the pixels
-    where H is positive; there
+        c = p + R * (X(p), Y(p)),  p = argmax of the blurred H
 
+    The argmax is taken among the pixels where H is positive. There
+
+    - ``'authors'`` reads Eq. 29 as the paper's code does: X and Y are blurred by a
+      7 x 7 Gaussian;
+    - ``'toolbox'`` takes X and Y as they are (MMPose 1.x);
     - ``'voting'`` takes the mean of the places that the pixels around the keypoint
       point to, weighted by their own H and by a Gaussian window, ``sigma = R / 3``::
 
-          c = sum(w(p) * (p + R * offset(p))) / sum(w(p))
+          c = sum(w(p) * (p + R * (X(p), Y(p)))) / sum(w(p))
           w(p) = H(p) * exp(-|p - c|^2 / (2 sigma^2))
 
       over the pixels of a disc that lies around the argmax, where ``c`` starts
       and from which it moves five times. A network's offsets are the truer the
       shorter they are, and as much too short on one side of the keypoint as on
-      the other;
-    - ``'authors'`` adds ``R`` times the offsets, blurred by a 7 x 7 Gaussian
-      (the authors' code);
-    - ``'toolbox'`` adds ``R`` times the offsets as they are (MMPose 1.x).
+      the other.
 
     Args:
         maps: Shape (..., 3K, H, W); channels ``3k`` (H), ``3k + 1`` (X) and
@@ -237,8 +193,15 @@ def decode_offset(
         at the border.
 
     Raises:
+        TypeError: ``maps`` is no tensor.
         ValueError: The maps' channels are no multiple of three, ``radius`` is not
             positive, ``reading`` is not known, or ``kernel_size`` is not odd.
+
+    Example:
+        >>> from udp_plugin.functional import offset_target
+        >>> point, visible = torch.tensor([[8.3, 9.0]]), torch.ones(1)
+        >>> decode_offset(offset_target(point, visible, (16, 16), 2)[0], radius=2)[0]
+        tensor([[8.3000, 9.0000]])
     """
     check_maps(maps)
     check_positive(radius, 'radius')
@@ -253,29 +216,138 @@ def decode_offset(
         )
     if reading not in READINGS:
         raise ValueError(f'reading must be one of {READINGS}, got {reading!r}')
-    flat = maps.reshape(-1, 3, *size_of(maps))
-    peak, score = blurred_peaks(computable(flat[:, 0]), kernel_size, radius)
-    if reading == 'voting':
-        shift, votes_score = _vote(flat, peak, radius)
-        score = torch.where(score > 0, votes_score, score)
-    elif reading == 'authors':
-        blurred = blurred_crop(flat[:, 1:], peak, (1, 1), AUTHORS_KERNELS[1])
-        shift = radius * blurred.flatten(-3)
-    else:
-        shift = radius * crop(flat[:, 1:], peak, (1, 1)).flatten(-3)
-    keypoints = peak + torch.where((score > 0)[:, None], shift, vector(0.0, like=shift))
+    read = kernels.decode_offset if kernels.fit(maps) else _offset
+    each = maps.reshape(-1, 3, *maps.shape[-2:])
+    keypoints, score = read(each, radius, reading, kernel_size)
     shape = *maps.shape[:-3], maps.shape[-3] // 3
-    return _like_maps(_within(keypoints, maps), score, shape)
+    return keypoints.view(*shape, 2), score.view(shape)
 
 
-@table
-def _grid(size_x: int, size_y: int) -> np.ndarray:
+# --- the definition: maps (N, H, W) or (N, 3, H, W) to (N, 2) and (N) -----------------
+
+
+def _last(maps: Tensor, like: Tensor) -> Tensor:
+    """The last pixel (x, y) of maps."""
+    return constant(unit_length(maps.shape[:-3:-1]), like)
+
+
+def _peaks(maps: Tensor) -> Decoded:
+    """The argmax pixels (x, y) of finite maps, and their values.
+
+    Returns:
+        tuple: Shape (N, 2), integer: the map's middle where there is no peak; and (N),
+        0 there.
+    """
+    height, width = map(int, maps.shape[-2:])
+    flat = maps.flatten(-2)
+    score, index = flat.max(-1)
+    found = (score > 0) & (score - flat.amin(-1) > FLAT * score)
+    index = torch.where(found, index, height // 2 * width + width // 2)
+    y = torch.div(index, width, rounding_mode='floor')
+    return torch.stack((index - y * width, y), -1), score * found
+
+
+def _place(peak: Tensor, shift: Tensor, score: Tensor, maps: Tensor) -> Tensor:
+    """Where a peak was moved to, if it is one, and not beyond the map."""
+    shift = torch.where((score > 0)[:, None], shift, torch.zeros_like(shift))
+    keypoints = (peak + shift).clamp(min=0)
+    return torch.minimum(keypoints, _last(maps, keypoints))
+
+
+@lru_cache(maxsize=64)
+def _dark_stencil(length: int, kernel_size: int) -> np.ndarray:
+    """The blur of an axis at the three pixels of DARK's step, for each peak.
+
+    The blur reaches as far as there are pixels on both sides, and its sigma shrinks
+    with its reach.
+
+    Returns:
+        Shape (length, 3, P), see :func:`~.blurring.blurred_around`.
+    """
+    (last,) = unit_length((length,))
+    full = kernel_size // 2
+    size = min(2 * full + 3, length)
+    stencil = np.zeros((length, 3, size))
+    for peak in range(length):
+        center = min(max(peak, 1), last - 1)
+        first = min(max(peak - size // 2, 0), length - size)
+        reach = min(center - 1, last - center - 1, full)
+        if reach == full:
+            weights = opencv_kernel(kernel_size)
+        else:
+            sigma = gaussian_kernel_sigma(kernel_size) * max(reach, 0.5) / full
+            weights = gaussian(reach, sigma)
+        for row in range(3):
+            start = center - 1 + row - reach - first
+            stencil[peak, row, start : start + weights.size] = weights
+    return stencil
+
+
+#: What 3 x 3 pixels are multiplied by for dx, dy, dxx, dyy and dxy. The last takes
+#: seven of the nine, as in the authors' code.
+_DIFFERENCES = (
+    np.array(
+        [
+            [[0, 0, 0], [-1, 0, 1], [0, 0, 0]],
+            [[0, -1, 0], [0, 0, 0], [0, 1, 0]],
+            [[0, 0, 0], [2, -4, 2], [0, 0, 0]],
+            [[0, 2, 0], [0, -4, 0], [0, 2, 0]],
+            [[1, -1, 0], [-1, 2, -1], [0, -1, 1]],
+        ]
+    )
+    .reshape(5, 9)
+    .T
+    / 2
+)
+
+
+def _dark(maps: Tensor, kernel_size: int) -> Decoded:
+    """:func:`decode_dark` of maps (N, H, W)."""
+    maps = finite(maps)
+    height, width = map(int, maps.shape[-2:])
+    peak, score = _peaks(maps)
+    stencils = _dark_stencil(width, kernel_size), _dark_stencil(height, kernel_size)
+    blurred = blurred_around(maps[:, None], peak, stencils).flatten(1)
+
+    floor = (1e-3 * blurred.amax(-1, keepdim=True)).clamp(min=1e-30)
+    logarithm = torch.maximum(blurred, floor).log()
+    derivatives = logarithm @ constant(_DIFFERENCES, logarithm)
+    dx, dy, dxx, dyy, dxy = derivatives.unbind(-1)
+    det = dxx * dyy - dxy**2
+    curved = (dxx < 0) & (det > 1e-9)
+    step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1)
+    step = step / torch.where(curved, det, torch.ones_like(det))[:, None]
+    # At the border, the step is made from the pixel next to it.
+    inner = torch.minimum(peak.clamp(min=1), _last(maps, peak) - 1)
+    step = torch.where(curved[:, None], inner - peak + step, torch.zeros_like(step))
+    return _place(peak, step.clamp(-1, 1), score, maps), score
+
+
+def _offset(maps: Tensor, radius: float, reading: str, kernel_size: int) -> Decoded:
+    """:func:`decode_offset` of maps (N, 3, H, W)."""
+    height, width = map(int, maps.shape[-2:])
+    classes = finite(maps[:, 0])
+    # Reflected borders can raise the blurred map highest where H itself is empty.
+    peak, score = _peaks(blur(classes, kernel_size) * (classes > 0))
+    if reading == 'voting':
+        shift, score_of_votes = _vote(maps, peak, radius)
+        score = torch.where(score > 0, score_of_votes, score)
+    elif reading == 'authors':
+        kernel = AUTHORS_KERNELS[1]
+        stencils = blur_stencil(width, kernel), blur_stencil(height, kernel)
+        shift = radius * blurred_around(maps[:, 1:], peak, stencils).flatten(1)
+    else:
+        shift = radius * windows(maps[:, 1:], peak, (1, 1))[0].flatten(1)
+    return _place(peak, shift, score, maps), score
+
+
+def _grid(size: Sequence[int]) -> np.ndarray:
     """x and y of a window's pixels, counted from its middle one: shape (2, Q * P)."""
-    y, x = np.mgrid[:size_y, :size_x]
-    return np.stack((x - size_x // 2, y - size_y // 2)).reshape(2, -1).astype(float)
+    y, x = np.mgrid[: size[1], : size[0]]
+    return np.stack((x - size[0] // 2, y - size[1] // 2)).reshape(2, -1)
 
 
-def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
+def _vote(maps: Tensor, peak: Tensor, radius: float) -> Decoded:
     """Where the pixels around the keypoint point to, from the peak, and the score.
 
     Args:
@@ -285,27 +357,27 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     Returns:
         tuple: Shape (N, 2), heatmap px, and (N).
     """
-    height, width = size_of(maps)
+    height, width = map(int, maps.shape[-2:])
     # The keypoint is up to half a pixel an axis away from the peak.
     reach = radius + math.sqrt(0.5)
     pixels = math.ceil(reach)
     size = min(2 * pixels + 1, width), min(2 * pixels + 1, height)
-    first = first_pixel(peak, pixels, size, maps)
-    values = crop(maps, first, size).flatten(-2)
+    values, first = windows(maps, peak, size)
+    values = values.flatten(-2)
 
     # In heatmap px from here on, counted from the window's middle pixel.
-    grid = _grid(*size, like=values)
+    grid = constant(_grid(size), values)
     start = (peak - first) + grid[:, 0]
     away = grid - start[:, :, None]
     near = away.square().sum(1) <= reach**2
     # A window that was moved onto the map holds pixels farther away.
-    around = away.abs_().amax(1) <= pixels
+    around = away.abs().amax(1) <= pixels
     classes = values[:, 0].clamp(min=0) * near
     # Relative to the largest, so that tiny or huge maps neither vanish nor overflow.
     largest = classes.amax(-1).clamp(min=1e-30)
     classes = classes / largest[:, None]
     # No offset of a disc is longer; a wild one's overflow would become NaN.
-    place = values[:, 1:].clamp(-1, 1).mul_(radius).add_(grid)
+    place = radius * values[:, 1:].clamp(-1, 1) + grid
 
     # The window exp(-|p - c|^2 / (2 sigma^2)) at pixels p, up to a factor that cancels
     # out: exp((p c - |p|^2 / 2) / sigma^2), at most 1.
@@ -316,7 +388,7 @@ def _vote(maps: Tensor, peak: Tensor, radius: float) -> Tuple[Tensor, Tensor]:
     center = start
     for _ in range(VOTING_ROUNDS):
         logits = torch.addmm(at_middle, center, towards)
-        window = (logits - logits.amax(-1, keepdim=True)).exp_()
+        window = (logits - logits.amax(-1, keepdim=True)).exp()
         weights = window * classes
         total = weights.sum(-1).clamp(min=1e-30)
         center = (weights[:, None] @ places)[:, 0] / total[:, None]

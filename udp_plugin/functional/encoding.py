@@ -1,115 +1,37 @@
 """Keypoints to targets: the Gaussian of Eq. 17 and the disc of Eq. 24-26.
 
-All keypoints are in heatmap px (see :mod:`.geometry`); arrays give arrays, tensors
-tensors on their device. A batch and its keypoints are computed at once, only the
-pixels around keypoints are, and these in double precision, so that targets are the
-same wherever they are made.
+Keypoints are in heatmap px (see :mod:`.geometry`). Arrays give arrays and tensors give
+tensors on their device, by the same lines; both compute in double precision, so that
+targets are the same wherever they are made. Only the pixels around a keypoint are
+computed, for all keypoints of a batch at once.
 """
 
-from typing import Any, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .checks import check_positive
-from .geometry import Array
-from .tables import table, taps, vector, window_index
+from .geometry import Array, constant, library_of
 
 #: ``R / sigma`` of a disc and of the Gaussian that it replaces: UDPv1's 3.5 at 2.
 RADIUS_PER_SIGMA = 1.75
 
 
-def _module(values: Array) -> Any:
-    """The library of an array or a tensor."""
-    return torch if isinstance(values, Tensor) else np
-
-
 def in_double(values: Array) -> Array:
-    """Values in float64; in float32 on Apple's GPUs, which have no other."""
+    """Values in float64; in float32 on Apple's GPUs, which have no other.
+
+    Args:
+        values: An array or a tensor of any shape.
+
+    Example:
+        >>> in_double(torch.ones(2)).dtype
+        torch.float64
+    """
     if not isinstance(values, Tensor):
         return values.astype(np.float64)
     return values.to(torch.float32 if values.device.type == 'mps' else torch.float64)
-
-
-def _visible(keypoints: Array, visible: Array) -> Tuple[Array, Array, Array]:
-    """Checked keypoints without NaN, which of them to draw, and their weights."""
-    if keypoints.ndim < 2 or keypoints.shape[-1] != 2:
-        raise ValueError(
-            f'keypoints must have shape (..., K, 2), got {tuple(keypoints.shape)}'
-        )
-    if visible.shape != keypoints.shape[:-1]:
-        raise ValueError(
-            f'visible must have shape {tuple(keypoints.shape[:-1])} to go with '
-            f'keypoints of shape {tuple(keypoints.shape)}, got {tuple(visible.shape)}'
-        )
-    xp = _module(keypoints)
-    known = xp.isfinite(keypoints).all(-1) & xp.isfinite(visible)
-    weights = xp.where(known, visible, 0.0)
-    drawn = weights >= 0.5
-    keypoints = xp.where(drawn[..., None], in_double(keypoints), 0.0)
-    return keypoints, drawn, weights
-
-
-def _windows(
-    first: Array, size: int, heatmap_size: Sequence[int]
-) -> Tuple[Array, Array, Array]:
-    """Windows of the maps, moved onto the map where they would reach beyond it.
-
-    Args:
-        first: Where they begin, shape (..., K, 2), (x, y), whole numbers.
-        size: Their pixels an axis; where a map has fewer, it is taken as a whole.
-
-    Returns:
-        tuple: x of their columns (..., K, P), y of their rows (..., K, Q), and their
-        pixels' indices in the flat map (..., K, P * Q).
-    """
-    xp = _module(first)
-    width, height = heatmap_size
-    size_x, size_y = min(size, width), min(size, height)
-    first = xp.maximum(first, vector(0, 0, like=first))
-    last = vector(width - size_x, height - size_y, like=first)
-    first = xp.minimum(first, last)
-    x, y = first[..., 0:1], first[..., 1:2]
-    corner = x + width * y
-    corner = corner.long() if xp is torch else corner.astype(np.int64)
-    index = corner + window_index(size_x, size_y, width, like=first)
-    return x + taps(size_x, like=first), y + taps(size_y, like=first), index
-
-
-def _draw(values: Array, index: Array, heatmap_size: Sequence[int]) -> Array:
-    """Empty maps with a window of values in each.
-
-    Args:
-        values: Shape (..., K, C, Q, P); the C maps of a keypoint share their window.
-        index: See :func:`_windows`.
-
-    Returns:
-        Shape (..., K * C, H, W), float32.
-    """
-    width, height = heatmap_size
-    channels = values.shape[-3]
-    shape = (*index.shape[:-2], index.shape[-2] * channels, height, width)
-    values = values.reshape(-1)
-    if isinstance(values, Tensor):
-        values = values.float()
-    if isinstance(values, Tensor) and values.device.type != 'cpu':
-        maps = values.new_zeros(shape)
-    else:
-        # NumPy's zeros take no time: the system makes only the pages that are used.
-        maps = np.zeros(shape, np.float32)
-        maps = torch.from_numpy(maps) if isinstance(values, Tensor) else maps
-    index = index.reshape(-1, 1, index.shape[-1])
-    start = _starts(len(index), channels, height * width, like=values)
-    maps.reshape(-1)[(index + start).reshape(-1)] = values
-    return maps
-
-
-@table
-def _starts(keypoints: int, channels: int, pixels: int) -> np.ndarray:
-    """Where the maps of keypoints start among all pixels: shape (K, C, 1)."""
-    starts = pixels * np.arange(keypoints * channels, dtype=np.int64)
-    return starts.reshape(keypoints, channels, 1)
 
 
 def gaussian_target(
@@ -119,10 +41,12 @@ def gaussian_target(
     sigma: float,
     unbiased: bool = True,
 ) -> Tuple[Array, Array]:
-    """A Gaussian per keypoint (Eq. 17), cut off beyond three sigma an axis.
+    """Draw a Gaussian per keypoint (Eq. 17), cut off beyond three sigma an axis::
+
+        H(x, y) = exp(-((x - m)^2 + (y - n)^2) / (2 sigma^2))
 
     Args:
-        keypoints: Shape (..., K, 2), heatmap px.
+        keypoints: ``(m, n)``, shape (..., K, 2), heatmap px.
         visible: Shape (..., K); a keypoint is drawn where this is at least 0.5.
         heatmap_size: ``(W, H)`` in pixels.
         sigma: Of the Gaussian, heatmap px.
@@ -131,16 +55,24 @@ def gaussian_target(
 
     Returns:
         tuple:
-        - Maps of shape (..., K, H, W), float32, the peak is 1 at the keypoint.
+        - Maps of shape (..., K, H, W), float32; the peak is 1 at the keypoint.
         - Weights of shape (..., K): ``visible``, but 0 where a keypoint is not
           finite or where its Gaussian lies wholly outside the map.
+
+    Raises:
+        ValueError: Shapes do not go together, or sigma is not positive.
+
+    Example:
+        >>> maps, weights = gaussian_target(np.array([[2., 1.]]), np.ones(1), (4, 3), 1)
+        >>> maps.shape, maps[0, 1].round(2)
+        ((1, 3, 4), array([0.14, 0.61, 1.  , 0.61], dtype=float32))
     """
     check_positive(sigma, 'sigma')
-    xp = _module(keypoints)
-    keypoints, drawn, weights = _visible(keypoints, visible)
+    xp = library_of(keypoints)
+    keypoints, drawn, weights = _drawable(keypoints, visible)
     # As the toolbox rounds, towards zero below zero, so that windows agree.
     pixel = xp.trunc(keypoints + 0.5)
-    size = vector(*heatmap_size, like=pixel)
+    size = constant(heatmap_size, pixel)
     inside = ((pixel - 3 * sigma < size) & (pixel + 3 * sigma + 1 >= 0)).all(-1)
 
     reach = int(3 * sigma)
@@ -149,7 +81,7 @@ def gaussian_target(
 
     def profile(steps: Array, axis: int) -> Array:
         values = xp.exp((steps - center[..., axis, None]) ** 2 / (-2 * sigma**2))
-        # A window that was moved holds pixels farther away.
+        # A window that was moved onto the map holds pixels farther away.
         return values * (xp.abs(steps - pixel[..., axis, None]) <= reach)
 
     column = profile(y, 1) * drawn[..., None]
@@ -164,7 +96,7 @@ def offset_target(
     heatmap_size: Sequence[int],
     radius: float,
 ) -> Tuple[Array, Array]:
-    """A disc and the offsets to its centre per keypoint (Eq. 24-26)::
+    """Draw a disc and the offsets to its centre per keypoint (Eq. 24-26)::
 
         H(x, y) = 1 where (x - m)^2 + (y - n)^2 <= R^2, else 0
         X(x, y) = (m - x) / R,  Y(x, y) = (n - y) / R   (zero outside the disc)
@@ -182,10 +114,18 @@ def offset_target(
         - Weights of shape (..., K): ``visible``, but 0 where a keypoint is not
           finite. A keypoint outside the map keeps its weight: an empty map is
           its right answer.
+
+    Raises:
+        ValueError: Shapes do not go together, or the radius is not positive.
+
+    Example:
+        >>> maps, _ = offset_target(np.array([[2., 1.]]), np.ones(1), (4, 3), radius=1)
+        >>> maps[:2, 1].tolist()
+        [[0.0, 1.0, 1.0, 1.0], [0.0, 1.0, 0.0, -1.0]]
     """
     check_positive(radius, 'radius')
-    xp = _module(keypoints)
-    keypoints, drawn, weights = _visible(keypoints, visible)
+    xp = library_of(keypoints)
+    keypoints, drawn, weights = _drawable(keypoints, visible)
     first = xp.floor(keypoints - radius)
     x, y, index = _windows(first, int(2 * radius) + 2, heatmap_size)
     dx = (keypoints[..., 0:1] - x)[..., None, :]
@@ -193,5 +133,78 @@ def offset_target(
     disc = (dx * dx + dy * dy <= radius**2) & drawn[..., None, None]
     # Not a product: a far keypoint's overflow times zero would be NaN.
     dx, dy = xp.where(disc, dx / radius, 0.0), xp.where(disc, dy / radius, 0.0)
-    values = (disc * 1.0, dx, dy)
-    return _draw(xp.stack(values, -3), index, heatmap_size), weights
+    return _draw(xp.stack((disc * 1.0, dx, dy), -3), index, heatmap_size), weights
+
+
+def _drawable(keypoints: Array, visible: Array) -> Tuple[Array, Array, Array]:
+    """Keypoints without NaN, in double precision, which to draw, and their weights."""
+    if keypoints.ndim < 2 or keypoints.shape[-1] != 2:
+        raise ValueError(
+            f'keypoints must have shape (..., K, 2), got {tuple(keypoints.shape)}'
+        )
+    if visible.shape != keypoints.shape[:-1]:
+        raise ValueError(
+            f'visible must have shape {tuple(keypoints.shape[:-1])} to go with '
+            f'keypoints of shape {tuple(keypoints.shape)}, got {tuple(visible.shape)}'
+        )
+    xp = library_of(keypoints)
+    known = xp.isfinite(keypoints).all(-1) & xp.isfinite(visible)
+    weights = xp.where(known, visible, 0.0)
+    drawn = weights >= 0.5
+    return xp.where(drawn[..., None], in_double(keypoints), 0.0), drawn, weights
+
+
+def _windows(
+    first: Array, size: int, heatmap_size: Sequence[int]
+) -> Tuple[Array, Array, Array]:
+    """Windows of the maps, moved onto the map where they would reach beyond it.
+
+    Args:
+        first: Their first pixels (x, y), shape (..., K, 2), whole numbers.
+        size: Their pixels an axis; where a map has fewer, it is taken as a whole.
+
+    Returns:
+        tuple: x of their columns (..., K, P), y of their rows (..., K, Q), and their
+        pixels' indices in the flat map (..., K, P * Q).
+    """
+    width, height = heatmap_size
+    size_x, size_y = min(size, width), min(size, height)
+    # clip is a method of both arrays and tensors.
+    x = first[..., 0:1].clip(0, width - size_x) + _count(size_x, first)
+    y = first[..., 1:2].clip(0, height - size_y) + _count(size_y, first)
+    index = (width * y)[..., :, None] + x[..., None, :]
+    index = index.long() if isinstance(index, Tensor) else index.astype(np.int64)
+    return x, y, index.reshape(*index.shape[:-2], size_x * size_y)
+
+
+def _count(steps: int, like: Array) -> Array:
+    """``0 ... steps - 1``, of the library, dtype and device of ``like``."""
+    if isinstance(like, Tensor):
+        return torch.arange(steps, dtype=like.dtype, device=like.device)
+    return np.arange(steps, dtype=np.float64)
+
+
+def _draw(values: Array, index: Array, heatmap_size: Sequence[int]) -> Array:
+    """Empty maps with a window of values in each.
+
+    Args:
+        values: Shape (..., K, C, Q, P); the C maps of a keypoint share their window.
+        index: See :func:`_windows`.
+
+    Returns:
+        Shape (..., K * C, H, W), float32.
+    """
+    width, height = heatmap_size
+    channels = values.shape[-3]
+    shape = (*index.shape[:-2], index.shape[-2] * channels, height, width)
+    index = index.reshape(-1, 1, index.shape[-1])
+    # NumPy's zeros take no time: the system makes only the pages that are used.
+    maps, number = np.zeros(shape, np.float32), np.arange(len(index) * channels)
+    if isinstance(values, Tensor):
+        device, values = values.device, values.float()
+        on_cpu = device.type == 'cpu'
+        maps = torch.from_numpy(maps) if on_cpu else values.new_zeros(shape)
+        number = torch.from_numpy(number).to(device)
+    start = width * height * number.reshape(-1, channels, 1)
+    maps.reshape(-1)[(index + start).reshape(-1)] = values.reshape(-1)
+    return maps

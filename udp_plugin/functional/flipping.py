@@ -6,12 +6,8 @@ to shift, and nothing here that shifts.
 
 from typing import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from .recording import recording
-from .tables import table
 
 
 def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> Tensor:
@@ -48,31 +44,30 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
             f'flip_indices names {len(flip_indices)} keypoints, so maps must have '
             f'shape (B, {len(flip_indices) * channels}, H, W), got {tuple(maps.shape)}'
         )
-    index = torch.tensor(flip_indices, device=maps.device)
-    index = channels * index[:, None] + torch.arange(channels, device=maps.device)
-    flipped = maps[:, index.flatten()].flip(-1)
-    if channels == 3 and recording():
-        # In a graph, writing into a part is many operations.
-        return flipped * _x_sign(len(flip_indices), like=maps)
+    index = [channels * k + c for k in flip_indices for c in range(channels)]
+    flipped = maps[:, index].flip(-1)
     if channels == 3:
-        flipped[:, 1::3].neg_()
+        signs = torch.tensor([1.0, -1.0, 1.0] * len(flip_indices), dtype=maps.dtype)
+        flipped = flipped * signs.to(maps.device)[:, None, None]
     return flipped
-
-
-@table
-def _x_sign(keypoints: int) -> np.ndarray:
-    """-1 for the x offsets and 1 for all else, shape (3K, 1, 1)."""
-    return np.tile([1.0, -1.0, 1.0], keypoints)[:, None, None]
 
 
 def flip_average(
     maps: Tensor, mirrored: Tensor, flip_indices: Sequence[int], channels: int = 1
 ) -> Tensor:
-    """The mean of direct maps and of maps from the mirrored input.
+    """Average direct maps and maps from the mirrored input (Eq. 46).
 
     Args:
         maps: From the input, shape (B, K * channels, H, W).
         mirrored: From the mirrored input, the same shape.
-        flip_indices, channels: See :func:`flip_maps`.
+        flip_indices, channels: See :func:`flip_maps`, which raises the errors.
+
+    Returns:
+        New maps of the same shape.
+
+    Example:
+        >>> maps, mirrored = torch.tensor([[[[1., 2.]]]]), torch.tensor([[[[4., 1.]]]])
+        >>> flip_average(maps, mirrored, [0])
+        tensor([[[[1., 3.]]]])
     """
-    return flip_maps(mirrored, flip_indices, channels).add_(maps).mul_(0.5)
+    return (maps + flip_maps(mirrored, flip_indices, channels)) / 2

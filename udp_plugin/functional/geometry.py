@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Array = Union[np.ndarray, 'Tensor']
 
 
-def _module_of(values) -> ModuleType:
-    """The module that computes with ``values``: torch with tensors, else NumPy."""
+def library_of(values) -> ModuleType:
+    """The library that computes with ``values``: torch with tensors, else NumPy."""
     # Who has a tensor has imported it.
     torch = sys.modules.get('torch')
     return torch if torch and isinstance(values, torch.Tensor) else np
@@ -61,9 +61,9 @@ def _measure(size: Sequence[int], unbiased: bool) -> Tuple[int, ...]:
     return unit_length(size) if unbiased else tuple(int(pixels) for pixels in size)
 
 
-def _constant(values, like: Array) -> Array:
-    """``values`` as an array of the kind, floating dtype and device of ``like``."""
-    torch = _module_of(like)
+def constant(values, like: Array) -> Array:
+    """``values`` as an array of the library, floating dtype and device of ``like``."""
+    torch = library_of(like)
     if torch is not np:
         floating = like.is_floating_point()
         dtype = like.dtype if floating else torch.get_default_dtype()
@@ -73,9 +73,9 @@ def _constant(values, like: Array) -> Array:
 
 def _box(center: Array, scale: Array, rotation: Array) -> Tuple:
     """What computes with a box, and the box: its rotation in radians."""
-    xp = _module_of(center)
-    scale, rotation = _constant(scale, center), _constant(rotation, center)
-    center, degree = _constant(center, center), math.pi / 180
+    xp = library_of(center)
+    scale, rotation = constant(scale, center), constant(rotation, center)
+    center, degree = constant(center, center), math.pi / 180
     if xp is np and not (
         np.isfinite(center).all()
         and np.isfinite(scale).all()
@@ -143,9 +143,13 @@ def apply_affine(points: Array, matrix: Array) -> Array:
 
     Returns:
         Points of shape (..., K, 2).
+
+    Example:
+        >>> apply_affine(np.array([[1, 2]]), np.array([[2.0, 0, 5], [0, 2, 0]]))
+        array([[7., 4.]])
     """
-    points = _constant(points, points)
-    matrix = _constant(matrix, points)
+    points = constant(points, points)
+    matrix = constant(matrix, points)
     x, y = points[..., 0:1], points[..., 1:2]
     return (
         x * matrix[..., None, :, 0]
@@ -155,11 +159,17 @@ def apply_affine(points: Array, matrix: Array) -> Array:
 
 
 def invert_affine(matrix: Array) -> Array:
-    """The inverse map of :func:`warp_matrix`, shape (..., 2, 3)."""
+    """The inverse map of :func:`warp_matrix`, shape (..., 2, 3).
+
+    Example:
+        >>> invert_affine(np.array([[2.0, 0, 4], [0, 2, 0]])) + 0.0
+        array([[ 0.5,  0. , -2. ],
+               [ 0. ,  0.5,  0. ]])
+    """
     a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
     det = a * e - b * d
-    xp = _module_of(matrix)
+    xp = library_of(matrix)
     row_x = (e / det, -b / det, (b * f - c * e) / det)
     row_y = (-d / det, a / det, (c * d - a * f) / det)
     return xp.stack((xp.stack(row_x, -1), xp.stack(row_y, -1)), -2)
@@ -179,7 +189,7 @@ def box_center_scale(boxes: Array, padding: float = 1.0) -> Tuple[Array, Array]:
         >>> box_center_scale([10, 20, 30, 60], padding=1.25)
         (array([20., 40.]), array([25., 50.]))
     """
-    boxes = _constant(boxes, boxes)
+    boxes = constant(boxes, boxes)
     first, last = boxes[..., :2], boxes[..., 2:]
     return (first + last) / 2, (last - first) * padding
 
@@ -201,8 +211,8 @@ def widen(scale: Array, input_size: Sequence[int]) -> Array:
         >>> widen([30, 80], (192, 256)), widen([90, 80], (192, 256))
         (array([60., 80.]), array([ 90., 120.]))
     """
-    xp = _module_of(scale)
-    scale = _constant(scale, scale)
+    xp = library_of(scale)
+    scale = constant(scale, scale)
     width, height = input_size
     aspect = width / height
     w, h = scale[..., 0], scale[..., 1]
@@ -218,6 +228,10 @@ def source_to_input(points, center, scale, rotation, input_size, unbiased=True):
 
     Returns:
         Points in input px, shape (..., K, 2).
+
+    Example:
+        >>> source_to_input([[100, 50]], [100, 50], [382, 510], 0, (192, 256))
+        array([[ 95.5, 127.5]])
     """
     matrix = warp_matrix(center, scale, rotation, input_size, unbiased)
     return apply_affine(points, matrix)
@@ -228,15 +242,19 @@ def input_to_source(points, center, scale, rotation, input_size, unbiased=True):
 
     From the box's centre, so that single precision is lost neither to the size of the
     photograph nor to a matrix' inverse.
+
+    Example:
+        >>> input_to_source([[95.5, 127.5]], [100, 50], [382, 510], 0, (192, 256))
+        array([[100.,  50.]])
     """
     _, *box = _box(center, scale, rotation)
-    points = _constant(points, points)
-    xp = _module_of(points)
+    points = constant(points, points)
+    xp = library_of(points)
     # Shape (..., 1, 2) and (..., 1), to go with the points of each box.
-    center, scale = (_constant(each, points)[..., None, :] for each in box[:2])
-    rotation = _constant(box[2], points)[..., None]
+    center, scale = (constant(each, points)[..., None, :] for each in box[:2])
+    rotation = constant(box[2], points)[..., None]
     cos, sin = xp.cos(rotation), xp.sin(rotation)
-    measure = _constant(_measure(input_size, unbiased), points)
+    measure = constant(_measure(input_size, unbiased), points)
     away = points / measure * scale - scale / 2
     x, y = away[..., 0], away[..., 1]
     return center + xp.stack((cos * x + sin * y, cos * y - sin * x), -1)
@@ -247,6 +265,10 @@ def heatmap_to_source(points, center, scale, rotation, heatmap_size, unbiased=Tr
 
     The heatmap covers the same box as the input, so its own size takes the
     input's place in the inverse of Eq. 41 (or of Eq. 30).
+
+    Example:
+        >>> heatmap_to_source([[23.5, 31.5]], [100, 50], [382, 510], 0, (48, 64))
+        array([[100.,  50.]])
     """
     return input_to_source(points, center, scale, rotation, heatmap_size, unbiased)
 
@@ -273,15 +295,25 @@ def _stride(input_size: tuple, heatmap_size: tuple, unbiased: bool) -> np.ndarra
 
 
 def input_to_heatmap(points, input_size, heatmap_size, unbiased=True):
-    """Input px to heatmap px: Eq. 43, or Eq. 32 if biased. Shape (..., 2)."""
+    """Input px to heatmap px: Eq. 43, or Eq. 32 if biased. Shape (..., 2).
+
+    Example:
+        >>> input_to_heatmap(np.array([191.0, 255.0]), (192, 256), (48, 64))
+        array([47., 63.])
+    """
     t = _stride(tuple(input_size), tuple(heatmap_size), unbiased)
-    return points / _constant(t, points)
+    return points / constant(t, points)
 
 
 def heatmap_to_input(points, input_size, heatmap_size, unbiased=True):
-    """Heatmap px to input px: the exact inverse of :func:`input_to_heatmap`."""
+    """Heatmap px to input px: the exact inverse of :func:`input_to_heatmap`.
+
+    Example:
+        >>> heatmap_to_input(np.array([47.0, 63.0]), (192, 256), (48, 64))
+        array([191., 255.])
+    """
     t = _stride(tuple(input_size), tuple(heatmap_size), unbiased)
-    return points * _constant(t, points)
+    return points * constant(t, points)
 
 
 def input_to_toolbox(points: Array, input_size: Sequence[int]) -> Array:
@@ -290,15 +322,24 @@ def input_to_toolbox(points: Array, input_size: Sequence[int]) -> Array:
     The estimator maps to the source by ``/ pw_i * w_b`` where Eq. 47 asks for
     ``/ (pw_i - 1) * w_b``. Coordinates stretched by ``pw_i / (pw_i - 1)`` come
     out right in the source. Shape (..., 2).
+
+    Example:
+        >>> input_to_toolbox(np.array([191.0, 255.0]), (192, 256))
+        array([192., 256.])
     """
     pixels = np.asarray(input_size, dtype=np.float64)
-    return points * _constant(pixels / unit_length(input_size), points)
+    return points * constant(pixels / unit_length(input_size), points)
 
 
 def toolbox_to_input(points: Array, input_size: Sequence[int]) -> Array:
-    """The inverse of :func:`input_to_toolbox`: decoded coordinates to input px."""
+    """The inverse of :func:`input_to_toolbox`: decoded coordinates to input px.
+
+    Example:
+        >>> toolbox_to_input(np.array([192.0, 256.0]), (192, 256))
+        array([191., 255.])
+    """
     pixels = np.asarray(input_size, dtype=np.float64)
-    return points * _constant(unit_length(input_size) / pixels, points)
+    return points * constant(unit_length(input_size) / pixels, points)
 
 
 def rotate(points: Array, center: Array, degrees: float) -> Array:
@@ -308,11 +349,15 @@ def rotate(points: Array, center: Array, degrees: float) -> Array:
         points: Shape (..., 2).
         center: Shape (2,), in the same px.
         degrees: Positive is from the x axis towards the y axis.
+
+    Example:
+        >>> rotate([[2, 1]], center=[1, 1], degrees=90).round(6)
+        array([[1., 2.]])
     """
-    points = _constant(points, points)
-    center = _constant(center, points)
+    points = constant(points, points)
+    center = constant(center, points)
     angle = np.deg2rad(float(degrees))
-    turn = _constant(
+    turn = constant(
         [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], points
     )
     return (points - center) @ turn + center
@@ -333,8 +378,8 @@ def mirror(points: Array, width: int) -> Array:
         array([[47.,  5.]])
     """
     (length,) = unit_length((width,))
-    points = _constant(points, points)
-    return _constant([length, 0], points) + points * _constant([-1, 1], points)
+    points = constant(points, points)
+    return constant([length, 0], points) + points * constant([-1, 1], points)
 
 
 def flip_misalignment(
