@@ -1,7 +1,7 @@
 """Windows of maps, and blurs as OpenCV makes them."""
 
 from functools import lru_cache
-from typing import Sequence, Tuple
+from typing import Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -86,8 +86,22 @@ def blur(maps: Tensor, kernel_size: int) -> Tensor:
     check_kernel_size(kernel_size)
     maps = finite(maps)
     height, width = map(int, maps.shape[-2:])
-    maps = maps @ constant(blur_matrix(width, kernel_size).T, maps)
-    return constant(blur_matrix(height, kernel_size), maps) @ maps
+    x = constant(blur_matrix(width, kernel_size), maps)
+    y = constant(blur_matrix(height, kernel_size), maps)
+    # Products with x and y, by the blocks around their diagonals.
+    columns, rows = _blocks(width, kernel_size), _blocks(height, kernel_size)
+    maps = torch.cat([maps[..., near] @ x[to, near].T for to, near in columns], -1)
+    return torch.cat([y[to, near] @ maps[..., near, :] for to, near in rows], -2)
+
+
+def _blocks(length: int, kernel_size: int) -> Iterator[Tuple[slice, slice]]:
+    """Parts of an axis, and the pixels that the blur of each is made from."""
+    size, reach = 32 if length > 64 else length, kernel_size // 2
+    for start in range(0, length, size):
+        yield (
+            slice(start, start + size),
+            slice(max(start - reach, 0), start + size + reach),
+        )
 
 
 def finite(maps: Tensor) -> Tensor:
