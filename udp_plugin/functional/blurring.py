@@ -84,7 +84,11 @@ def blur(maps: Tensor, kernel_size: int) -> Tensor:
     """
     check_maps(maps)
     check_kernel_size(kernel_size)
-    maps = finite(maps)
+    return blurred(finite(maps), kernel_size)
+
+
+def blurred(maps: Tensor, kernel_size: int) -> Tensor:
+    """:func:`blur` of finite maps."""
     height, width = map(int, maps.shape[-2:])
     x = constant(blur_matrix(width, kernel_size), maps)
     y = constant(blur_matrix(height, kernel_size), maps)
@@ -123,14 +127,15 @@ def windows(maps: Tensor, center: Tensor, size: Sequence[int]) -> Tuple[Tensor, 
         tuple: windows (N, C, Q, P), made :func:`finite`, and their first pixels (N, 2).
     """
     height, width = map(int, maps.shape[-2:])
-    x = (center[:, 0] - size[0] // 2).clamp(0, width - size[0])
-    y = (center[:, 1] - size[1] // 2).clamp(0, height - size[1])
-    columns = x[:, None] + torch.arange(size[0], device=x.device)
-    rows = y[:, None] + torch.arange(size[1], device=x.device)
-    index = (width * rows[:, :, None] + columns[:, None]).flatten(1)
+    half, last = (size[0] // 2, size[1] // 2), (width - size[0], height - size[1])
+    half, last, steps = torch.tensor([half, last, (1, width)], device=center.device)
+    first = torch.minimum((center - half).clamp(min=0), last)
+    inside = np.arange(size[0]) + width * np.arange(size[1])[:, None]
+    inside = torch.from_numpy(inside.ravel()).to(center.device)
+    index = (first * steps).sum(-1, keepdim=True) + inside
     index = index[:, None].expand(-1, maps.shape[1], -1)
     values = finite(maps.flatten(-2).gather(-1, index))
-    return values.unflatten(-1, (size[1], size[0])), torch.stack((x, y), -1)
+    return values.unflatten(-1, (size[1], size[0])), first
 
 
 def blurred_around(maps: Tensor, peak: Tensor, stencils: Sequence[np.ndarray]):

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from . import kernels
 from .blurring import (
-    blur,
     blur_stencil,
+    blurred,
     blurred_around,
     finite,
     gaussian,
@@ -307,10 +307,10 @@ def _dark(maps: Tensor, kernel_size: int) -> Decoded:
     height, width = map(int, maps.shape[-2:])
     peak, score = _peaks(maps)
     stencils = _dark_stencil(width, kernel_size), _dark_stencil(height, kernel_size)
-    blurred = blurred_around(maps[:, None], peak, stencils).flatten(1)
+    around = blurred_around(maps[:, None], peak, stencils).flatten(1)
 
-    floor = (1e-3 * blurred.amax(-1, keepdim=True)).clamp(min=1e-30)
-    logarithm = torch.maximum(blurred, floor).log()
+    floor = (1e-3 * around.amax(-1, keepdim=True)).clamp(min=1e-30)
+    logarithm = torch.maximum(around, floor).log()
     derivatives = logarithm @ constant(_DIFFERENCES, logarithm)
     dx, dy, dxx, dyy, dxy = derivatives.unbind(-1)
     det = dxx * dyy - dxy**2
@@ -328,7 +328,7 @@ def _offset(maps: Tensor, radius: float, reading: str, kernel_size: int) -> Deco
     height, width = map(int, maps.shape[-2:])
     classes = finite(maps[:, 0])
     # Reflected borders can raise the blurred map highest where H itself is empty.
-    peak, score = _peaks(blur(classes, kernel_size) * (classes > 0))
+    peak, score = _peaks(blurred(classes, kernel_size) * (classes > 0))
     if reading == 'voting':
         shift, score_of_votes = _vote(maps, peak, radius)
         score = torch.where(score > 0, score_of_votes, score)
