@@ -16,7 +16,7 @@ from rich.progress import Progress
 from xtcocotools.coco import COCO
 
 from udp_plugin.cli import main
-from udp_plugin.demo import configs, figures, own_data, report, run
+from udp_plugin.demo import configs, figures, own_data, report, run, scripts
 from udp_plugin.ui import UserError
 
 SIZE = (200, 240)
@@ -304,7 +304,9 @@ def test_only_what_a_demo_made_is_replaced(tmp_path):
 def call(code, tmp_path):
     """Run a line of Python as a script of the toolbox."""
     with Progress(console=Console(quiet=True)) as progress:
-        seconds = run._call(progress, 'train', None, ['-c', code], tmp_path / 'log')
+        seconds = scripts.run_script(
+            progress, 'train', None, ['-c', code], tmp_path / 'log'
+        )
         return progress.tasks[0], seconds
 
 

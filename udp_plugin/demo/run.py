@@ -1,13 +1,10 @@
 """The demo's course: data, configs, MMPose's own train and test scripts, report."""
 
 import shutil
-import subprocess
-import sys
 import time
 from argparse import Namespace
-from collections import deque
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -17,7 +14,7 @@ from udp_plugin.ui import UserError, signals_interrupt
 from .configs import CODECS, Data, write_configs
 from .figures import write_dataset
 from .own_data import read_own_data, write_own_data
-from .scripts import LOG_LINE, LOSS, end, environment, find_tools
+from .scripts import find_tools, run_script
 
 #: The default budget: UDP's gain shows, and the whole takes a few minutes.
 ITERS = 600
@@ -35,9 +32,6 @@ MADE = [
     'errors.png',
     'results.json',
 ]
-
-#: How many lines of the toolbox's log are shown when it fails.
-LOG_LINES = 30
 
 
 def run_demo(args: Namespace) -> int:
@@ -94,7 +88,7 @@ def _run(args: Namespace, console: Console) -> None:
         configs = write_configs(args.out, data, codecs, iters, args.seed)
         for name, config in configs.items():
             folder = args.out / name
-            seconds[f'train {name}'] = _call(
+            seconds[f'train {name}'] = run_script(
                 progress,
                 f'train {name}',
                 iters,
@@ -104,7 +98,7 @@ def _run(args: Namespace, console: Console) -> None:
             checkpoint = folder / f'iter_{iters}.pth'
             written = [f'--out={folder / "metrics.json"}']
             written.append(f'--dump={folder / "predictions.pkl"}')
-            seconds[f'test {name}'] = _call(
+            seconds[f'test {name}'] = run_script(
                 progress,
                 f'test {name}',
                 None,
@@ -164,7 +158,7 @@ def _draw(args: Namespace, progress: Progress, seconds: Dict[str, float]) -> Dat
     for done in write_dataset(folder, counts, args.seed):
         progress.update(task, completed=done)
     seconds['draw'] = time.monotonic() - started
-    progress.update(task, note=_took(seconds['draw']))
+    progress.update(task, note=f'{seconds["draw"]:.0f} s')
     return Data(
         title='drawn figures',
         train_ann=folder / 'train.json',
@@ -174,60 +168,3 @@ def _draw(args: Namespace, progress: Progress, seconds: Dict[str, float]) -> Dat
         train_count=counts['train'],
         test_count=counts['test'],
     )
-
-
-def _took(seconds: float) -> str:
-    return f'{seconds:.0f} s'
-
-
-def _call(
-    progress: Progress, title: str, total, command: List, log_path: Path
-) -> float:
-    """Run a script of the toolbox, showing what its log says of its progress.
-
-    Returns:
-        The seconds it took.
-
-    Raises:
-        UserError: It failed; with the end of its log.
-    """
-    started = time.monotonic()
-    task = progress.add_task(title, total=total, note='starting')
-    if not progress.console.is_terminal:
-        # Where nothing moves, a word at the beginning.
-        progress.console.print(f'{title}; the log is {log_path}', soft_wrap=True)
-    log_path.parent.mkdir(exist_ok=True)
-    last = deque(maxlen=LOG_LINES)
-    loss = ''
-    with log_path.open('w', encoding='utf-8') as log, subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment(),
-        encoding='utf-8',
-        errors='replace',
-        start_new_session=True,
-    ) as process:
-        try:
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                last.append(line.rstrip())
-                match = LOG_LINE.search(line)
-                if match:
-                    done, of, left = match.groups()
-                    found = LOSS.search(line)
-                    loss = f'loss {found[1]}  ' if found else ''
-                    note = f'{loss}{left} left' if left else loss
-                    progress.update(task, completed=int(done), total=int(of), note=note)
-        except BaseException:
-            end(process)
-            raise
-    seconds = time.monotonic() - started
-    progress.update(task, note=f'{loss}{_took(seconds)}')
-    if process.returncode:
-        raise UserError(
-            f'{title} failed with status {process.returncode}. The end of '
-            f'{log_path}:\n' + '\n'.join(last)
-        )
-    return seconds
