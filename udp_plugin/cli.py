@@ -97,9 +97,17 @@ def _demo(args: argparse.Namespace) -> int:
         args.parser.error('--ann and --img go together')
     if args.ann is not None and args.images is not None:
         args.parser.error('--images is for drawn figures, not for --ann')
-    from .demo.run import run_demo
+    from . import ui
+    from .demo.run import demo
 
-    return run_demo(args)
+    budget = dict(iters=args.iters, seed=args.seed, images=args.images)
+    with ui.ends_in_words(f'stopped; what was made so far is in {args.out}'):
+        found = demo(args.out, args.codec, ann=args.ann, img=args.img, **budget)
+        from .demo.report import show, write_json
+
+        write_json(found, args.command)
+        show(found)
+    return 0
 
 
 def _add_audit(subparsers) -> None:
@@ -435,9 +443,11 @@ def _add_doctor(subparsers) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from .doctor import run_doctor
+    from .doctor import doctor, show
 
-    return run_doctor()
+    found = doctor()
+    show(found)
+    return 0 if found.works and not found.faults else 1
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
