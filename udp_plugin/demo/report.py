@@ -198,10 +198,12 @@ def draw_predictions(out: Path, runs: Dict[str, Run], count: int = 3) -> Path:
         ax.set_title(LABELS[name], color=COLORS[name])
     # Input px throughout; the side of the enlarged part gives their size.
     axes[0][0].set_title(f'enlarged: {window} x {window} input px')
-    kinds = ('annotated', '+', 'black', 8), ('predicted', 'o', '0.4', 6)
     handles = [
-        Line2D([], [], 0, marker=mark, color=c, mfc='none', markersize=s, label=label)
-        for label, mark, c, s in kinds
+        Line2D([], [], linestyle='', mfc='none', **look)
+        for look in (
+            dict(label='annotated', marker='+', color='black', markersize=8),
+            dict(label='predicted', marker='o', color='0.4', markersize=6),
+        )
     ]
     figure.legend(handles=handles, loc='lower center', ncols=2, frameon=False)
     return _save(figure, out / 'predictions.png')
