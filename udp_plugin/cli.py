@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -251,9 +252,12 @@ def _mmpose_is_missing() -> bool:
 def _convert(args: argparse.Namespace) -> int:
     if _mmpose_is_missing():
         return 2
-    from .convert.run import run_convert
+    from . import ui
+    from .convert.report import convert_to
 
-    return run_convert(args)
+    with ui.ends_in_words():
+        passed = convert_to(args.out, args.config, args.codec, args.check)
+    return 0 if passed else 1
 
 
 def _add_list(subparsers) -> None:
@@ -275,9 +279,19 @@ def _add_list(subparsers) -> None:
 def _list(args: argparse.Namespace) -> int:
     if _mmpose_is_missing():
         return 2
-    from .convert.run import run_list
+    from . import ui
+    from .convert.zoo import convertible
 
-    return run_list(args)
+    console = ui.console()
+    with ui.ends_in_words():
+        names = convertible(args.pattern)
+    for folder, group in groupby(names, lambda name: name.rpartition('/')[0]):
+        console.print(folder, style='bold', markup=False)
+        for name in group:
+            ui.say(f'  {Path(name).stem}', console)
+    example = f'udp-plugin convert {Path(names[0]).stem}'
+    ui.say(f'\n{len(names)} configs; convert one by its name: {example}', console)
+    return 0
 
 
 def _add_export(subparsers) -> None:
