@@ -42,24 +42,17 @@ OFFSET_SETTINGS = ('radius', 'reading')
 #: The packages of the components written, for types given as classes.
 MODULES = {**PACKAGES, **dict.fromkeys(LOSSES, 'mmpose.models.losses')}
 
-#: What to say of other kinds of configs, by a part of the head's name.
+#: What to say of other kinds of configs, by beginnings of the head's name.
 OTHER_HEADS = {
-    'SimCC': 'a SimCC',
-    'RTMCC': 'a SimCC (RTMPose)',
-    'RTMW': 'a SimCC (RTMW)',
-    'Regression': 'a regression',
-    'RLE': 'a regression',
-    'DSNT': 'an integral regression',
-    'MotionRegression': 'a 3-D regression',
-    'Trajectory': 'a 3-D regression',
-    'Temporal': 'a 3-D regression',
-    'Internet': 'a 3-D hand',
-    'AssociativeEmbedding': 'a bottom-up',
-    'CID': 'a bottom-up',
-    'DEKR': 'a bottom-up',
-    'YOLOX': 'a one-stage',
-    'RTMO': 'a one-stage',
-    'EDPose': 'a one-stage',
+    'a SimCC': ('SimCC',),
+    'a SimCC (RTMPose)': ('RTMCC',),
+    'a SimCC (RTMW)': ('RTMW',),
+    'a regression': ('Regression', 'RLE'),
+    'an integral regression': ('DSNT',),
+    'a 3-D regression': ('MotionRegression', 'Trajectory', 'Temporal'),
+    'a 3-D hand': ('Internet',),
+    'a bottom-up': ('AssociativeEmbedding', 'CID', 'DEKR'),
+    'a one-stage': ('YOLOX', 'RTMO', 'EDPose'),
 }
 OTHER_MODELS = {
     'BottomupPoseEstimator': 'a bottom-up',
@@ -208,7 +201,7 @@ def _check_is_topdown_heatmap(cfg: dict) -> None:
         head = model.get('head')
         name = _given(head if isinstance(head, dict) and head.get('type') else None)
         name = name.rpartition('.')[-1]
-        kinds = [kind for part, kind in OTHER_HEADS.items() if name.startswith(part)]
+        kinds = [kind for kind, heads in OTHER_HEADS.items() if name.startswith(heads)]
         if not kinds:
             raise UserError(
                 f'Its head is {name}, for which there is no UDP counterpart; there is '
