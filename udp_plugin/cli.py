@@ -256,7 +256,10 @@ def _convert(args: argparse.Namespace) -> int:
     from .convert.report import convert_to
 
     with ui.ends_in_words():
-        passed = convert_to(args.out, args.config, args.codec, args.check)
+        try:
+            passed = convert_to(args.out, args.config, args.codec, args.check)
+        except OSError as error:
+            raise ui.UserError(error) from error
     return 0 if passed else 1
 
 
