@@ -279,6 +279,10 @@ INLINE = MODEL.replace('CODEC', CODEC) + (
 )
 
 
+TRAIN_SET = f"dict(type='CocoDataset', ann_file='a.json', pipeline={TRAIN})"
+VAL_SET = f"dict(type='MyDataset', pipeline={VAL})"
+
+
 def write(folder, text, name='mine.py'):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -286,22 +290,27 @@ def write(folder, text, name='mine.py'):
     return path
 
 
-def converted(path, *options):
-    """The config that the command writes, which it also compares with the swap."""
-    out = path.parent / 'out.py'
-    assert run('convert', path, '-o', out, *options) == 0
-    ruff = [sys.executable, '-m', 'ruff']
-    settings = ['--config', str(PROJECT / 'pyproject.toml'), str(out)]
-    for command in (['check', '--ignore', 'I001'], ['format', '--check']):
-        done = subprocess.run([*ruff, *command, *settings], capture_output=True)
-        assert done.returncode == 0, done.stdout.decode() + out.read_text()
-    return Config.fromfile(out, import_custom_modules=False).to_dict()
+@pytest.fixture
+def converted(tmp_path):
+    """What the command makes of a text or file, and also compares with the swap."""
+
+    def convert_and_format(source, *options):
+        path = source if isinstance(source, Path) else write(tmp_path, source)
+        out = tmp_path / 'out.py'
+        assert run('convert', path, '-o', out, *options) == 0
+        ruff = [sys.executable, '-m', 'ruff']
+        settings = ['--config', PROJECT / 'pyproject.toml', out]
+        for command in (['check', '--ignore', 'I001'], ['format', '--check']):
+            done = subprocess.run([*ruff, *command, *settings], capture_output=True)
+            assert done.returncode == 0, done.stdout.decode() + out.read_text()
+        return Config.fromfile(out, import_custom_modules=False).to_dict()
+
+    return convert_and_format
 
 
 @pytest.mark.parametrize('kind', ['gaussian', 'offset'])
-def test_inline_pipelines(tmp_path, kind):
-    path = write(tmp_path, INLINE)
-    cfg = converted(path, '--codec', kind)
+def test_inline_pipelines(tmp_path, converted, kind):
+    cfg = converted(INLINE, '--codec', kind)
     text = (tmp_path / 'out.py').read_text()
     assert text.startswith("_base_ = ['mine.py']\n")
     assert text.count('TopDownAffineUDP') == 2
@@ -326,17 +335,14 @@ def test_inline_pipelines(tmp_path, kind):
     ],
     ids=['repeat', 'concat', 'combined', 'nested'],
 )
-def test_dataset_wrappers(tmp_path, dataset):
+def test_dataset_wrappers(tmp_path, converted, dataset):
     other = TRAIN.replace("'RandomFlip'", "'RandomHalfBody'")
     dataset = dataset.replace('ONE', "dict(type='CocoDataset', pipeline=PIPELINE)")
     dataset = dataset.replace('TWO', f"dict(type='MyDataset', pipeline={other})")
     dataset = dataset.replace('PLAIN', "dict(type='CocoDataset', pipeline=[])")
-    text = INLINE.replace(
-        f"dict(type='CocoDataset', ann_file='a.json', pipeline={TRAIN})", dataset
-    ).replace('PIPELINE', TRAIN)
-    path = write(tmp_path, text)
-    before = types(read(path))
-    found = types(converted(path))
+    text = INLINE.replace(TRAIN_SET, dataset).replace('PIPELINE', TRAIN)
+    found = types(converted(text))
+    before = types(read(tmp_path / 'mine.py'))
     assert not STOCK & {*found}
     # One more of each where a pipeline got a name.
     assert found['TopDownAffineUDP'] >= before['TopdownAffine']
@@ -344,61 +350,67 @@ def test_dataset_wrappers(tmp_path, dataset):
     assert found['RepeatDataset'] == before['RepeatDataset']
 
 
+def val_set(dataset):
+    return INLINE.replace(VAL_SET, dataset)
+
+
+HOOK = f"dict(type='mmdet.PipelineSwitchHook', switch_pipeline={MY_VAL})"
+
+
 @pytest.mark.parametrize(
-    ('dataset', 'place'),
+    ('text', 'place'),
     [
-        (f"dict(type='MyDataset', pipeline={MY_VAL})", 'dataset.pipeline'),
         (
-            f"dict(type='RepeatDataset', dataset=dict(type='M', pipeline={MY_VAL}))",
-            'dataset.dataset.pipeline',
+            val_set(f"dict(type='MyDataset', pipeline={MY_VAL})"),
+            'val_dataloader.dataset.pipeline',
         ),
         (
-            "dict(type='ConcatDataset', datasets=[dict(type='M', pipeline=VAL), "
-            f"dict(type='M', pipeline={MY_VAL})])",
-            'dataset.datasets[1].pipeline',
+            val_set(
+                f"dict(type='RepeatDataset', dataset=dict(type='M', pipeline={MY_VAL}))"
+            ),
+            'val_dataloader.dataset.dataset.pipeline',
         ),
         (
-            "dict(type='CombinedDataset', datasets=[dict(type='M', pipeline=[]), "
-            f"dict(type='M')], pipeline={MY_VAL})",
-            'dataset.pipeline',
+            val_set(
+                f"dict(type='ConcatDataset', datasets=[dict(type='M', pipeline={VAL}), "
+                f"dict(type='M', pipeline={MY_VAL})])"
+            ),
+            'val_dataloader.dataset.datasets[1].pipeline',
         ),
+        (
+            val_set(
+                "dict(type='CombinedDataset', datasets=[dict(type='M', pipeline=[]), "
+                f"dict(type='M')], pipeline={MY_VAL})"
+            ),
+            'val_dataloader.dataset.pipeline',
+        ),
+        (f'{INLINE}custom_hooks = [{HOOK}]\n', 'custom_hooks[0].switch_pipeline'),
     ],
-    ids=['plain', 'repeat', 'concat', 'combined'],
+    ids=['plain', 'repeat', 'concat', 'combined', 'later stage'],
 )
-def test_a_warp_of_another_name(tmp_path, capsys, dataset, place):
-    dataset = dataset.replace('pipeline=VAL', f'pipeline={VAL}')
-    text = INLINE.replace(f"dict(type='MyDataset', pipeline={VAL})", dataset)
+def test_a_warp_of_another_name(tmp_path, capsys, text, place):
     path = write(tmp_path, text)
     assert run('convert', path, '-o', tmp_path / 'o.py') == 2
-    err = capsys.readouterr().err
-    assert f'error: val_dataloader.{place} has no TopdownAffine' in err
+    assert f'error: {place} has no TopdownAffine' in capsys.readouterr().err
     assert not (tmp_path / 'o.py').exists()
 
 
-def test_a_warp_of_another_name_in_a_later_stage(tmp_path, capsys):
-    hooks = f"[dict(type='mmdet.PipelineSwitchHook', switch_pipeline={MY_VAL})]"
-    path = write(tmp_path, f'{INLINE}custom_hooks = {hooks}\n')
-    assert run('convert', path, '-o', '-') == 2
-    assert 'custom_hooks[0].switch_pipeline has no' in capsys.readouterr().err
-
-
-def test_where_there_is_no_warp_to_ask_for(tmp_path):
+def test_where_there_is_no_warp_to_ask_for(tmp_path, converted):
     """Without data loaders, or with the warp in the data sets or their wrapper."""
-    none = MODEL.replace('CODEC', CODEC) + 'val_dataloader = None\n'
-    converted(write(tmp_path / 'none', none))
+    converted(MODEL.replace('CODEC', CODEC) + 'val_dataloader = None\n')
+    (tmp_path / 'out.py').unlink()
     half = VAL.rpartition(' dict(')[0] + ']'
     dataset = (
         f"dict(type='CombinedDataset', datasets=[dict(type='M', pipeline={half})], "
         "pipeline=[dict(type='PackPoseInputs')])"
     )
-    text = INLINE.replace(f"dict(type='MyDataset', pipeline={VAL})", dataset)
-    assert not STOCK & {*types(converted(write(tmp_path / 'half', text)))}
+    assert not STOCK & {*types(converted(val_set(dataset)))}
 
 
-def test_several_codecs(tmp_path):
+def test_several_codecs(converted):
     codecs = f'[{CODEC}, dict({CODEC}, sigma=3)]'
     text = INLINE.replace(f'encoder={CODEC}', f'encoder={codecs}, multilevel=True')
-    cfg = converted(write(tmp_path, text), '--codec', 'offset')
+    cfg = converted(text, '--codec', 'offset')
     encoder = cfg['train_dataloader']['dataset']['pipeline'][4]['encoder']
     assert [(e['type'], e['sigma']) for e in encoder] == [
         ('UDPOffsetHeatmap', 2),
@@ -407,12 +419,12 @@ def test_several_codecs(tmp_path):
     assert cfg['model']['head']['decoder'] == encoder[0]
 
 
-def test_half_swapped(tmp_path, capsys):
+def test_half_swapped(tmp_path, converted, capsys):
     text = INLINE.replace("'HeatmapHead'", "'UDPHeatmapHead'").replace(
         "'MSRAHeatmap'", "'UDPOffsetHeatmap'"
     )
     text += "custom_imports = dict(imports=['udp_plugin', 'mine'])\n"
-    cfg = converted(write(tmp_path, text))
+    cfg = converted(text)
     assert types(cfg)['UDPOffsetHeatmap'] and not STOCK & {*types(cfg)}
     assert cfg['custom_imports'] == {'imports': ['udp_plugin', 'mine']}
     assert 'HeatmapHead' not in capsys.readouterr().out
@@ -421,11 +433,9 @@ def test_half_swapped(tmp_path, capsys):
     assert 'throughout already' in capsys.readouterr().err
 
 
-def test_swapped_by_hand_without_the_import(tmp_path, capsys):
+def test_swapped_by_hand_without_the_import(tmp_path, converted):
     """It could not be built; a config of the other style needs no import."""
-    path = write(tmp_path, INLINE)
-    converted(path)
-    swapped = read(tmp_path / 'out.py')
+    swapped = converted(INLINE)
     del swapped['custom_imports']
     Config(swapped).dump(tmp_path / 'hand.py')
     (tmp_path / 'out.py').unlink()
@@ -436,21 +446,21 @@ def test_swapped_by_hand_without_the_import(tmp_path, capsys):
     assert len(text.splitlines()) == 3
 
 
-def test_from_offset_to_gaussian(tmp_path):
+def test_from_offset_to_gaussian(converted):
     text = INLINE.replace('MSRAHeatmap', 'UDPOffsetHeatmap').replace(
         'sigma=2', "radius=3.0, reading='voting'"
     )
     text = text.replace(
         "type='KeypointMSELoss'", "type='UDPOffsetLoss', loss_weight=2, topk=8"
     )
-    cfg = converted(write(tmp_path, text), '--codec', 'gaussian')
-    assert cfg['model']['head']['decoder'] == {
+    head = converted(text, '--codec', 'gaussian')['model']['head']
+    assert head['decoder'] == {
         'type': 'UDPGaussianHeatmap',
         'input_size': (192, 256),
         'heatmap_size': (48, 64),
         'sigma': 1.7143,
     }
-    assert cfg['model']['head']['loss'] == {
+    assert head['loss'] == {
         'type': 'KeypointOHKMMSELoss',
         'use_target_weight': True,
         'loss_weight': 2,
@@ -507,18 +517,16 @@ def test_maps_that_the_backbone_makes_there_and_back(loss):
     model = back['model']
     assert model['backbone']['out_channels'] == model['head']['in_channels'] == 16
     assert model['head']['out_channels'] == 16
-    places = [row.place for row in swaps]
-    assert 'model.backbone.out_channels' in places
-    assert 'model.head.in_channels' in places
+    places = {row.place for row in swaps}
+    assert {'model.backbone.out_channels', 'model.head.in_channels'} <= places
     again, _ = swap(back, 'offset')
     assert again['model']['backbone'] == there['model']['backbone']
     assert again['model']['head']['in_channels'] == 48
 
 
-def test_tuples_of_one(tmp_path):
+def test_tuples_of_one(converted):
     codec = CODEC.replace('sigma=2', 'sigma=2, unbiased=False')
-    text = f'{INLINE}codecs = ({codec},)\n'
-    cfg = converted(write(tmp_path, text), '--codec', 'offset')
+    cfg = converted(f'{INLINE}codecs = ({codec},)\n', '--codec', 'offset')
     assert isinstance(cfg['codecs'], tuple)
     assert cfg['codecs'][0]['type'] == 'UDPOffsetHeatmap'
 
@@ -532,12 +540,12 @@ def test_a_mistake_of_the_writer_is_said(tmp_path, capsys, monkeypatch, text):
     assert not (tmp_path / 'o.py').exists()
 
 
-def test_what_the_codecs_would_refuse(tmp_path, capsys):
+def test_what_the_codecs_would_refuse(converted, capsys):
     text = INLINE.replace('sigma=2', 'sigma=2, unbiased=False').replace(
         'use_target_weight=True', 'use_target_weight=True, skip_empty_channel=True'
     )
     text = text.replace("'TopdownAffine',", "'TopdownAffine', use_udp=False,")
-    cfg = converted(write(tmp_path, text), '--codec', 'offset')
+    cfg = converted(text, '--codec', 'offset')
     said = capsys.readouterr().out
     assert 'without' in said and 'skip_empty_channel' in said
     assert cfg['model']['head']['decoder']['unbiased'] is True
@@ -545,11 +553,11 @@ def test_what_the_codecs_would_refuse(tmp_path, capsys):
     assert 'use_udp' not in str(cfg)
 
 
-def test_types_with_scopes(tmp_path):
+def test_types_with_scopes(converted):
     text = INLINE.replace("'HeatmapHead'", "'mmpose.HeatmapHead'").replace(
         "dict(type='LoadImage')", "dict(type='mmdet.TopdownAffine')"
     )
-    cfg = converted(write(tmp_path, text))
+    cfg = converted(text)
     assert cfg['model']['head']['type'] == 'mmpose.UDPHeatmapHead'
     pipeline = cfg['val_dataloader']['dataset']['pipeline']
     assert pipeline[0] == {'type': 'mmdet.TopdownAffine'}
@@ -559,28 +567,19 @@ def test_types_with_scopes(tmp_path):
 def test_types_given_as_classes():
     from mmpose.models import HeatmapHead
 
-    cfg = {
-        'model': {
-            'type': 'TopdownPoseEstimator',
-            'head': {'type': HeatmapHead, 'decoder': {'type': 'MSRAHeatmap'}},
-        }
-    }
-    head = swap(cfg, 'gaussian')[0]['model']['head']
-    assert head['type'] == 'udp_plugin.models.heads.UDPHeatmapHead'
-    assert cfg['model']['head']['type'] is HeatmapHead
+    head = {'type': HeatmapHead, 'decoder': {'type': 'MSRAHeatmap'}}
+    cfg = {'model': {'type': 'TopdownPoseEstimator', 'head': head}}
+    swapped = swap(cfg, 'gaussian')[0]['model']['head']
+    assert swapped['type'] == 'udp_plugin.models.heads.UDPHeatmapHead'
+    assert head['type'] is HeatmapHead
 
 
-def test_hooks_and_other_keys_stay(tmp_path):
-    text = (
-        INLINE
-        + f"""
-custom_hooks = [
-    dict(type='EMAHook', priority=49),
-    dict(type='mmdet.PipelineSwitchHook', switch_epoch=3, switch_pipeline={VAL})]
+def test_hooks_and_other_keys_stay(converted):
+    hook = HOOK.replace(MY_VAL, f'{VAL}, switch_epoch=3')
+    cfg = converted(f"""{INLINE}
+custom_hooks = [dict(type='EMAHook', priority=49), {hook}]
 custom_imports = dict(imports='mine', allow_failed_imports=True)
-"""
-    )
-    cfg = converted(write(tmp_path, text))
+""")
     assert cfg['custom_hooks'][0] == {'type': 'EMAHook', 'priority': 49}
     hook = cfg['custom_hooks'][1]
     assert hook['switch_epoch'] == 3
@@ -591,11 +590,10 @@ custom_imports = dict(imports='mine', allow_failed_imports=True)
     }
 
 
-def test_on_top_of_a_zoo_config(tmp_path):
+def test_on_top_of_a_zoo_config(tmp_path, converted):
     """What comes from there has marks of its scope."""
     base = f'mmpose::{COCO}/td-hm_res50_8xb64-210e_coco-256x192.py'
-    text = f"_base_ = ['{base}']\ntrain_dataloader = dict(batch_size=8)\n"
-    cfg = converted(write(tmp_path, text))
+    cfg = converted(f"_base_ = ['{base}']\ntrain_dataloader = dict(batch_size=8)\n")
     out = (tmp_path / 'out.py').read_text()
     assert out.count('UDPGaussianHeatmap') == 1
     assert '_scope_' not in out
@@ -604,36 +602,26 @@ def test_on_top_of_a_zoo_config(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['json', 'yaml'])
-def test_other_formats(tmp_path, suffix):
+def test_other_formats(tmp_path, converted, suffix):
     path = tmp_path / f'mine.{suffix}'
     Config.fromfile(write(tmp_path, INLINE)).dump(path)
-    cfg = converted(path)
-    assert not STOCK & {*types(cfg)}
+    assert not STOCK & {*types(converted(path))}
 
 
-def test_an_inline_stage_of_a_hook_and_no_imports(tmp_path):
+def test_an_inline_stage_of_a_hook_and_no_imports(converted):
     other = VAL.replace('GetBBoxCenterScale', 'RandomBBoxTransform')
-    text = (
-        INLINE
-        + f"""
-custom_imports = None
-custom_hooks = [dict(type='mmdet.PipelineSwitchHook', switch_pipeline={other})]
-"""
-    )
-    cfg = converted(write(tmp_path, text))
+    hook = HOOK.replace(MY_VAL, other)
+    cfg = converted(f'{INLINE}custom_imports = None\ncustom_hooks = [{hook}]\n')
     assert cfg['switch_pipeline'] == cfg['custom_hooks'][0]['switch_pipeline']
     assert cfg['switch_pipeline'][1]['type'] == 'RandomBBoxTransform'
     assert cfg['custom_imports']['imports'] == ['udp_plugin']
 
 
-def test_places_too_deep_for_a_line(tmp_path):
+def test_places_too_deep_for_a_line(converted):
     dataset = f"dict(type='CocoDataset', pipeline={TRAIN})"
     for _ in range(4):
         dataset = f"dict(type='ConcatDataset', datasets=[{dataset}])"
-    text = INLINE.replace(
-        f"dict(type='CocoDataset', ann_file='a.json', pipeline={TRAIN})", dataset
-    )
-    cfg = converted(write(tmp_path, text))
+    cfg = converted(INLINE.replace(TRAIN_SET, dataset))
     assert types(cfg)['ConcatDataset'] == 4
     assert not STOCK & {*types(cfg)}
 
@@ -660,9 +648,12 @@ def test_on_a_terminal(tmp_path, capsys, monkeypatch):
         "next: python tools/train.py mine_udp-gaussian.py   (MMPose's script; or: mim "
         'train mmpose mine_udp-gaussian.py)'
     )
-
-    assert run('convert', 'mine.py') == 2
-    assert 'exists; remove it' in capsys.readouterr().err
+    for options, sentence in (
+        ([], 'exists; remove it'),
+        (['-o', 'x.json'], 'must end in .py'),
+    ):
+        assert run('convert', 'mine.py', *options) == 2
+        assert sentence in capsys.readouterr().err
 
     assert run('convert', path, '-o', '-') == 0
     printed = capsys.readouterr()
@@ -673,10 +664,9 @@ def test_on_a_terminal(tmp_path, capsys, monkeypatch):
 # --- pure Python configs --------------------------------------------------------------
 
 
-def test_pure_python(tmp_path):
+def test_pure_python(tmp_path, converted):
     write(tmp_path, RUNTIME, 'runtime.py')
-    path = write(tmp_path, PURE)
-    cfg = converted(path, '--codec', 'offset')
+    cfg = converted(PURE, '--codec', 'offset')
     text = (tmp_path / 'out.py').read_text()
     assert '    from .mine import *' in text
     assert 'from udp_plugin.models.heads import UDPHeatmapHead' in text
@@ -693,17 +683,14 @@ def test_pure_python(tmp_path):
     assert checked.maps == [(2, 51, 64, 48)]
 
 
-def test_pure_python_below_and_above(tmp_path):
+def test_pure_python_elsewhere(tmp_path, capsys):
+    """Below the base, above it, and where no import can name it."""
     write(tmp_path, RUNTIME, 'runtime.py')
     path = write(tmp_path, PURE)
     assert run('convert', path, '-o', tmp_path / 'sub' / 'x.py') == 0
     assert 'from ..mine import *' in (tmp_path / 'sub' / 'x.py').read_text()
     path = write(tmp_path / 'not-a-name', PURE.replace('.runtime', '..runtime'))
     assert run('convert', path, '-o', tmp_path / 'y.py') == 2
-
-
-def test_pure_python_that_no_import_can_name(tmp_path, capsys):
-    write(tmp_path, RUNTIME, 'runtime.py')
     path = write(tmp_path, PURE, 'td-hm_mine.py')
     assert run('convert', path, '-o', tmp_path / 'out.py') == 2
     assert 'letters, digits and underscores' in capsys.readouterr().err
@@ -775,17 +762,9 @@ def test_refusals(tmp_path, capsys, text, options, sentence):
     assert not (tmp_path / 'o.py').exists()
 
 
-def test_own_loss_stays_with_the_gaussian_codec(tmp_path):
-    path = write(tmp_path, INLINE.replace('KeypointMSELoss', 'MyLoss'))
-    assert converted(path)['model']['head']['loss']['type'] == 'MyLoss'
-
-
-def test_out_that_cannot_be(tmp_path, capsys):
-    path = write(tmp_path, INLINE)
-    assert run('convert', path, '-o', tmp_path / 'x.json') == 2
-    assert 'must end in .py' in capsys.readouterr().err
-    assert run('convert', 'nowhere.py') == 2
-    assert 'There is no config' in capsys.readouterr().err
+def test_own_loss_stays_with_the_gaussian_codec(converted):
+    cfg = converted(INLINE.replace('KeypointMSELoss', 'MyLoss'))
+    assert cfg['model']['head']['loss']['type'] == 'MyLoss'
 
 
 def test_without_the_toolbox(monkeypatch, capsys):
