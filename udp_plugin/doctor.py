@@ -438,7 +438,7 @@ def doctor() -> Diagnosis:
         installed = ', '.join(versions) or nothing
         rows.append([name, installed, env.needs(name), 'ok' if fine[name] else 'no'])
     others = dict.fromkeys(('onnx', 'onnxruntime'), 'to export alone')
-    for name, use in {**others, 'numba': 'to be fast on a CPU'}.items():
+    for name, use in {**others, 'numba': 'for speed alone'}.items():
         rows.append([name, _version(name) or 'missing', use, 'ok'])
     return Diagnosis(rows, list(faults.values()), notes, fine['mmpose'] and fine['UDP'])
 
