@@ -63,9 +63,6 @@ def swapped(name: str) -> str:
     return name
 
 
-FLIP_INDICES = [KEYPOINTS.index(swapped(name)) for name in KEYPOINTS]
-
-
 class Figure(NamedTuple):
     """A figure to draw; lengths in source px, colours BGR."""
 
@@ -77,15 +74,6 @@ class Figure(NamedTuple):
     dot_radius: float
     body_color: Tuple[int, ...]
     joint_color: Tuple[int, ...]
-
-    def mirrored(self, width: int) -> 'Figure':
-        """The figure seen in a mirror, in an image of ``width`` pixels."""
-        return self._replace(keypoints=F.mirror(self.keypoints, width)[FLIP_INDICES])
-
-    @property
-    def crown(self) -> np.ndarray:
-        """The top of the head, about, shape (2,)."""
-        return self.keypoints[EARS].mean(0) - [0, self.head_height]
 
 
 def _tips(keypoints: np.ndarray) -> np.ndarray:
@@ -263,7 +251,8 @@ def draw_figure(
 def bounding_box(figure: Figure, size: Sequence[int]) -> np.ndarray:
     """The box ``(x, y, w, h)`` around the drawn figure, within the image."""
     margin = max(figure.joint_radius, figure.limb_width / 2)
-    points = np.vstack((figure.keypoints, _tips(figure.keypoints), figure.crown))
+    crown = figure.keypoints[EARS].mean(0) - [0, figure.head_height]
+    points = np.vstack((figure.keypoints, _tips(figure.keypoints), crown))
     low = np.maximum(points.min(0) - margin, 0)
     high = np.minimum(points.max(0) + margin, F.unit_length(size))
     return np.concatenate((low, high - low)).round(2)

@@ -87,23 +87,18 @@ def demo(
         configs = write_configs(out, data, codecs, iters, seed)
         for name, config in configs.items():
             folder = out / name
-            seconds[f'train {name}'] = run_script(
-                progress,
-                f'train {name}',
-                iters,
-                [tools / 'train.py', config, '--work-dir', folder],
-                folder / 'train.log',
+            outputs = (
+                f'--out={folder / "metrics.json"}',
+                f'--dump={folder / "predictions.pkl"}',
             )
-            checkpoint = folder / f'iter_{iters}.pth'
-            written = [f'--out={folder / "metrics.json"}']
-            written.append(f'--dump={folder / "predictions.pkl"}')
-            seconds[f'test {name}'] = run_script(
-                progress,
-                f'test {name}',
-                None,
-                [tools / 'test.py', config, checkpoint, '--work-dir', folder, *written],
-                folder / 'test.log',
-            )
+            for script, total, arguments in (
+                ('train', iters, ()),
+                ('test', None, (folder / f'iter_{iters}.pth', *outputs)),
+            ):
+                title, log = f'{script} {name}', folder / f'{script}.log'
+                command = [tools / f'{script}.py', config, *arguments]
+                command += ['--work-dir', folder]
+                seconds[title] = run_script(progress, title, total, command, log)
         # It imports the toolbox, which takes a while; arguments are checked by now.
         task = progress.add_task('pictures', total=3, note='')
         from .report import PICTURES
