@@ -70,7 +70,11 @@ def _lines(before: str, code: str, after: str = '', indent: int = 0) -> List[str
     line = ' ' * indent + before + code + after
     if len(line) <= WIDTH:
         return [line]
-    node = ast.parse(code, mode='eval').body
+    try:
+        node = ast.parse(code, mode='eval').body
+    except SyntaxError:
+        # An object that has no source text; what is written is compared in the end.
+        return [line]
     parts: List[Tuple[str, ast.expr]] = []
     if isinstance(node, ast.Call):
         parts = [('', value) for value in node.args]
@@ -237,10 +241,8 @@ class _Writer:
         self.imports.setdefault('mmengine.config', set()).add('read_base')
         lines = ['# ruff: noqa: F403, F405']
         for name in sorted(self.imports):
-            before, names = (
-                f'from {name} import ',
-                ', '.join(sorted(self.imports[name])),
-            )
+            before = f'from {name} import '
+            names = ', '.join(sorted(self.imports[name]))
             fits = len(before + names) <= WIDTH
             lines += [before + names] if fits else _lines(before, f'({names},)')
         lines += ['', 'with read_base():', f'    from {module} import *']
@@ -253,9 +255,7 @@ class _Writer:
             ends = '_dataloader' if name != 'codec' else ''
             places = [i for i, n in enumerate(waiting) if n.endswith(ends)]
             waiting.insert(places[0] if places else len(waiting), name)
-        if 'custom_imports' in waiting:
-            waiting.remove('custom_imports')
-            waiting.insert(0, 'custom_imports')
+        waiting.sort(key=lambda name: name != 'custom_imports')
         self.named = {
             name
             for name, value in self.changed.items()
@@ -264,19 +264,18 @@ class _Writer:
             and (self.pure_python or not _loses_keys(self.base.get(name), value))
             and any(_holds(v, value) for k, v in self.changed.items() if k != name)
         }
+        needs = {
+            name: {
+                other
+                for other in self.named - {name}
+                if _holds(self.changed[name], self.changed[other])
+            }
+            for name in waiting
+        }
         done: List[str] = []
         while waiting:
             # Values hold each other in one direction only.
-            name = next(
-                name
-                for name in waiting
-                if not any(
-                    other in self.named
-                    and _holds(self.changed[name], self.changed[other])
-                    for other in waiting
-                    if other != name
-                )
-            )
+            name = next(name for name in waiting if needs[name].isdisjoint(waiting))
             waiting.remove(name)
             done.append(name)
         return done
