@@ -350,46 +350,38 @@ def test_dataset_wrappers(tmp_path, converted, dataset):
     assert found['RepeatDataset'] == before['RepeatDataset']
 
 
-def val_set(dataset):
-    return INLINE.replace(VAL_SET, dataset)
+def one(pipeline):
+    return f"dict(type='M', pipeline={pipeline})"
 
 
 HOOK = f"dict(type='mmdet.PipelineSwitchHook', switch_pipeline={MY_VAL})"
+LATER = 'custom_hooks[0].switch_pipeline'
 
 
 @pytest.mark.parametrize(
-    ('text', 'place'),
+    ('dataset', 'place'),
     [
+        (one(MY_VAL), 'val_dataloader.dataset.pipeline'),
         (
-            val_set(f"dict(type='MyDataset', pipeline={MY_VAL})"),
-            'val_dataloader.dataset.pipeline',
-        ),
-        (
-            val_set(
-                f"dict(type='RepeatDataset', dataset=dict(type='M', pipeline={MY_VAL}))"
-            ),
+            f"dict(type='RepeatDataset', dataset={one(MY_VAL)})",
             'val_dataloader.dataset.dataset.pipeline',
         ),
         (
-            val_set(
-                f"dict(type='ConcatDataset', datasets=[dict(type='M', pipeline={VAL}), "
-                f"dict(type='M', pipeline={MY_VAL})])"
-            ),
+            f"dict(type='ConcatDataset', datasets=[{one(VAL)}, {one(MY_VAL)}])",
             'val_dataloader.dataset.datasets[1].pipeline',
         ),
         (
-            val_set(
-                "dict(type='CombinedDataset', datasets=[dict(type='M', pipeline=[]), "
-                f"dict(type='M')], pipeline={MY_VAL})"
-            ),
+            f"dict(type='CombinedDataset', datasets=[{one([])}, dict(type='M')], "
+            f'pipeline={MY_VAL})',
             'val_dataloader.dataset.pipeline',
         ),
-        (f'{INLINE}custom_hooks = [{HOOK}]\n', 'custom_hooks[0].switch_pipeline'),
+        # The bracket that closes the data loader closes the list of hooks.
+        (f'{one(VAL)})\ncustom_hooks = ([{HOOK}]', LATER),
     ],
     ids=['plain', 'repeat', 'concat', 'combined', 'later stage'],
 )
-def test_a_warp_of_another_name(tmp_path, capsys, text, place):
-    path = write(tmp_path, text)
+def test_a_warp_of_another_name(tmp_path, capsys, dataset, place):
+    path = write(tmp_path, INLINE.replace(VAL_SET, dataset))
     assert run('convert', path, '-o', tmp_path / 'o.py') == 2
     assert f'error: {place} has no TopdownAffine' in capsys.readouterr().err
     assert not (tmp_path / 'o.py').exists()
@@ -399,12 +391,12 @@ def test_where_there_is_no_warp_to_ask_for(tmp_path, converted):
     """Without data loaders, or with the warp in the data sets or their wrapper."""
     converted(MODEL.replace('CODEC', CODEC) + 'val_dataloader = None\n')
     (tmp_path / 'out.py').unlink()
-    half = VAL.rpartition(' dict(')[0] + ']'
+    half = one(VAL.rpartition(' dict(')[0] + ']')
     dataset = (
-        f"dict(type='CombinedDataset', datasets=[dict(type='M', pipeline={half})], "
+        f"dict(type='CombinedDataset', datasets=[{half}], "
         "pipeline=[dict(type='PackPoseInputs')])"
     )
-    assert not STOCK & {*types(converted(val_set(dataset)))}
+    assert not STOCK & {*types(converted(INLINE.replace(VAL_SET, dataset)))}
 
 
 def test_several_codecs(converted):

@@ -55,21 +55,17 @@ def environment() -> Dict[str, str]:
 
 def end(process: subprocess.Popen) -> None:
     """End a script with its data loader's workers, which would outlive it."""
-
-    def send(number: int) -> None:
+    kill = getattr(signal, 'SIGKILL', signal.SIGTERM)
+    for number, seconds in ((signal.SIGTERM, 10), (kill, None)):
         if hasattr(os, 'killpg'):
             # It leads a process group of its own, unless that has just ended.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
         else:
             process.terminate()
-
-    send(signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        send(getattr(signal, 'SIGKILL', signal.SIGTERM))
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
 
 
 def run_script(
