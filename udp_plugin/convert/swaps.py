@@ -225,13 +225,12 @@ def _pipelines(dataset: Any, place: str, after: Pipelines = ()) -> Iterator[Pipe
     if not isinstance(dataset, dict):
         return
     pipelines = [(f'{place}.pipeline', dataset.get('pipeline') or []), *after]
-    inner = dataset.get('dataset') or dataset.get('datasets')
-    if isinstance(inner, (list, tuple)):
-        for index, one in enumerate(inner):
-            yield from _pipelines(one, f'{place}.datasets[{index}]', pipelines)
-    elif inner:
-        yield from _pipelines(inner, f'{place}.dataset', pipelines)
-    else:
+    inner = dataset.get('dataset') or dataset.get('datasets') or []
+    several = isinstance(inner, (list, tuple))
+    for index, one in enumerate(inner if several else [inner]):
+        where = f'{place}.datasets[{index}]' if several else f'{place}.dataset'
+        yield from _pipelines(one, where, pipelines)
+    if not inner:
         yield pipelines
 
 
