@@ -640,11 +640,12 @@ def test_on_a_terminal(tmp_path, capsys, monkeypatch):
         "next: python tools/train.py mine_udp-gaussian.py   (MMPose's script; or: mim "
         'train mmpose mine_udp-gaussian.py)'
     )
-    for options, sentence in (
-        ([], 'exists; remove it'),
-        (['-o', 'x.json'], 'must end in .py'),
+    for arguments, sentence in (
+        (['mine.py'], 'exists; remove it'),
+        (['mine.py', '-o', 'x.json'], 'must end in .py'),
+        (['nowhere.py'], 'There is no config'),
     ):
-        assert run('convert', 'mine.py', *options) == 2
+        assert run('convert', *arguments) == 2
         assert sentence in capsys.readouterr().err
 
     assert run('convert', path, '-o', '-') == 0
