@@ -25,6 +25,8 @@ WHY = {
     'TopdownAffine': 'warps by unit lengths, Eq. 41',
     'GenerateTarget': 'target of its codec',
 }
+ALL_CODECS = (*STOCK_CODECS, *CODECS.values())
+ALL_HEADS = (*HEADS, *HEADS.values())
 #: The settings that every loss has.
 LOSS_SETTINGS = ('use_target_weight', 'loss_weight')
 #: Losses of Gaussian heatmaps only.
@@ -176,7 +178,7 @@ def _given(cfg: Any) -> str:
 
 def _check_counterpart(cfg: Any, what: str) -> None:
     """Refuse a codec that is not swapped."""
-    if type_name(cfg) not in (*STOCK_CODECS, *CODECS.values()):
+    if type_name(cfg) not in ALL_CODECS:
         raise UserError(
             f'{what} is {_given(cfg)}, for which there is no UDP counterpart; there is '
             f'one for {", ".join(STOCK_CODECS)}.'
@@ -192,22 +194,19 @@ def _check_is_topdown_heatmap(cfg: dict) -> None:
         )
     name = type_name(model) or str(model.get('type'))
     what = OTHER_MODELS.get(name)
-    has_heatmaps = any(
-        type_name(node) in (*HEADS, *HEADS.values()) for _, node in nodes(model)
-    )
-    if not what and has_heatmaps:
-        return
-    if not what:
+    if what is None:
+        if any(type_name(node) in ALL_HEADS for _, node in nodes(model)):
+            return
         head = model.get('head')
         name = _given(head if isinstance(head, dict) and head.get('type') else None)
         name = name.rpartition('.')[-1]
-        kinds = [kind for kind, heads in OTHER_HEADS.items() if name.startswith(heads)]
-        if not kinds:
-            raise UserError(
-                f'Its head is {name}, for which there is no UDP counterpart; there is '
-                f'one for {", ".join(HEADS)}.'
-            )
-        what = kinds[0]
+        kinds = (kind for kind, heads in OTHER_HEADS.items() if name.startswith(heads))
+        what = next(kinds, None)
+    if what is None:
+        raise UserError(
+            f'Its head is {name}, for which there is no UDP counterpart; there is one '
+            f'for {", ".join(HEADS)}.'
+        )
     raise UserError(
         f'It is {what} config ({name}), and UDP here is for top-down heatmaps; '
         f'{instead}.'
@@ -279,11 +278,11 @@ class _Swapper:
         # the stock codec.
         for place, node in nodes(self.cfg):
             name = type_name(node)
-            if name in HEADS or name in HEADS.values():
+            if name in ALL_HEADS:
                 self._head(node, name, place)
         for place, node in nodes(self.cfg):
             name = type_name(node)
-            if name in STOCK_CODECS or name in CODECS.values():
+            if name in ALL_CODECS:
                 self._codec(node, name, place)
             elif name in TRANSFORMS:
                 self._transform(node, name, place)
@@ -366,13 +365,36 @@ class _Swapper:
             self._fit_backbone(node, place)
 
     def _loss(self, loss: dict, place: str) -> dict:
-        swap_loss = {'gaussian': _gaussian_loss, 'offset': _offset_loss}[self.kind]
-        swapped, why = swap_loss(loss, place)
+        name = type_name(loss)
+        swapped, why = loss, ''
+        if self.kind == 'gaussian':
+            if name in OFFSET_LOSSES:
+                new = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
+                settings = (*LOSS_SETTINGS, *REPLACED_LOSSES[new])
+                kept = {k: v for k, v in loss.items() if k in settings}
+                kept = {k: v for k, v in kept.items() if v is not None}
+                swapped = {'type': _like(loss['type'], new), **kept}
+                why = 'a Gaussian has one map a keypoint'
+        elif name in REPLACED_LOSSES:
+            settings = ('type', '_scope_', *LOSS_SETTINGS, *REPLACED_LOSSES[name])
+            swapped = {k: v for k, v in loss.items() if k in settings or v is False}
+            why = 'settings that mean nothing on offset maps'
+        elif name in GAUSSIAN_LOSSES:
+            kept = {k: v for k, v in loss.items() if k in LOSS_SETTINGS}
+            swapped = {'type': _like(loss['type'], 'UDPOffsetLoss'), **kept}
+            why = GAUSSIAN_LOSSES[name]
+        else:
+            got = loss.get('type') if isinstance(loss, dict) else loss
+            raise UserError(
+                f'The loss of {place.rpartition(".loss")[0]} is {got}, of which it is '
+                'not known what it means on offset maps; use --codec gaussian, which '
+                'keeps it.'
+            )
         if swapped != loss:
-            stock, udp = type_name(loss), swapped['type'].rpartition('.')[-1]
-            if stock == udp:
+            udp = swapped['type'].rpartition('.')[-1]
+            if name == udp:
                 udp += ', without ' + ', '.join(k for k in loss if k not in swapped)
-            self._note(place, stock, udp, why)
+            self._note(place, name, udp, why)
         return swapped
 
     def _fit_backbone(self, head: dict, place: str) -> None:
@@ -447,30 +469,3 @@ def _keypoints(head: dict, place: str) -> int:
         )
     except ValueError as error:
         raise UserError(f'{error}.') from error
-
-
-def _gaussian_loss(loss: dict, place: str) -> Tuple[dict, str]:
-    if type_name(loss) not in OFFSET_LOSSES:
-        return loss, ''
-    name = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
-    settings = (*LOSS_SETTINGS, *REPLACED_LOSSES[name])
-    kept = {k: v for k, v in loss.items() if k in settings and v is not None}
-    swapped = {'type': _like(loss['type'], name), **kept}
-    return swapped, 'a Gaussian has one map a keypoint'
-
-
-def _offset_loss(loss: dict, place: str) -> Tuple[dict, str]:
-    name = type_name(loss)
-    if name in REPLACED_LOSSES:
-        settings = ('type', '_scope_', *LOSS_SETTINGS, *REPLACED_LOSSES[name])
-        kept = {k: v for k, v in loss.items() if k in settings or v is False}
-        return kept, 'settings that mean nothing on offset maps'
-    if name in GAUSSIAN_LOSSES:
-        kept = {k: v for k, v in loss.items() if k in LOSS_SETTINGS}
-        swapped = {'type': _like(loss['type'], 'UDPOffsetLoss'), **kept}
-        return swapped, GAUSSIAN_LOSSES[name]
-    got = loss.get('type') if isinstance(loss, dict) else loss
-    raise UserError(
-        f'The loss of {place.rpartition(".loss")[0]} is {got}, of which it is not '
-        'known what it means on offset maps; use --codec gaussian, which keeps it.'
-    )
