@@ -294,7 +294,7 @@ def write(folder, text, name='mine.py'):
 def converted(tmp_path):
     """What the command makes of a text or file, and also compares with the swap."""
 
-    def convert_and_format(source, *options):
+    def convert_and_format(source, *options, left=frozenset()):
         path = source if isinstance(source, Path) else write(tmp_path, source)
         out = tmp_path / 'out.py'
         assert run('convert', path, '-o', out, *options) == 0
@@ -303,7 +303,9 @@ def converted(tmp_path):
         for command in (['check', '--ignore', 'I001'], ['format', '--check']):
             done = subprocess.run([*ruff, *command, *settings], capture_output=True)
             assert done.returncode == 0, done.stdout.decode() + out.read_text()
-        return Config.fromfile(out, import_custom_modules=False).to_dict()
+        cfg = read(out)
+        assert STOCK & {*types(cfg)} == left
+        return cfg
 
     return convert_and_format
 
@@ -316,7 +318,6 @@ def test_inline_pipelines(tmp_path, converted, kind):
     assert text.count('TopDownAffineUDP') == 2
     assert cfg['auto_scale_lr'] == {'base_batch_size': 512}
     assert cfg['val_dataloader']['dataset']['type'] == 'MyDataset'
-    assert not STOCK & {*types(cfg)}
     assert cfg['train_dataloader']['batch_size'] == 4
     encoder = cfg['train_dataloader']['dataset']['pipeline'][4]['encoder']
     assert encoder == cfg['model']['head']['decoder'] == cfg['codec']
@@ -343,7 +344,6 @@ def test_dataset_wrappers(tmp_path, converted, dataset):
     text = INLINE.replace(TRAIN_SET, dataset).replace('PIPELINE', TRAIN)
     found = types(converted(text))
     before = types(read(tmp_path / 'mine.py'))
-    assert not STOCK & {*found}
     # One more of each where a pipeline got a name.
     assert found['TopDownAffineUDP'] >= before['TopdownAffine']
     assert found['RandomHalfBody'] >= before['RandomHalfBody']
@@ -396,7 +396,7 @@ def test_where_there_is_no_warp_to_ask_for(tmp_path, converted):
         f"dict(type='CombinedDataset', datasets=[{half}], "
         "pipeline=[dict(type='PackPoseInputs')])"
     )
-    assert not STOCK & {*types(converted(INLINE.replace(VAL_SET, dataset)))}
+    converted(INLINE.replace(VAL_SET, dataset))
 
 
 def test_several_codecs(converted):
@@ -417,7 +417,7 @@ def test_half_swapped(tmp_path, converted, capsys):
     )
     text += "custom_imports = dict(imports=['udp_plugin', 'mine'])\n"
     cfg = converted(text)
-    assert types(cfg)['UDPOffsetHeatmap'] and not STOCK & {*types(cfg)}
+    assert types(cfg)['UDPOffsetHeatmap']
     assert cfg['custom_imports'] == {'imports': ['udp_plugin', 'mine']}
     assert 'HeatmapHead' not in capsys.readouterr().out
     # And then there is nothing left.
@@ -549,7 +549,7 @@ def test_types_with_scopes(converted):
     text = INLINE.replace("'HeatmapHead'", "'mmpose.HeatmapHead'").replace(
         "dict(type='LoadImage')", "dict(type='mmdet.TopdownAffine')"
     )
-    cfg = converted(text)
+    cfg = converted(text, left={'TopdownAffine'})
     assert cfg['model']['head']['type'] == 'mmpose.UDPHeatmapHead'
     pipeline = cfg['val_dataloader']['dataset']['pipeline']
     assert pipeline[0] == {'type': 'mmdet.TopdownAffine'}
@@ -590,14 +590,13 @@ def test_on_top_of_a_zoo_config(tmp_path, converted):
     assert out.count('UDPGaussianHeatmap') == 1
     assert '_scope_' not in out
     assert cfg['train_dataloader']['batch_size'] == 8
-    assert not STOCK & {*types(cfg)}
 
 
 @pytest.mark.parametrize('suffix', ['json', 'yaml'])
 def test_other_formats(tmp_path, converted, suffix):
     path = tmp_path / f'mine.{suffix}'
     Config.fromfile(write(tmp_path, INLINE)).dump(path)
-    assert not STOCK & {*types(converted(path))}
+    converted(path)
 
 
 def test_an_inline_stage_of_a_hook_and_no_imports(converted):
@@ -615,7 +614,6 @@ def test_places_too_deep_for_a_line(converted):
         dataset = f"dict(type='ConcatDataset', datasets=[{dataset}])"
     cfg = converted(INLINE.replace(TRAIN_SET, dataset))
     assert types(cfg)['ConcatDataset'] == 4
-    assert not STOCK & {*types(cfg)}
 
 
 def test_base_is_relative_to_out(tmp_path):
@@ -663,7 +661,6 @@ def test_pure_python(tmp_path, converted):
     text = (tmp_path / 'out.py').read_text()
     assert '    from .mine import *' in text
     assert 'from udp_plugin.models.heads import UDPHeatmapHead' in text
-    assert not STOCK & {*types(cfg)}
     assert cfg['model']['head']['type'] == 'udp_plugin.models.heads.UDPHeatmapHead'
     assert cfg['model']['head']['decoder']['sigma'] == 2
     assert cfg['train_dataloader']['batch_size'] == 4
