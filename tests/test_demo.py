@@ -9,14 +9,17 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from helpers import FLIP_INDICES, swap_names
 from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from rich.console import Console
-from rich.progress import Progress
 from xtcocotools.coco import COCO
 
+from udp_plugin import functional as F
+from udp_plugin import names, ui
 from udp_plugin.cli import main
-from udp_plugin.demo import configs, figures, own_data, report, run
+from udp_plugin.demo import configs, figures, own_data, run, scripts
+from udp_plugin.demo.measures import Demo, Run, measure_run
 from udp_plugin.ui import UserError
 
 SIZE = (200, 240)
@@ -60,7 +63,9 @@ def test_discs_lie_where_the_annotation_says(seed):
 def test_the_mirrored_pose_draws_the_mirror_image(seed):
     background, figure = drawn(seed)
     image = figures.draw_figure(background, figure)
-    mirrored = figures.draw_figure(background[:, ::-1], figure.mirrored(SIZE[0]))
+    keypoints = F.mirror(figure.keypoints, SIZE[0])[FLIP_INDICES]
+    mirrored_figure = figure._replace(keypoints=keypoints)
+    mirrored = figures.draw_figure(background[:, ::-1], mirrored_figure)
     difference = np.abs(mirrored[:, ::-1].astype(int) - image)
     assert difference.mean() < 0.3
     # Edges are anti-aliased with a few levels, so some pixels differ by a level.
@@ -77,14 +82,11 @@ def test_figures_face_the_viewer_and_vary():
 
 
 def test_swapped_names():
-    assert [0, *np.arange(1, 17).reshape(8, 2)[:, ::-1].flat] == figures.FLIP_INDICES
-    for name, twin in [
-        ('left_eye', 'right_eye'),
-        ('R_LEFT_FOOT', 'R_RIGHT_FOOT'),
-        ('tail', 'tail'),
-    ]:
-        assert figures.swapped(name) == twin
-        assert figures.swapped(twin) == name
+    twins = [figures.KEYPOINTS.index(figures.swapped(n)) for n in figures.KEYPOINTS]
+    assert twins == FLIP_INDICES
+    pairs = ('left_eye', 'right_eye'), ('R_LEFT_FOOT', 'R_RIGHT_FOOT'), ('tail', 'tail')
+    for name, twin in pairs:
+        assert (figures.swapped(name), figures.swapped(twin)) == (twin, name)
 
 
 @pytest.fixture(scope='module')
@@ -139,34 +141,16 @@ def test_a_seed_draws_the_same_images_whatever_their_number(dataset, tmp_path):
 # --- configs --------------------------------------------------------------------------
 
 
-def leaves(node, path=()):
-    """All values of a nested config by their path."""
-    if isinstance(node, (dict, list, tuple)):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        found = {}
-        for key, value in items:
-            found.update(leaves(value, (*path, key)))
-        return found
-    return {path: node}
-
-
-@pytest.mark.parametrize('codec', configs.CODECS)
+@pytest.mark.parametrize('codec', names.CODECS)
 def test_names_are_all_that_is_swapped(codec, dataset, tmp_path):
     data = configs.Data('', *[dataset] * 4, 1, 1)
     paths = configs.write_configs(tmp_path, data, [codec], iters=20, seed=0)
     assert list(paths) == ['stock', f'udp_{codec}']
-    stock, swapped = (
-        leaves(Config.fromfile(path)._cfg_dict.to_dict()) for path in paths.values()
-    )
-    imports = {path for path in swapped if path[0] == 'custom_imports'}
-    assert set(swapped) - imports == set(stock)
-    changed = {path for path in stock if stock[path] != swapped[path]}
-    assert {path[-1] for path in changed} == {'type'}
-    expected = {**configs.SWAPS, 'MSRAHeatmap': configs.CODECS[codec]}
-    assert {stock[path]: swapped[path] for path in changed} == expected
-    left = [path for path in stock if stock[path] in expected and path not in changed]
-    # Of the base config, for validation, which the demo switches off.
-    assert not left
+    stock, swapped = (Config.fromfile(p)._cfg_dict.to_dict() for p in paths.values())
+    assert swapped.pop('custom_imports')['imports'] == ['udp_plugin']
+    assert swapped == swap_names(stock, names.CODECS[codec])
+    for name in ('MSRAHeatmap', 'HeatmapHead', 'TopdownAffine', 'GenerateTarget'):
+        assert f"'{name}'" in str(stock) and f"'{name}'" not in str(swapped)
 
 
 # --- the user's data ------------------------------------------------------------------
@@ -197,13 +181,20 @@ def coco_file(folder, count=10, names=figures.KEYPOINTS, **changes):
     return path
 
 
+def own(ann, folder):
+    """The data set, its training and test annotations, and the one in memory."""
+    data, files = own_data.read_own_data(ann, ann.parent, folder)
+    for path, text in files.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return data, COCO(str(data.train_ann)), COCO(str(data.test_ann))
+
+
 def test_own_data_are_split_by_image_and_completed(tmp_path):
-    own = own_data.read_own_data(coco_file(tmp_path), tmp_path)
-    data = own_data.write_own_data(own, tmp_path / 'data')
+    data, train, test = own(coco_file(tmp_path), tmp_path / 'data')
     assert (data.train_count, data.test_count) == (8, 2)
     assert data.metainfo is None
     assert not data.notes
-    train, test = (COCO(str(p)) for p in (data.train_ann, data.test_ann))
     assert set(train.imgs) | set(test.imgs) == set(range(10))
     assert not set(train.imgs) & set(test.imgs)
     ann = test.loadAnns(test.getAnnIds())[0]
@@ -212,18 +203,16 @@ def test_own_data_are_split_by_image_and_completed(tmp_path):
 
 
 def test_few_images_serve_for_both_and_it_is_said(tmp_path):
-    own = own_data.read_own_data(coco_file(tmp_path, count=4), tmp_path)
-    data = own_data.write_own_data(own, tmp_path / 'data')
+    data, _, _ = own(coco_file(tmp_path, count=4), tmp_path / 'data')
     assert (data.train_count, data.test_count) == (4, 4)
     assert 'too few' in data.notes[0]
 
 
 def test_other_keypoints_get_a_metainfo(tmp_path):
-    names = ['beak', 'left_wing', 'right_wing']
-    category = dict(id=1, name='bird', keypoints=names, skeleton=[[1, 2], [1, 3]])
-    path = coco_file(tmp_path, names=names, categories=[category])
-    own = own_data.read_own_data(path, tmp_path)
-    data = own_data.write_own_data(own, tmp_path / 'data')
+    keypoints = ['beak', 'left_wing', 'right_wing']
+    category = dict(id=1, name='bird', keypoints=keypoints, skeleton=[[1, 2], [1, 3]])
+    ann = coco_file(tmp_path, names=keypoints, categories=[category])
+    data, _, _ = own(ann, tmp_path / 'data')
     assert data.num_keypoints == 3
     info = parse_pose_metainfo(dict(from_file=str(data.metainfo)))
     assert info['flip_indices'] == [0, 2, 1]
@@ -232,17 +221,15 @@ def test_other_keypoints_get_a_metainfo(tmp_path):
 
 
 def test_unusable_annotations_are_left_out(tmp_path):
-    content = json.loads(coco_file(tmp_path).read_text())
-    anns = content['annotations']
+    anns = json.loads(coco_file(tmp_path).read_text())['annotations']
     anns[0]['iscrowd'] = 1
     anns[1]['keypoints'] = [0] * 51
     anns[2]['bbox'] = [5, 5, 0, 3]
     del anns[3]['bbox'], anns[4]['keypoints']
-    path = coco_file(tmp_path, annotations=anns)
-    own = own_data.read_own_data(path, tmp_path)
-    assert {a['id'] for a in own.annotations} == {5, 6, 7, 8, 9}
-    used = {i['id'] for images in own.images.values() for i in images}
-    assert used == {5, 6, 7, 8, 9}
+    ann = coco_file(tmp_path, annotations=anns)
+    _, *splits = own(ann, tmp_path / 'data')
+    assert {a for split in splits for a in split.anns} == {5, 6, 7, 8, 9}
+    assert {i for split in splits for i in split.imgs} == {5, 6, 7, 8, 9}
 
 
 @pytest.mark.parametrize(
@@ -266,21 +253,24 @@ def test_unusable_annotations_are_left_out(tmp_path):
 def test_unfit_data_are_refused(changes, message, tmp_path):
     path = coco_file(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
-        own_data.read_own_data(path, tmp_path)
+        own_data.read_own_data(path, tmp_path, tmp_path / 'data')
 
 
-def test_files_that_are_none(tmp_path):
+@pytest.mark.parametrize(
+    ('text', 'img', 'message'),
+    [
+        (None, '', 'No such file'),
+        ('no json', '', 'not a JSON file'),
+        ('[]', '', 'not in COCO format'),
+        ('[]', 'images', 'no such folder'),
+    ],
+)
+def test_files_that_are_none(tmp_path, text, img, message):
     ann = tmp_path / 'ann.json'
-    with pytest.raises(UserError, match='No such file'):
-        own_data.read_own_data(ann, tmp_path)
-    ann.write_text('no json')
-    with pytest.raises(UserError, match='not a JSON file'):
-        own_data.read_own_data(ann, tmp_path)
-    ann.write_text('[]')
-    with pytest.raises(UserError, match='not in COCO format'):
-        own_data.read_own_data(ann, tmp_path)
-    with pytest.raises(UserError, match='no such folder'):
-        own_data.read_own_data(ann, tmp_path / 'images')
+    if text:
+        ann.write_text(text)
+    with pytest.raises(UserError, match=message):
+        own_data.read_own_data(ann, tmp_path / img, tmp_path / 'data')
 
 
 # --- the course -----------------------------------------------------------------------
@@ -303,8 +293,9 @@ def test_only_what_a_demo_made_is_replaced(tmp_path):
 
 def call(code, tmp_path):
     """Run a line of Python as a script of the toolbox."""
-    with Progress(console=Console(quiet=True)) as progress:
-        seconds = run._call(progress, 'train', None, ['-c', code], tmp_path / 'log')
+    log = tmp_path / 'log'
+    with ui.progress(Console(quiet=True)) as progress:
+        seconds = scripts.run_script(progress, 'train', None, ['-c', code], log)
         return progress.tasks[0], seconds
 
 
@@ -375,16 +366,20 @@ def test_wrong_arguments(arguments, message, capsys):
 
 def test_what_cannot_be_run_leaves_everything_as_it_was(tmp_path, capsys):
     out = tmp_path / 'out'
-    arguments = ['demo', '--out', str(out), '--img', str(tmp_path)]
-    assert main([*arguments, '--ann', str(tmp_path / 'no.json')]) == 1
-    assert 'No such file' in capsys.readouterr().out
-    assert not out.exists()
     inside = out / 'mine'
-    inside.mkdir(parents=True)
-    coco_file(inside)
-    arguments = ['--img', str(inside), '--ann', str(inside / 'ann.json')]
-    assert main(['demo', '--out', str(out), *arguments]) == 1
-    assert 'lies in' in capsys.readouterr().out
+    for img, ann, message in (
+        (tmp_path, tmp_path / 'no.json', 'No such file'),
+        (inside, inside / 'ann.json', 'lies in'),
+    ):
+        arguments = ['--out', str(out), '--img', str(img), '--ann', str(ann)]
+        with pytest.raises(SystemExit) as caught:
+            main(['demo', *arguments])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+        if not inside.exists():
+            assert not out.exists()
+            inside.mkdir(parents=True)
+            coco_file(inside)
     assert (inside / 'ann.json').exists()
 
 
@@ -406,10 +401,9 @@ def test_errors_are_measured_in_input_px(tmp_path):
             keypoints=keypoints + np.float32([3, 4]), keypoint_scores=visible
         ),
     )
-    (tmp_path / 'stock').mkdir()
-    (tmp_path / 'stock' / 'metrics.json').write_text('{"coco/AP": 0.5}')
-    (tmp_path / 'stock' / 'predictions.pkl').write_bytes(pickle.dumps([sample]))
-    result = report.measure_runs(tmp_path, ['stock'])['stock']
+    (tmp_path / 'metrics.json').write_text('{"coco/AP": 0.5}')
+    (tmp_path / 'predictions.pkl').write_bytes(pickle.dumps([sample]))
+    result = measure_run(tmp_path)
     np.testing.assert_allclose(result.errors, [2.5] * 16, rtol=1e-6)
     assert result.metrics['ap'] == 50
     assert result.metrics['within_1_px'] == 0
@@ -424,45 +418,44 @@ def test_errors_are_measured_in_input_px(tmp_path):
     ],
 )
 def test_the_conclusion_follows_the_figures(medians, says):
-    names = ['stock', 'udp_offset', 'udp_gaussian']
-    results = {
-        name: report.Run([], np.array([]), dict(median_px=median))
-        for name, median in zip(names, medians)
+    runs = {
+        name: Run([], np.array([]), dict(median_px=median))
+        for name, median in zip(('stock', 'udp_offset', 'udp_gaussian'), medians)
     }
-    assert says in report.conclusion(results, iters=5)
+    assert says in Demo(None, None, 5, 0, runs, [], {}).conclusion
 
 
-def run_all(capsys, out, codec, *arguments):
-    """Run the whole demo; returns what it printed and its figures."""
-    status = main(['demo', '--out', str(out), '--codec', codec, *map(str, arguments)])
+@pytest.mark.parametrize(
+    ('data', 'codec'),
+    [('drawn', 'gaussian'), pytest.param('coco', 'offset', marks=pytest.mark.slow)],
+)
+def test_the_whole(data, codec, request, tmp_path, capsys):
+    out = tmp_path / 'out'
+    options = ['--codec', codec, '--iters', '2']
+    if data == 'drawn':
+        options += ['--images', '6']
+    else:
+        folder = request.getfixturevalue('coco_mini')
+        options += ['--ann', str(folder / 'test_coco.json'), '--img', str(folder)]
+    status = main(['demo', '--out', str(out), *options])
     printed = capsys.readouterr().out
     assert status == 0, printed
     results = json.loads((out / 'results.json').read_text())
     assert list(results['runs']) == ['stock', f'udp_{codec}']
-    for name, figures_of_run in results['runs'].items():
+    for name, metrics in results['runs'].items():
         assert name in printed
-        assert np.isfinite([v for k, v in figures_of_run.items() if k != 'codec']).all()
+        assert np.isfinite([v for k, v in metrics.items() if k != 'codec']).all()
         assert 'Iter(train) [2/2]' in (out / name / 'train.log').read_text()
     for name in ('predictions.png', 'targets.png', 'errors.png'):
         assert cv2.imread(str(out / name)) is not None
         assert name in printed.replace('\n', '')
     assert results['conclusion'] in printed
-    return printed, results
-
-
-def test_the_whole_on_drawn_figures(tmp_path, capsys):
-    out = tmp_path / 'out'
-    _, results = run_all(capsys, out, 'gaussian', '--iters', 2, '--images', 6)
-    assert results['data']['test_persons'] == 2
-    assert results['data']['keypoints_measured'] == 34
     assert results['training']['iterations'] == 2
-    assert results['command'].endswith('--codec gaussian --iters 2 --images 6')
+    assert results['command'].endswith(' '.join(options))
     assert results['versions']['mmpose']
-
-
-def test_the_whole_on_coco(coco_mini, tmp_path, capsys):
-    ann = coco_mini / 'test_coco.json'
-    arguments = ['--iters', 2, '--ann', ann, '--img', coco_mini]
-    printed, results = run_all(capsys, tmp_path / 'out', 'offset', *arguments)
-    assert 'too few to split' in printed
-    assert results['data']['test_persons'] == 12
+    if data == 'drawn':
+        assert results['data']['test_persons'] == 2
+        assert results['data']['keypoints_measured'] == 34
+    else:
+        assert 'too few to split' in printed
+        assert results['data']['test_persons'] == 12

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -97,9 +98,17 @@ def _demo(args: argparse.Namespace) -> int:
         args.parser.error('--ann and --img go together')
     if args.ann is not None and args.images is not None:
         args.parser.error('--images is for drawn figures, not for --ann')
-    from .demo.run import run_demo
+    from . import ui
+    from .demo.run import demo
 
-    return run_demo(args)
+    budget = dict(iters=args.iters, seed=args.seed, images=args.images)
+    with ui.ends_in_words(f'stopped; what was made so far is in {args.out}'):
+        found = demo(args.out, args.codec, ann=args.ann, img=args.img, **budget)
+        from .demo.report import show, write_json
+
+        write_json(found, args.command)
+        show(found)
+    return 0
 
 
 def _add_audit(subparsers) -> None:
@@ -243,9 +252,15 @@ def _mmpose_is_missing() -> bool:
 def _convert(args: argparse.Namespace) -> int:
     if _mmpose_is_missing():
         return 2
-    from .convert.run import run_convert
+    from . import ui
+    from .convert.report import convert_to
 
-    return run_convert(args)
+    with ui.ends_in_words():
+        try:
+            passed = convert_to(args.out, args.config, args.codec, args.check)
+        except OSError as error:
+            raise ui.UserError(error) from error
+    return 0 if passed else 1
 
 
 def _add_list(subparsers) -> None:
@@ -267,9 +282,19 @@ def _add_list(subparsers) -> None:
 def _list(args: argparse.Namespace) -> int:
     if _mmpose_is_missing():
         return 2
-    from .convert.run import run_list
+    from . import ui
+    from .convert.zoo import convertible
 
-    return run_list(args)
+    console = ui.console()
+    with ui.ends_in_words():
+        names = convertible(args.pattern)
+    for folder, group in groupby(names, lambda name: name.rpartition('/')[0]):
+        console.print(folder, style='bold', markup=False)
+        for name in group:
+            ui.say(f'  {Path(name).stem}', console)
+    example = f'udp-plugin convert {Path(names[0]).stem}'
+    ui.say(f'\n{len(names)} configs; convert one by its name: {example}', console)
+    return 0
 
 
 def _add_export(subparsers) -> None:
@@ -435,9 +460,11 @@ def _add_doctor(subparsers) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from .doctor import run_doctor
+    from .doctor import doctor, show
 
-    return run_doctor()
+    found = doctor()
+    show(found)
+    return 0 if found.works and not found.faults else 1
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -38,7 +38,6 @@ class Package(NamedTuple):
 ANY: Version = (9999,)
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
 COMPILED = '--no-build-isolation --no-deps --force-reinstall --no-cache-dir'
-FROM_SOURCE = f'{COMPILED} --no-binary xtcocotools'
 
 PACKAGES: Dict[str, Package] = {
     'numpy': Package(
@@ -113,6 +112,8 @@ LAST = {
         'MMPose draws no keypoints.',
     ),
 }
+#: Without it, all works, but decoding on a CPU takes longer.
+NUMBA = {'numba': 'import numba'}
 
 #: Tries each step, in order, and writes a line of JSON about each as it goes, since
 #: the next may crash.
@@ -139,6 +140,22 @@ class Fault(NamedTuple):
     line: str
     #: Commands.
     mend: List[str]
+
+
+class Diagnosis(NamedTuple):
+    """What is installed, what does not fit, and what mends it.
+
+    Attributes:
+        rows: Of each package: name, version, what MMPose needs, and ``ok`` or ``no``.
+        faults: The first cause first.
+        notes: What is odd, and no fault.
+        works: Whether MMPose imports, with UDP's components registered.
+    """
+
+    rows: List[List[str]]
+    faults: List[Fault]
+    notes: List[str]
+    works: bool
 
 
 #: Errors that are known: whose step, what it says, what that means, and what to install
@@ -218,6 +235,7 @@ class Environment:
         # Whether to install the maintained forks: with a torch that they know, unless
         # there is an mmcv that was compiled for it.
         self.modern = self.torch >= (2, 4) and set(self.found['mmcv']) != {'mmcv'}
+        self.numpy_2 = self.torch >= (2, 3)
 
     def missing(self, name: str) -> bool:
         """Whether a package is neither installed nor in a folder of the path."""
@@ -231,48 +249,44 @@ class Environment:
             return 'to import'
         if name == 'numpy':
             # MMPose does not draw with a newer one.
-            below = (2,) if self.torch < (2, 3) else (2, 4)
+            below = (2, 4) if self.numpy_2 else (2,)
         words = '>=' + '.'.join(map(str, package.low))
         return words + ('' if below == ANY else ', <' + '.'.join(map(str, below)))
 
     def fits(self, name: str) -> bool:
         """Whether the installed version is one that MMPose knows."""
-        package = PACKAGES[name]
-        for distribution, version in self.found[name].items():
-            fork = distribution == 'onedl-mmdetection'
-            below = ANY if fork else package.below
-            if not package.low <= _number(version) < below:
-                return False
-        return True
+        low, below = PACKAGES[name].low, PACKAGES[name].below
+        return all(
+            low <= _number(version) < (ANY if fork == 'onedl-mmdetection' else below)
+            for fork, version in self.found[name].items()
+        )
 
     def install(self, name: str) -> List[str]:
         """The commands that install a package as it should be."""
         if name == 'setuptools':
-            return [
-                _pip('install', 'setuptools<81' if self.modern else 'setuptools<70')
-            ]
+            pin = 'setuptools<81' if self.modern else 'setuptools<70'
+            return [_pip('install', pin)]
         if name == 'imaug':
             # It asks for an older OpenCV, and for that alone in vain.
             needed = self._dependencies('scikit-image', 'shapely', 'six')
             return [*needed, _pip('install --no-deps', 'imaug')]
         package, found = PACKAGES[name], self.found[name]
-        pins = package.pins[self.modern or (name == 'numpy' and self.torch >= (2, 3))]
+        pins = package.pins[self.numpy_2 if name == 'numpy' else self.modern]
         target, flags = re.split('[=<]', pins)[0], package.flags
         if name == 'mmcv' and target in found and self.fits(name):
             # mmdet knows no newer one, but the fork's does.
             known = self.modern or _number(found[target]) < (2, 2)
             pins = f'{target}=={found[target]}' if known else pins
-        numpy = self.found['numpy'].get('numpy', '2' if self.torch >= (2, 3) else '1')
-        if name == 'xtcocotools' and _number(numpy) >= (2,):
-            flags = FROM_SOURCE
         commands = []
         others = [d for d in found if d != target]
         if others:
             commands.append(_pip('uninstall -y', *others))
+        numpy = self.found['numpy'].get('numpy', '2' if self.numpy_2 else '1')
         if name == 'mmcv':
             commands += self.install('setuptools')
             commands.append(_pip('install', 'wheel', 'ninja', 'psutil'))
-        elif flags == FROM_SOURCE:
+        elif name == 'xtcocotools' and _number(numpy) >= (2,):
+            flags = f'{COMPILED} --no-binary xtcocotools'
             commands.append(_pip('install', 'setuptools', 'wheel', 'cython'))
         if found and '--force' not in flags:
             flags += ' --force-reinstall'
@@ -290,20 +304,16 @@ class Environment:
     def same_numpy(self) -> str:
         """The requirement of the NumPy that is there, or of one that fits."""
         numpy = self.found['numpy'].get('numpy')
-        fitting = 'numpy<2' if self.torch < (2, 3) else 'numpy<2.4'
-        return f'numpy=={numpy}' if numpy else fitting
+        pins = PACKAGES['numpy'].pins[self.numpy_2]
+        return f'numpy=={numpy}' if numpy else pins
 
 
 def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str]]:
     """Try steps in a process of their own; what each says, or None where it works."""
     command = [sys.executable, '-W', 'ignore', '-c', PROBE, json.dumps(steps)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=timeout,
-        )
+        done = subprocess.run(command, timeout=timeout, **pipes)
         output, end = done.stdout, f'Python ended with status {done.returncode}'
     except subprocess.TimeoutExpired as error:
         output, end = error.stdout or b'', f'no answer within {timeout:.0f} s'
@@ -323,13 +333,13 @@ def _known(name: str, said: Optional[str]) -> Optional[Tuple[str, str]]:
     return None
 
 
-def _static(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]:
+def _by_metadata(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]:
     """What metadata alone says about a package."""
-    found, module = env.found[name], PACKAGES[name].module
+    found, line = env.found[name], said or 'none yet'
     names = ' and '.join(f'{d} {v}' for d, v in found.items())
-    line = said or 'none yet'
     if env.missing(name):
-        what, line = f'{name} is not installed.', f"No module named '{module}'"
+        what = f'{name} is not installed.'
+        line = f"No module named '{PACKAGES[name].module}'"
         if name == 'mmpose' and _version('chumpy') is None:
             what += (
                 ' Its metadata asks for chumpy, whose setup.py imports pip: a plain '
@@ -342,15 +352,15 @@ def _static(name: str, env: Environment, said: Optional[str]) -> Optional[Fault]
     elif len(found) > 1 and name != 'opencv':
         what = f'{names} are both installed, and overwrite each other.'
     elif not env.fits(name) and not _known(name, said):
-        what = f'{names} is installed, and MMPose needs {env.needs(name)}.'
-        if name == 'mmpose':
-            what = f'{names} is installed: UDP is for MMPose {env.needs(name)}.'
+        user = 'UDP is for MMPose' if name == 'mmpose' else 'MMPose needs'
+        mark = ':' if name == 'mmpose' else ', and'
+        what = f'{names} is installed{mark} {user} {env.needs(name)}.'
     else:
         return None
     return Fault(what, line, env.install(name))
 
 
-def _dynamic(name: str, env: Environment, said: str) -> Fault:
+def _by_error(name: str, env: Environment, said: str) -> Fault:
     """What a step's error means."""
     known = _known(name, said)
     if known:
@@ -370,36 +380,37 @@ def _dynamic(name: str, env: Environment, said: str) -> Fault:
     return Fault(what, said, env.install(name))
 
 
-def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]:
-    """Faults, notes, and which packages are all right."""
+def doctor() -> Diagnosis:
+    """Find what does not fit in the running Python's packages."""
+    env = Environment()
     steps = {name: package.step for name, package in PACKAGES.items()}
-    answers = probe({**steps, **{name: step for name, (step, _) in LAST.items()}})
+    last = {name: step for name, (step, _) in LAST.items()}
+    answers = probe({**steps, **last, **NUMBA})
     works = all(answers.get(step, '') is None for step in ('mmpose', 'UDP'))
     faults: Dict[str, Fault] = {}
     notes: List[str] = []
     fine: Dict[str, bool] = {}
     for name, package in PACKAGES.items():
         said = answers.get(name)
-        fault = _static(name, env, said)
+        fault = _by_metadata(name, env, said)
         if fault is None and said and all(fine[other] for other in package.after):
-            fault = _dynamic(name, env, said)
+            fault = _by_error(name, env, said)
         fine[name] = fault is None and name in answers and said is None
         if fault is not None and works and (said is None or env.missing(name)):
-            mend = ''.join(f'\n   {command}' for command in fault.mend)
             same = 'MMPose imports all the same; should it ever not:'
-            notes.append(f'{fault.what} {same}{mend}')
+            notes.append(_with_commands(f'{fault.what} {same}', fault.mend))
             fault, fine[name] = None, True
         if fault is not None:
             faults.setdefault(fault.what, fault)
     for name in LAST:
         said = answers.get(name)
         if said and all(fine.values()):
-            fault = _dynamic(name, env, said)
+            fault = _by_error(name, env, said)
             faults[fault.what] = fault
         fine[name] = name in answers and said is None
     if find_spec('pkg_resources') is None:
         line = "No module named 'pkg_resources'"
-        fault = _dynamic('setuptools', env, line)
+        fault = _by_error('setuptools', env, line)
         if env.torch < (2, 2):
             faults = {fault.what: fault, **faults}
         else:
@@ -409,54 +420,52 @@ def diagnose(env: Environment) -> Tuple[List[Fault], List[str], Dict[str, bool]]
     if len(env.found['opencv']) > 1:
         names = ', '.join(env.found['opencv'])
         notes.append(f'Several OpenCV overwrite each other: {names}. One is enough.')
-    return list(faults.values()), notes, fine
+    if answers.get('numba'):
+        what = (
+            f'numba does not import ({answers["numba"]}): decoding on a CPU runs by '
+            'plain torch, more slowly. This installs it:'
+        )
+        install = _pip('install --upgrade', 'numba', env.same_numpy())
+        notes.append(_with_commands(what, [install]))
 
-
-def _rows(env: Environment, fine: Dict[str, bool]) -> List[List[str]]:
     rows = [['Python', platform.python_version(), '>=3.8', 'ok']]
     for name in PACKAGES:
-        installed = ', '.join(
+        versions = [
             version if distribution == name else f'{version} ({distribution})'
             for distribution, version in env.found[name].items()
-        )
+        ]
         nothing = 'missing' if env.missing(name) else 'unknown'
-        ok = 'ok' if fine[name] else 'no'
-        rows.append([name, installed or nothing, env.needs(name), ok])
-    for name in ('onnx', 'onnxruntime'):
-        rows.append([name, _version(name) or 'missing', 'to export alone', 'ok'])
-    return rows
+        installed = ', '.join(versions) or nothing
+        rows.append([name, installed, env.needs(name), 'ok' if fine[name] else 'no'])
+    others = dict.fromkeys(('onnx', 'onnxruntime'), 'to export alone')
+    for name, use in {**others, 'numba': 'for speed alone'}.items():
+        rows.append([name, _version(name) or 'missing', use, 'ok'])
+    return Diagnosis(rows, list(faults.values()), notes, fine['mmpose'] and fine['UDP'])
 
 
-def run_doctor() -> int:
-    """Print what is installed, what does not fit, and what mends it.
+def _with_commands(what: str, commands: List[str]) -> str:
+    return ''.join([what, *(f'\n   {command}' for command in commands)])
 
-    Returns:
-        0 where all fits, 1 where something does not.
-    """
-    env = Environment()
-    faults, notes, fine = diagnose(env)
-    rows = _rows(env, fine)
+
+def show(found: Diagnosis) -> None:
+    """Print what was found: faults with the commands that mend them, and notes."""
     header = ['package', 'installed', 'MMPose needs', '']
     try:
-        from rich.console import Console
-
-        from .ui import Table
-    except ImportError:
-        for row in (header, *rows):
+        from . import ui
+    except Exception:
+        # It needs NumPy and rich, which may be what is broken.
+        for row in (header, *found.rows):
             print(''.join(cell.ljust(26) for cell in row).rstrip())
     else:
-        Table('What MMPose needs', header, rows).print(Console())
+        ui.Table('What MMPose needs', header, found.rows).print(ui.console())
     # Plain, or rich would break commands over lines.
-    for number, fault in enumerate(faults, 1):
-        print(f'\n{number}. {fault.what}\n   error: {fault.line}')
-        for command in fault.mend:
-            print(f'   {command}')
-    for note in notes:
+    for number, fault in enumerate(found.faults, 1):
+        what = f'\n{number}. {fault.what}\n   error: {fault.line}'
+        print(_with_commands(what, fault.mend))
+    for note in found.notes:
         print(f'\nnote: {note}')
-    good = fine['mmpose'] and fine['UDP']
     print(
         "\nMMPose imports, and UDP's components are registered with it."
-        if good
+        if found.works
         else '\nMMPose does not import yet: mend the above from the top, and try again.'
     )
-    return 0 if good and not faults else 1

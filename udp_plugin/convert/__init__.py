@@ -1,7 +1,5 @@
-"""Converting stock configs to UDP: the commands ``convert`` and ``list``."""
+"""Converting stock configs to UDP: the commands ``convert`` and ``list``.
 
-from udp_plugin.ui import UserError
-
-
-class NothingToConvert(UserError):
-    """A config that has UDP of this package throughout already."""
+:mod:`.zoo` finds a config, :mod:`.swaps` says what to swap in it, :mod:`.writer` writes
+the result, :mod:`.check` tries it, :mod:`.run` is the course of all that.
+"""

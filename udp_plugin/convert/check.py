@@ -2,9 +2,8 @@
 
 import copy
 import warnings
-from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from mmpose.utils import register_all_modules
 
 from udp_plugin.models.heads.base import batch_targets, type_name
 
+from .swaps import LOADERS, nodes
+
 Shape = Tuple[int, ...]
 #: Of the training step: the fewest that batch normalisation trains on.
 BATCH_SIZE = 2
@@ -32,28 +33,24 @@ SAMPLE_METAINFO = (
 )
 
 
-@dataclass
-class Checked:
-    """What a check saw.
+class Checked(NamedTuple):
+    """What a check saw."""
 
-    Attributes:
-        inputs: Shape (B, 3, h, w) of the network's input.
-        maps: Shape of each of the head's outputs in training.
-        targets: Shape of each level's target maps.
-            Without a ``train_dataloader`` there are no targets, maps and losses.
-        keypoints: Shape (N, K, 2) of the keypoints predicted for a sample.
-        flip_test: Whether the prediction was flip-tested, as the config says.
-        losses: What the training step logged.
-        left_out: Transforms left out, since the library they need is not installed.
-    """
-
-    inputs: Shape = ()
-    maps: List[Shape] = field(default_factory=list)
-    targets: List[Shape] = field(default_factory=list)
-    keypoints: Shape = ()
-    flip_test: bool = False
-    losses: Dict[str, float] = field(default_factory=dict)
-    left_out: List[str] = field(default_factory=list)
+    #: Shape (B, 3, h, w) of the network's input.
+    inputs: Shape
+    #: Shape (N, K, 2) of the keypoints predicted for a sample.
+    keypoints: Shape
+    #: Whether the prediction was flip-tested, as the config says.
+    flip_test: bool
+    #: Transforms left out, since the library they need is not installed.
+    left_out: List[str]
+    #: Shape of each of the head's outputs in training.
+    #: Without a ``train_dataloader`` there are no maps, targets and losses.
+    maps: List[Shape] = []
+    #: Shape of each level's target maps.
+    targets: List[Shape] = []
+    #: What the training step logged.
+    losses: Dict[str, float] = {}
 
 
 def check(cfg: Config) -> Checked:
@@ -70,8 +67,7 @@ def check(cfg: Config) -> Checked:
             the data set's type is not registered, or the config has no data loader
             or no optimizer.
     """
-    train = cfg.get('train_dataloader')
-    others = [cfg.get('val_dataloader'), cfg.get('test_dataloader')]
+    train, *others = (cfg.get(name) for name in LOADERS)
     loaders = [loader for loader in (*others, train) if loader]
     if not loaders:
         raise ValueError(
@@ -87,112 +83,91 @@ def check(cfg: Config) -> Checked:
     torch.manual_seed(0)
     cfg = copy.deepcopy(cfg)
     forget_weights(cfg.model)
-    left_out = _leave_out_missing(cfg._cfg_dict)
+    left_out = _leave_out_missing(cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    checked = Checked(
-        flip_test=bool((cfg.model.get('test_cfg') or {}).get('flip_test')),
-        left_out=left_out,
-    )
-
-    if train:
-        _train_step(cfg, model, checked)
-
+    seen = _train_step(cfg, model) if train else {}
     model.eval()
     with torch.no_grad():
         sample = sample_of_noise(loaders[0].dataset)
         (predicted,) = model.test_step(pseudo_collate([sample]))
-    checked.inputs = checked.inputs or (1, *sample['inputs'].shape)
+    seen.setdefault('inputs', (1, *sample['inputs'].shape))
     keypoints = predicted.pred_instances.keypoints
-    checked.keypoints = tuple(_finite(torch.as_tensor(keypoints), 'keypoint').shape)
-    _finite(torch.as_tensor(predicted.pred_instances.keypoint_scores), 'score')
-    return checked
+    _finite(predicted.pred_instances.keypoint_scores, 'score')
+    return Checked(
+        keypoints=tuple(_finite(keypoints, 'keypoint').shape),
+        flip_test=bool((cfg.model.get('test_cfg') or {}).get('flip_test')),
+        left_out=left_out,
+        **seen,
+    )
 
 
-def _train_step(cfg: Config, model: torch.nn.Module, checked: Checked) -> None:
+def _train_step(cfg: Config, model: torch.nn.Module) -> Dict[str, Any]:
+    """Train a step; returns the fields of :class:`Checked` that tell of it."""
     dataset = cfg.train_dataloader.dataset
     samples = [sample_of_noise(dataset) for _ in range(BATCH_SIZE)]
-    checked.inputs = (BATCH_SIZE, *samples[0]['inputs'].shape)
     targets = batch_targets([sample['data_samples'] for sample in samples])
-    checked.targets = [tuple(_finite(maps, 'target').shape) for maps, _ in targets]
-
     maps: List[torch.Tensor] = []
-    head = _heatmap_head(model)
-    forward = head.forward
+
+    # The head that makes the maps, also if another head holds it.
+    heads = [m for m in model.head.modules() if getattr(m, 'decoder', None) is not None]
+    forward = heads[-1].forward
 
     def remember(*args, **kwargs):
         output = forward(*args, **kwargs)
         maps[:] = [output] if isinstance(output, torch.Tensor) else list(output)
         return output
 
-    head.forward = remember
+    heads[-1].forward = remember
+    wrapper = copy.deepcopy(cfg.optim_wrapper)
+    kind = wrapper.get('type', 'OptimWrapper')
+    if getattr(kind, '__name__', kind) == 'AmpOptimWrapper':
+        # In full precision: half has its own machines.
+        settings = ('dtype', 'loss_scale', 'use_fp16')
+        wrapper = {k: v for k, v in wrapper.items() if k not in settings}
+        wrapper['type'] = 'OptimWrapper'
     model.train()
-    logged = model.train_step(
-        pseudo_collate(samples), build_optim_wrapper(model, _optim_wrapper(cfg))
+    batch = pseudo_collate(samples)
+    logged = model.train_step(batch, build_optim_wrapper(model, wrapper))
+    seen = dict(
+        inputs=(BATCH_SIZE, *samples[0]['inputs'].shape),
+        targets=[tuple(_finite(level, 'target').shape) for level, _ in targets],
+        maps=[tuple(_finite(output, 'map').shape) for output in maps],
+        losses={name: float(_finite(value, name)) for name, value in logged.items()},
     )
-    checked.maps = [tuple(_finite(output, 'map').shape) for output in maps]
-    checked.losses = {
-        name: float(_finite(torch.as_tensor(value), name))
-        for name, value in logged.items()
-    }
     for name, parameter in model.named_parameters():
         _finite(parameter, f'parameter {name} after the step')
+    return seen
 
 
-def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
+def _finite(values: Any, name: str) -> torch.Tensor:
+    values = torch.as_tensor(values)
     if not torch.isfinite(values).all():
         raise ValueError(f'not every {name} is finite')
     return values
 
 
-def forget_weights(node: Any) -> None:
+def forget_weights(cfg: dict) -> None:
     """Remove what would download weights or read them from a file."""
-    if isinstance(node, dict):
+    for _, node in nodes(cfg, 'model'):
         init = node.get('init_cfg')
         inits = init if isinstance(init, list) else [init]
         if any(isinstance(i, dict) and 'checkpoint' in i for i in inits):
             node['init_cfg'] = None
         if isinstance(node.get('pretrained'), str):
             node['pretrained'] = None
-        for value in node.values():
-            forget_weights(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            forget_weights(value)
 
 
-def _leave_out_missing(node: Any) -> List[str]:
+def _leave_out_missing(cfg: Config) -> List[str]:
     """Remove augmentations for which the toolbox needs a library that is not there."""
-    if find_spec('albumentations') is not None:
-        return []
-    left_out = []
-    if isinstance(node, dict):
-        for value in node.values():
-            left_out += _leave_out_missing(value)
-    elif isinstance(node, list):
-        for value in list(node):
-            if type_name(value) == 'Albumentation':
-                node.remove(value)
-                left_out.append('Albumentation')
-            else:
-                left_out += _leave_out_missing(value)
-    return sorted(set(left_out))
-
-
-def _heatmap_head(model: torch.nn.Module) -> torch.nn.Module:
-    """The head that makes the maps, also if another head holds it."""
-    heads = [m for m in model.head.modules() if getattr(m, 'decoder', None) is not None]
-    return heads[-1]
-
-
-def _optim_wrapper(cfg: Config) -> dict:
-    """The config's, in full precision: half has its own machines."""
-    wrapper = copy.deepcopy(cfg.optim_wrapper)
-    wrapper_type = wrapper.get('type', 'OptimWrapper')
-    if str(getattr(wrapper_type, '__name__', wrapper_type)) == 'AmpOptimWrapper':
-        wrapper['type'] = 'OptimWrapper'
-        for key in ('dtype', 'loss_scale', 'use_fp16'):
-            wrapper.pop(key, None)
-    return wrapper
+    left_out = set()
+    missing = find_spec('albumentations') is None
+    for _, node in nodes(cfg._cfg_dict, 'config') if missing else ():
+        for steps in node.values():
+            if isinstance(steps, list):
+                of_library = [s for s in steps if type_name(s) == 'Albumentation']
+                left_out.update(map(type_name, of_library))
+                steps[:] = [s for s in steps if s not in of_library]
+    return sorted(left_out)
 
 
 def metainfo_of(dataset: dict) -> dict:
@@ -231,13 +206,17 @@ def sample_of_noise(dataset: dict) -> dict:
     """
     inner = dataset.get('dataset') or dataset.get('datasets')
     if inner:
-        results = sample_of_noise(
-            inner[0] if isinstance(inner, (list, tuple)) else inner
-        )
+        first = inner[0] if isinstance(inner, (list, tuple)) else inner
+        results = sample_of_noise(first)
+        if dataset.get('metainfo'):
+            results.update(of_sample(metainfo_of(dataset)))
     else:
-        results = _results_of_noise(metainfo_of(dataset))
-    if inner and dataset.get('metainfo'):
-        results.update(of_sample(metainfo_of(dataset)))
+        metainfo = metainfo_of(dataset)
+        box = np.array([40.0, 30.0, 200.0, 220.0])
+        image = np.random.randint(0, 256, (240, 240, 3), np.uint8)
+        shape = (metainfo['num_keypoints'], 2)
+        keypoints = np.random.uniform(box[:2], box[2:], shape)
+        results = results_of(metainfo, image, box, keypoints)
     for transform in dataset.get('pipeline') or []:
         results = TRANSFORMS.build(transform)(results)
     return results
@@ -246,14 +225,6 @@ def sample_of_noise(dataset: dict) -> dict:
 def of_sample(metainfo: dict) -> dict:
     """What a data set puts of its metainfo into each sample."""
     return {key: metainfo[key] for key in SAMPLE_METAINFO if key in metainfo}
-
-
-def _results_of_noise(metainfo: dict) -> dict:
-    box = np.array([40.0, 30.0, 200.0, 220.0])
-    image = np.random.randint(0, 256, (240, 240, 3), np.uint8)
-    shape = (metainfo['num_keypoints'], 2)
-    keypoints = np.random.uniform(box[:2], box[2:], shape)
-    return results_of(metainfo, image, box, keypoints)
 
 
 def results_of(

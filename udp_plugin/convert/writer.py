@@ -1,12 +1,14 @@
 """Writes a config as a person would: ``_base_``, and what differs from it.
 
-The difference becomes expressions, trees of :class:`Code`, and these become lines
-as ``ruff format`` would break them.
+The difference becomes expressions in one line each, and these are broken into lines
+as ``ruff format`` would do it.
 """
 
+import ast
 import keyword
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from itertools import groupby
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 WIDTH = 88
 #: A list's element of up to so many settings is written out, a longer one by what
@@ -17,41 +19,6 @@ CLASS = re.compile(r'[a-z_]\w*(\.[a-z_]\w*)+\.[A-Z]\w*')
 COMMENT = "# The base's pipelines with UDP's warp and target."
 #: Names that ``_base_.name`` would find on a dict itself.
 DICT_NAMES = frozenset(dir(dict)) | {'merge', 'to_dict', 'build_lazy'}
-
-
-class Code(NamedTuple):
-    """Source text: brackets around parts, or with no parts a text as it is."""
-
-    start: str
-    parts: Tuple[Union['Code', 'Keyword'], ...] = ()
-    end: str = ''
-
-    def flat(self) -> str:
-        return self.start + ', '.join(part.flat() for part in self.parts) + self.end
-
-    def lines(self, indent: int, before: str, after: str) -> List[str]:
-        """The lines of ``before + self + after`` in a block of this indent."""
-        flat = ' ' * indent + before + self.flat() + after
-        if len(flat) <= WIDTH or not self.parts:
-            return [flat]
-        lines = [' ' * indent + before + self.start]
-        for part in self.parts:
-            lines += part.lines(indent + 4, '', ',')
-        # Here, the comma of a tuple of one stands behind its element.
-        return [*lines, ' ' * indent + self.end.lstrip(',') + after]
-
-
-class Keyword(NamedTuple):
-    """``key=value``, or in a dict's display ``'key': value``."""
-
-    key: str
-    value: Code
-
-    def flat(self) -> str:
-        return self.key + self.value.flat()
-
-    def lines(self, indent: int, before: str, after: str) -> List[str]:
-        return self.value.lines(indent, before + self.key, after)
 
 
 def without_scope(node: Any) -> Any:
@@ -95,36 +62,94 @@ def write(
     return text, writer.extra
 
 
-def _literal(value: Any) -> Code:
-    if isinstance(value, dict):
-        return _dict([(key, _literal(v)) for key, v in value.items()])
-    if isinstance(value, list):
-        return Code('[', tuple(map(_literal, value)), ']')
-    if isinstance(value, tuple):
-        parts = tuple(map(_literal, value))
-        return Code('(', parts, ',)' if len(parts) == 1 else ')')
-    return Code(repr(value))
+# --- source text ----------------------------------------------------------------------
+
+
+def _lines(before: str, code: str, after: str = '', indent: int = 0) -> List[str]:
+    """The lines of ``before + code + after``, where ``code`` is one expression."""
+    line = ' ' * indent + before + code + after
+    if len(line) <= WIDTH:
+        return [line]
+    try:
+        node = ast.parse(code, mode='eval').body
+    except SyntaxError:
+        # An object that has no source text; what is written is compared in the end.
+        return [line]
+    parts: List[Tuple[str, ast.expr]] = []
+    if isinstance(node, ast.Call):
+        parts = [('', value) for value in node.args]
+        parts += [(f'{word.arg}=', word.value) for word in node.keywords]
+    elif isinstance(node, (ast.List, ast.Tuple)):
+        parts = [('', value) for value in node.elts]
+    elif isinstance(node, ast.Dict):
+        keys = [f'{ast.literal_eval(key)!r}: ' if key else '**' for key in node.keys]
+        parts = list(zip(keys, node.values))
+    if not parts:
+        return [line]
+    start = code[: code.index('(') + 1] if isinstance(node, ast.Call) else code[0]
+    lines = [' ' * indent + before + start]
+    for label, value in parts:
+        if isinstance(value, ast.Starred):
+            label, value = '*', value.value
+        part = ast.get_source_segment(code, value)
+        lines += _lines(label, part, ',', indent + 4)
+    return [*lines, ' ' * indent + code[-1] + after]
+
+
+def _base_line(path: str) -> str:
+    line = f'_base_ = [{path!r}]'
+    if len(line) <= WIDTH:
+        return line
+    # Cut after slashes, unless a name fills a line.
+    size = WIDTH - 8
+    cut = f'.{{1,{size}}}$|.{{0,{size - 1}}}/|.{{{size}}}'
+    parts = [path] if len(path) <= WIDTH - 6 else re.findall(cut, path)
+    return '\n'.join(['_base_ = [', *(f'    {part!r}' for part in parts), ']'])
 
 
 def _is_name(key: Any) -> bool:
     return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
-def _dict(items: Sequence[tuple], base: Optional[str] = None) -> Code:
+def _dict(items: Sequence[Tuple[Any, str]], base: Optional[str] = None) -> str:
     """``dict(base, key=value)``, or a display if a key is no name; the type first."""
     first = {'_delete_': 0, 'type': 1}
     items = sorted(items, key=lambda item: first.get(item[0], 2))
     if all(_is_name(key) for key, _ in items):
-        parts = [Keyword(f'{key}=', value) for key, value in items]
-        return Code('dict(', tuple([Code(base), *parts] if base else parts), ')')
-    parts = [Keyword(f'{key!r}: ', value) for key, value in items]
-    return Code('{', tuple([Code(f'**{base}'), *parts] if base else parts), '}')
+        parts = [base] if base else []
+        parts += [f'{key}={value}' for key, value in items]
+        return f'dict({", ".join(parts)})'
+    parts = [f'**{base}'] if base else []
+    parts += [f'{key!r}: {value}' for key, value in items]
+    return f'{{{", ".join(parts)}}}'
 
 
 def _child(path: str, key: Any) -> str:
     if _is_name(key) and key not in DICT_NAMES:
         return f'{path}.{key}'
     return f'{path}[{key!r}]'
+
+
+# --- differences ----------------------------------------------------------------------
+
+
+def _changed(base: dict, target: dict) -> dict:
+    """The items of ``target`` that ``base`` has not, or has otherwise."""
+    return {k: v for k, v in target.items() if k not in base or base[k] != v}
+
+
+def _changes(base: Any, target: Any, path: str) -> Iterator[Tuple[Any, Any, Any, str]]:
+    """The changed keys within: each with its values before and after, and its place."""
+    if isinstance(base, dict) and isinstance(target, dict):
+        for key, value in target.items():
+            if base.get(key) != value:
+                place = _child(path, key)
+                yield key, base.get(key), value, place
+                yield from _changes(base.get(key), value, place)
+    elif isinstance(base, list) and isinstance(target, list):
+        for index, (old, new) in enumerate(zip(base, target)):
+            if old != new:
+                yield from _changes(old, new, f'{path}[{index}]')
 
 
 def _loses_keys(base: Any, target: Any) -> bool:
@@ -137,11 +162,10 @@ def _loses_keys(base: Any, target: Any) -> bool:
 
 
 def _holds(node: Any, value: Any) -> bool:
-    if isinstance(node, dict):
-        return any(v == value or _holds(v, value) for v in node.values())
-    if isinstance(node, (list, tuple)):
-        return any(v == value or _holds(v, value) for v in node)
-    return False
+    if not isinstance(node, (dict, list, tuple)):
+        return False
+    inner = node.values() if isinstance(node, dict) else node
+    return any(v == value or _holds(v, value) for v in inner)
 
 
 class _Writer:
@@ -166,27 +190,14 @@ class _Writer:
         """Names for changed codecs and pipelines that are no variables yet."""
         codecs: List[tuple] = []
         pipelines: List[tuple] = []
-
-        def find(base: Any, value: Any, path: str, variable: str) -> None:
-            if isinstance(value, dict) and isinstance(base, dict):
-                for key, inner in value.items():
-                    if base.get(key) == inner:
-                        continue
-                    place = _child(path, key)
-                    if key in ('encoder', 'decoder'):
-                        codecs.append(('codec', base.get(key), inner, place))
-                    elif str(key).endswith('pipeline'):
-                        name = variable.replace('dataloader', 'pipeline')
-                        name = key if name == variable else name
-                        pipelines.append((name, base.get(key), inner, place))
-                    find(base.get(key), inner, place, variable)
-            elif isinstance(value, list) and isinstance(base, list):
-                for i, (old, new) in enumerate(zip(base, value)):
-                    if old != new:
-                        find(old, new, f'{path}[{i}]', variable)
-
-        for name, value in self.changed.items():
-            find(self.base.get(name), value, self._root(name), name)
+        for variable, value in self.changed.items():
+            before = self.base.get(variable)
+            for key, *change in _changes(before, value, self._root(variable)):
+                if key in ('encoder', 'decoder'):
+                    codecs.append(('codec', *change))
+                elif str(key).endswith('pipeline'):
+                    name = variable.replace('dataloader', 'pipeline')
+                    pipelines.append((key if name == variable else name, *change))
         # A codec that only one place has reads well there. Of several levels the list
         # has the others as its elements.
         codecs.sort(key=lambda codec: not isinstance(codec[2], list))
@@ -211,10 +222,10 @@ class _Writer:
         for name in self._order():
             code, merged = self._variable(name, self.changed[name])
             if merged and self.pure_python:
-                lines = Code(f'{name}.merge(', (code,), ')').lines(0, '', '')
+                lines = _lines('', f'{name}.merge({code})')
             else:
-                lines = code.lines(0, f'{name} = ', '')
-            if not commented and name.endswith('pipeline') and '[*' in code.flat():
+                lines = _lines(f'{name} = ', code)
+            if not commented and name.endswith('pipeline') and '[*' in code:
                 lines.insert(0, COMMENT)
                 commented = True
             block = '\n'.join(lines)
@@ -223,43 +234,19 @@ class _Writer:
             else:
                 blocks.append(block)
             last = name
-        if self.pure_python:
-            head = self._imports(base_path)
-        else:
-            head = self._base_line(base_path)
-        return '\n\n'.join([head, *blocks]) + '\n'
+        head = self._imports if self.pure_python else _base_line
+        return '\n\n'.join([head(base_path), *blocks]) + '\n'
 
     def _imports(self, module: str) -> str:
         self.imports.setdefault('mmengine.config', set()).add('read_base')
         lines = ['# ruff: noqa: F403, F405']
         for name in sorted(self.imports):
-            parts = tuple(map(Code, sorted(self.imports[name])))
-            flat = f'from {name} import {", ".join(part.flat() for part in parts)}'
-            if len(flat) <= WIDTH:
-                lines.append(flat)
-            else:
-                lines += Code('(', parts, ')').lines(0, f'from {name} import ', '')
-        return '\n'.join(
-            [*lines, '', 'with read_base():', f'    from {module} import *']
-        )
-
-    @staticmethod
-    def _base_line(path: str) -> str:
-        flat = f'_base_ = [{path!r}]'
-        if len(flat) <= WIDTH:
-            return flat
-        if len(path) <= WIDTH - 6:
-            return f'_base_ = [\n    {path!r}\n]'
-        parts, rest = [], path
-        while len(rest) > WIDTH - 8:
-            cut = rest.rfind('/', 0, WIDTH - 8) + 1 or WIDTH - 8
-            parts.append(rest[:cut])
-            rest = rest[cut:]
-        if not parts:
-            cut = path.rfind('/') + 1
-            parts, rest = [path[:cut]], path[cut:]
-        lines = [f'    {part!r}' for part in [*parts, rest]]
-        return '\n'.join(['_base_ = [', *lines, ']'])
+            before = f'from {name} import '
+            names = ', '.join(sorted(self.imports[name]))
+            fits = len(before + names) <= WIDTH
+            lines += [before + names] if fits else _lines(before, f'({names},)')
+        lines += ['', 'with read_base():', f'    from {module} import *']
+        return '\n'.join(lines)
 
     def _order(self) -> List[str]:
         """The changed variables, in the base's order, but each after what it names."""
@@ -268,9 +255,7 @@ class _Writer:
             ends = '_dataloader' if name != 'codec' else ''
             places = [i for i, n in enumerate(waiting) if n.endswith(ends)]
             waiting.insert(places[0] if places else len(waiting), name)
-        if 'custom_imports' in waiting:
-            waiting.remove('custom_imports')
-            waiting.insert(0, 'custom_imports')
+        waiting.sort(key=lambda name: name != 'custom_imports')
         self.named = {
             name
             for name, value in self.changed.items()
@@ -279,172 +264,144 @@ class _Writer:
             and (self.pure_python or not _loses_keys(self.base.get(name), value))
             and any(_holds(v, value) for k, v in self.changed.items() if k != name)
         }
+        needs = {
+            name: {
+                other
+                for other in self.named - {name}
+                if _holds(self.changed[name], self.changed[other])
+            }
+            for name in waiting
+        }
         done: List[str] = []
         while waiting:
             # Values hold each other in one direction only.
-            name = next(
-                name
-                for name in waiting
-                if not any(
-                    other in self.named
-                    and _holds(self.changed[name], self.changed[other])
-                    for other in waiting
-                    if other != name
-                )
-            )
+            name = next(name for name in waiting if needs[name].isdisjoint(waiting))
             waiting.remove(name)
             done.append(name)
         return done
 
-    def _variable(self, name: str, value: Any) -> Tuple[Code, bool]:
+    def _variable(self, name: str, value: Any) -> Tuple[str, bool]:
         """The expression for a variable, and whether it is to be merged."""
         base, path = self.sources.get(name, (self.base.get(name), self._root(name)))
         merged = isinstance(value, dict) and bool(base) and name not in self.named
-        if not base:
-            code = self._written(None, value)
-            if isinstance(value, dict) and name in self.base and base is None:
-                code = _dict([('_delete_', Code('True')), *self._items(value)])
-        elif merged:
-            code = self._merged(base, value, path)
+        if base:
+            code = self._from(base, value, path, merged)
+        elif isinstance(value, dict) and name in self.base and base is None:
+            code = _dict([('_delete_', 'True'), *self._items(value)])
         else:
-            code = self._known(value) if isinstance(value, list) else None
-            code = code or self._whole(base, value, path)
+            code = self._written(None, value)
         if name in self.named or (isinstance(value, list) and value):
             self.variables.append((name, value))
         return code, merged
 
-    def _known(self, value: Any) -> Optional[Code]:
+    def _known(self, value: Any) -> Optional[str]:
         """The variable that has this value, or the element of one."""
         if not isinstance(value, (dict, list)) or not value:
             return None
         for name, known in self.variables:
             if known == value:
-                return Code(name)
+                return name
         for name, known in self.variables:
             if isinstance(known, list) and value in known and 'pipeline' not in name:
                 index = known.index(value)
-                return Code(f'{name}[{-1 if index == len(known) - 1 else index}]')
+                return f'{name}[{-1 if index == len(known) - 1 else index}]'
         return None
 
-    def _merged(self, base: Any, target: Any, path: str) -> Code:
-        """What mmengine merges into the base's value to make the target of it."""
-        if not isinstance(base, dict) or not isinstance(target, dict):
-            return self._whole(base, target, path)
-        if not base.keys() <= target.keys():
-            return _dict([('_delete_', Code('True')), *self._items(target)])
-        known = self._known(target)
-        if known and not _loses_keys(base, target):
-            return known
-        return _dict(
-            [
-                (key, self._merged(base.get(key), value, _child(path, key)))
-                for key, value in target.items()
-                if key not in base or base[key] != value
-            ]
-        )
-
-    def _items(self, target: dict) -> List[tuple]:
+    def _items(self, target: dict) -> List[Tuple[Any, str]]:
         return [(key, self._written(key, value)) for key, value in target.items()]
 
-    def _written(self, key: Any, value: Any) -> Code:
+    def _written(self, key: Any, value: Any) -> str:
         """A value in full, but for what a variable has."""
         known = self._known(value)
         if known:
             return known
         if key == 'input_size':
             for name, variable in self.variables:
-                if isinstance(variable, dict):
-                    place = name
-                elif variable and isinstance(variable[0], dict):
-                    variable, place = variable[0], f'{name}[0]'
-                else:
-                    continue
-                if variable.get('input_size') == value:
-                    return Code(f"{place}['input_size']")
+                if isinstance(variable, list):
+                    variable, name = variable[0], f'{name}[0]'
+                if isinstance(variable, dict) and variable.get('input_size') == value:
+                    return f"{name}['input_size']"
         if isinstance(value, dict):
             return _dict(self._items(value))
         if isinstance(value, list):
-            return Code('[', tuple(self._written(None, v) for v in value), ']')
+            return f'[{", ".join(self._written(None, v) for v in value)}]'
+        if isinstance(value, tuple):
+            parts = ', '.join(self._written(None, v) for v in value)
+            return f'({parts},)' if len(value) == 1 else f'({parts})'
         if self.pure_python and isinstance(value, str) and CLASS.fullmatch(value):
             module, _, name = value.rpartition('.')
             self.imports.setdefault(module, set()).add(name)
-            return Code(name)
-        return _literal(value)
+            return name
+        return repr(value)
 
-    def _whole(self, base: Any, target: Any, path: str) -> Code:
-        """An expression whose value is the target, from the base's where it pays."""
+    def _from(self, base: Any, target: Any, path: str, merge: bool = False) -> str:
+        """An expression for the target, from the base's value where it pays.
+
+        With ``merge``, it is what mmengine merges into the base's value.
+        """
         known = self._known(target)
-        if known:
+        if known and not (merge and _loses_keys(base, target)):
             return known
-        if not self.refer:
-            return self._written(None, target)
-        if isinstance(base, dict) and isinstance(target, dict):
+        if (
+            isinstance(base, dict)
+            and isinstance(target, dict)
+            and (self.refer or merge)
+        ):
             if base == target:
-                return Code(path)
+                return path
             if base.keys() <= target.keys():
                 items = [
-                    (key, self._whole(base.get(key), value, _child(path, key)))
-                    for key, value in target.items()
-                    if key not in base or base[key] != value
+                    (key, self._from(base.get(key), value, _child(path, key), merge))
+                    for key, value in _changed(base, target).items()
                 ]
-                return _dict(items, base=path)
-            return self._written(None, target)
-        if isinstance(base, list) and isinstance(target, list):
+                return _dict(items, base=None if merge else path)
+            if merge:
+                return _dict([('_delete_', 'True'), *self._items(target)])
+        elif isinstance(base, list) and isinstance(target, list) and self.refer:
             if len(base) == len(target):
-                return self._each(base, target, path) or self._splice(
-                    base, target, path
-                )
+                each = self._each(base, target, path)
+                return each or self._splice(base, target, path)
             if target[: len(base)] == base:
                 rest = [self._written(None, value) for value in target[len(base) :]]
-                return Code('[', (Code(f'*{path}'), *rest), ']')
+                return f'[{", ".join([f"*{path}", *rest])}]'
         return self._written(None, target)
 
-    def _each(self, base: list, target: list, path: str) -> Optional[Code]:
+    def _each(self, base: list, target: list, path: str) -> Optional[str]:
         """All elements changed alike: as codecs of several levels."""
         if len(base) < 2 or not all(isinstance(v, dict) for v in [*base, *target]):
             return None
-        changes = []
+        change = {k: v for k, v in target[0].items() if base[0].get(k) != v}
+        if not change or any(isinstance(v, (dict, list)) for v in change.values()):
+            return None
         for old, new in zip(base, target):
-            if not old.keys() <= new.keys():
+            if new != {**old, **change} or any(old.get(k) == change[k] for k in change):
                 return None
-            changes.append({k: v for k, v in new.items() if old.get(k) != v})
-        change = changes[0]
-        if not change or any(c != change for c in changes):
-            return None
-        if any(isinstance(value, (dict, list)) for value in change.values()):
-            return None
-        each = _dict([(k, self._written(k, v)) for k, v in change.items()], base='each')
-        return Code(f'[{each.flat()} for each in {path}]')
+        items = [(key, self._written(key, value)) for key, value in change.items()]
+        return f'[{_dict(items, base="each")} for each in {path}]'
 
-    def _splice(self, base: list, target: list, path: str) -> Code:
+    def _splice(self, base: list, target: list, path: str) -> str:
         """The base's list where it stays, and the other elements."""
         n = len(base)
-        parts: List[Code] = []
-        i = 0
-        while i < n:
-            if base[i] != target[i]:
-                index = i - n if 0 < i == n - 1 else i
-                parts.append(self._element(base[i], target[i], f'{path}[{index}]'))
-                i += 1
-                continue
-            j = i
-            while j < n and base[j] == target[j]:
-                j += 1
-            if j - i == 1 and i > 0:
-                short = self._written(None, target[i])
-                fits = len(short.flat()) <= 60
-                parts.append(short if fits else Code(f'{path}[{i - n}]'))
+        parts: List[str] = []
+        for same, run in groupby(range(n), lambda i: base[i] == target[i]):
+            indices = list(run)
+            first, last = indices[0], indices[-1]
+            if not same:
+                for i in indices:
+                    place = f'{path}[{i - n if 0 < i == n - 1 else i}]'
+                    parts.append(self._element(base[i], target[i], place))
+            elif first == last > 0:
+                short = self._written(None, target[first])
+                parts.append(short if len(short) <= 60 else f'{path}[{first - n}]')
             else:
-                start = str(i - n) if i else ''
-                end = str(j - n) if j < n else ''
-                parts.append(Code(f'*{path}[{start}:{end}]'))
-            i = j
-        return Code('[', tuple(parts), ']')
+                start = first - n if first else ''
+                end = last + 1 - n if last + 1 < n else ''
+                parts.append(f'*{path}[{start}:{end}]')
+        return f'[{", ".join(parts)}]'
 
-    def _element(self, base: Any, target: Any, path: str) -> Code:
-        if isinstance(target, dict):
-            written = self._known(target) or _dict(self._items(target))
-            short = len(target) <= SHORT and len(written.flat()) <= WIDTH - 5
-            if short or not isinstance(base, dict):
+    def _element(self, base: Any, target: Any, path: str) -> str:
+        if isinstance(target, dict) and len(target) <= SHORT:
+            written = self._written(None, target)
+            if len(written) <= WIDTH - 5:
                 return written
-        return self._whole(base, target, path)
+        return self._from(base, target, path)

@@ -36,10 +36,21 @@ def zoo_folder() -> Path:
     )
 
 
-def convertible() -> List[str]:
-    """The names of the zoo's top-down heatmap configs."""
+def convertible(pattern: str = '') -> List[str]:
+    """The names of the zoo's top-down heatmap configs that have a pattern in them.
+
+    Raises:
+        UserError: There are none.
+    """
     folder = zoo_folder()
-    return sorted(p.relative_to(folder).as_posix() for p in folder.glob(PATTERN))
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.glob(PATTERN))
+    names = [name for name in names if pattern.lower() in name.lower()]
+    if not names:
+        raise UserError(
+            f'no top-down heatmap config of the zoo has {pattern!r} in its folder or '
+            'name.'
+        )
+    return names
 
 
 def zoo_name(path: Path) -> Optional[str]:
@@ -72,47 +83,46 @@ def find_config(words: str) -> Path:
     # Unlike Path's, it takes names of any length.
     if os.path.isfile(words):
         return Path(words)
-    if '::' in words:
-        package, _, name = words.partition('::')
-        if package != 'mmpose':
-            raise UserError(
-                f'CONFIG names a config of {package}; give a path, mmpose::NAME, or a '
-                "name of MMPose's zoo."
-            )
-    else:
-        name = words
+    package, mark, name = words.partition('::')
+    if mark and package != 'mmpose':
+        raise UserError(
+            f'CONFIG names a config of {package}; give a path, mmpose::NAME, or a '
+            "name of MMPose's zoo."
+        )
+    name = name if mark else words
+    name = name[:-3] if name.endswith('.py') else name
     folder = zoo_folder()
     files = [p.relative_to(folder).as_posix() for p in folder.glob('*/**/*.py')]
-    files = sorted(name for name in files if not name.startswith('_base_/'))
-    name = name[:-3] if name.endswith('.py') else name
-    stems = {file: file[:-3] for file in files}
-    found = [f for f, stem in stems.items() if name in (stem, stem.rpartition('/')[-1])]
+    stems = sorted(file[:-3] for file in files if not file.startswith('_base_/'))
+    found = [stem for stem in stems if name in (stem, _last(stem))]
     if not found and os.path.isdir(words):
         raise UserError(f'CONFIG {words!r} is a folder; name a file in it.')
+    topdown = [file[:-3] for file in convertible()]
     if not found:
-        found = [
-            f
-            for f, stem in stems.items()
+        begun = [
+            stem
+            for stem in stems
             if stem.startswith(name)
-            or stem.rpartition('/')[-1].startswith(name)
+            or _last(stem).startswith(name)
             or (f'/{name}' in stem and '/' in name)
         ]
-        others, topdown = found, {*convertible()}
-        found = [f for f in found if f in topdown]
-        if others and not found:
+        found = [stem for stem in begun if stem in topdown]
+        if begun and not found:
             raise UserError(
                 f'CONFIG {words!r} begins only names of configs that are no top-down '
                 'heatmap configs; `udp-plugin list` shows those that can be converted.'
             )
     if len(found) == 1:
-        return folder / found[0]
+        return folder / f'{found[0]}.py'
     if found:
+        listed = ''.join(f'\n  {_last(stem)}' for stem in found[:LISTED])
+        more = len(found) - LISTED
         raise UserError(
-            f'CONFIG {words!r} could be {len(found)} configs; give more of the '
-            f'name: {_listed([f[:-3].rpartition("/")[-1] for f in found])}'
+            f'CONFIG {words!r} could be {len(found)} configs; give more of the name: '
+            + listed
+            + (f'\n  and {more} more' if more > 0 else '')
         )
-    short = sorted({f[:-3].rpartition('/')[-1] for f in convertible()})
-    last = name.rpartition('/')[-1]
+    short, last = sorted(set(map(_last, topdown))), _last(name)
     near = [stem for stem in short if last and last in stem][:3]
     near = near or difflib.get_close_matches(last, short, n=3)
     if not near:
@@ -130,7 +140,5 @@ def find_config(words: str) -> Path:
     )
 
 
-def _listed(names: List[str]) -> str:
-    more = len(names) - LISTED
-    shown = ''.join(f'\n  {name}' for name in names[:LISTED])
-    return shown + (f'\n  and {more} more' if more > 0 else '')
+def _last(name: str) -> str:
+    return name.rpartition('/')[-1]

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
+from udp_plugin import names
+
 #: Width and height of the network's input and output in pixels.
 INPUT_SIZE = (96, 128)
 STRIDE = 4
@@ -12,16 +14,12 @@ SIGMA = 1
 BATCH_SIZE = 32
 
 STOCK_CODEC = 'MSRAHeatmap'
-CODECS = dict(gaussian='UDPGaussianHeatmap', offset='UDPOffsetHeatmap')
-#: What else is swapped, for either codec.
-SWAPS = dict(
-    TopdownAffine='TopDownAffineUDP',
-    GenerateTarget='OffsetTargetGenerator',
-    HeatmapHead='UDPHeatmapHead',
-)
-IMPORTS = """
-custom_imports = dict(imports=['udp_plugin'], allow_failed_imports=False)
-"""
+#: The configs by their names, and the codec of each.
+RUNS = {
+    'stock': STOCK_CODEC,
+    **{f'udp_{kind}': codec for kind, codec in names.CODECS.items()},
+}
+IMPORTS = "custom_imports = dict(imports=['udp_plugin'], allow_failed_imports=False)"
 
 TEMPLATE = """\
 _base_ = ['mmpose::body_2d_keypoint/topdown_heatmap/coco/\\
@@ -134,12 +132,12 @@ def swap_names(config: str, codec: str) -> str:
 
     Args:
         config: The stock config.
-        codec: A key of :data:`CODECS`.
+        codec: A key of :data:`udp_plugin.names.CODECS`.
     """
-    for stock, unbiased in {**SWAPS, STOCK_CODEC: CODECS[codec]}.items():
+    for stock, unbiased in names.swaps(codec).items():
         config = config.replace(f"type='{stock}'", f"type='{unbiased}'")
     base, rest = config.split('\n\n', 1)
-    return base + '\n' + IMPORTS.strip() + '\n\n' + rest
+    return f'{base}\n{IMPORTS}\n\n{rest}'
 
 
 def stock_config(
@@ -194,9 +192,9 @@ def write_configs(
         ``udp_gaussian`` or ``udp_offset``.
     """
     stock = stock_config(data, iters, seed)
-    texts = {'stock': stock}
-    texts.update({f'udp_{codec}': swap_names(stock, codec) for codec in codecs})
-    paths = {name: folder / f'{name}.py' for name in texts}
-    for name, path in paths.items():
-        path.write_text(texts[name], encoding='utf-8')
+    twins = {f'udp_{codec}': swap_names(stock, codec) for codec in codecs}
+    paths = {}
+    for name, text in {'stock': stock, **twins}.items():
+        paths[name] = folder / f'{name}.py'
+        paths[name].write_text(text, encoding='utf-8')
     return paths

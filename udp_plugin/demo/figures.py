@@ -22,25 +22,9 @@ import numpy as np
 from udp_plugin import functional as F
 
 #: COCO's keypoints, in COCO's order.
-KEYPOINTS = [
-    'nose',
-    'left_eye',
-    'right_eye',
-    'left_ear',
-    'right_ear',
-    'left_shoulder',
-    'right_shoulder',
-    'left_elbow',
-    'right_elbow',
-    'left_wrist',
-    'right_wrist',
-    'left_hip',
-    'right_hip',
-    'left_knee',
-    'right_knee',
-    'left_ankle',
-    'right_ankle',
-]
+KEYPOINTS = ['nose']
+for _part in ('eye', 'ear', 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle'):
+    KEYPOINTS += [f'left_{_part}', f'right_{_part}']
 #: COCO's skeleton, counted from 1.
 # fmt: off
 SKELETON = [
@@ -79,9 +63,6 @@ def swapped(name: str) -> str:
     return name
 
 
-FLIP_INDICES = [KEYPOINTS.index(swapped(name)) for name in KEYPOINTS]
-
-
 class Figure(NamedTuple):
     """A figure to draw; lengths in source px, colours BGR."""
 
@@ -94,22 +75,9 @@ class Figure(NamedTuple):
     body_color: Tuple[int, ...]
     joint_color: Tuple[int, ...]
 
-    def mirrored(self, width: int) -> 'Figure':
-        """The figure seen in a mirror, in an image of ``width`` pixels."""
-        return self._replace(keypoints=F.mirror(self.keypoints, width)[FLIP_INDICES])
-
-    @property
-    def tips(self) -> np.ndarray:
-        """Where hands and feet end, shape (4, 2)."""
-        return _tips(self.keypoints)
-
-    @property
-    def crown(self) -> np.ndarray:
-        """The top of the head, about, shape (2,)."""
-        return self.keypoints[EARS].mean(0) - [0, self.head_height]
-
 
 def _tips(keypoints: np.ndarray) -> np.ndarray:
+    """Where hands and feet end, shape (4, 2)."""
     start, end = np.transpose(LOWER_LIMBS)
     return keypoints[end] + HAND * (keypoints[end] - keypoints[start])
 
@@ -128,6 +96,10 @@ def _any_pose(rng: np.random.Generator) -> np.ndarray:
     def turned(axis, degrees):
         cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
         return np.array([cos * axis[0] - sin * axis[1], sin * axis[0] + cos * axis[1]])
+
+    def limb(length, degrees):
+        # Limbs come a bit foreshortened.
+        return length * rng.uniform(0.75, 1) * turned(down, degrees)
 
     pose = np.zeros((17, 2))
     down = turned((0, 1), rng.normal(0, 14))
@@ -149,20 +121,16 @@ def _any_pose(rng: np.random.Generator) -> np.ndarray:
         pose[5 + i] = chest + side * shoulder * left
         pose[11 + i] = side * hip * left
 
-        # Angles grow outwards, away from the trunk; limbs come a bit foreshortened.
+        # Angles grow outwards, away from the trunk.
         upper = rng.uniform(0, 165) if rng.random() < 0.9 else rng.uniform(-50, 0)
         lower = upper + rng.uniform(-110, 70)
-        pose[7 + i] = pose[5 + i] + _length(rng, arms) * turned(down, -side * upper)
-        pose[9 + i] = pose[7 + i] + _length(rng, arms) * turned(down, -side * lower)
+        pose[7 + i] = pose[5 + i] + limb(arms, -side * upper)
+        pose[9 + i] = pose[7 + i] + limb(arms, -side * lower)
         upper = rng.uniform(-8, 55)
         lower = upper + rng.uniform(-65, 20)
-        pose[13 + i] = pose[11 + i] + _length(rng, legs) * turned(down, -side * upper)
-        pose[15 + i] = pose[13 + i] + _length(rng, legs) * turned(down, -side * lower)
+        pose[13 + i] = pose[11 + i] + limb(legs, -side * upper)
+        pose[15 + i] = pose[13 + i] + limb(legs, -side * lower)
     return pose
-
-
-def _length(rng: np.random.Generator, full: float) -> float:
-    return full * rng.uniform(0.75, 1)
 
 
 def random_figure(rng: np.random.Generator, size: Sequence[int]) -> Figure:
@@ -242,85 +210,49 @@ def draw_figure(
     """
     height, width = background.shape[:2]
     s = OVERSAMPLING
-    image = cv2.resize(
-        background, (s * width, s * height), interpolation=cv2.INTER_NEAREST
-    )
+    enlarged = s * width, s * height
+    image = cv2.resize(background, enlarged, interpolation=cv2.INTER_NEAREST)
 
     def fixed(points):
         """Source px to the enlarged image's, in OpenCV's fixed-point numbers."""
         # Pixels grow about the image's corner, which is at -0.5.
-        enlarged = s * (np.asarray(points) + 0.5) - 0.5
-        return np.round(enlarged * 2**SHIFT).astype(np.int32)
+        points = s * (np.asarray(points) + 0.5) - 0.5
+        return np.round(points * 2**SHIFT).astype(np.int32)
 
     def length(pixels):
         return round(float(s * pixels * 2**SHIFT))
 
-    body = dict(color=figure.body_color, lineType=cv2.LINE_AA, shift=SHIFT)
-    width_px = max(round(float(s * figure.limb_width)), 1)
+    style = dict(lineType=cv2.LINE_AA, shift=SHIFT)
+    filled = dict(color=figure.body_color, thickness=-1, **style)
+    stroke = {**filled, 'thickness': max(round(float(s * figure.limb_width)), 1)}
     at = fixed(figure.keypoints)
-    ends = np.concatenate((at[np.transpose(UPPER_LIMBS)[1]], fixed(figure.tips)))
-    starts = at[[a for a, _ in UPPER_LIMBS + LOWER_LIMBS]]
-    for start, end in zip(starts.tolist(), ends.tolist()):
-        cv2.line(image, start, end, thickness=width_px, **body)
-    cv2.fillPoly(image, [at[TRUNK]], **body)
-    cv2.polylines(image, [at[TRUNK]], True, thickness=width_px, **body)
+    starts = at[[start for start, _ in UPPER_LIMBS + LOWER_LIMBS]]
+    ends = [*at[[end for _, end in UPPER_LIMBS]], *fixed(_tips(figure.keypoints))]
+    for start, end in zip(starts, ends):
+        cv2.line(image, start.tolist(), end.tolist(), **stroke)
+    cv2.fillPoly(image, [at[TRUNK]], color=figure.body_color, **style)
+    cv2.polylines(image, [at[TRUNK]], True, **stroke)
     ears = figure.keypoints[EARS]
+    head, neck = fixed([ears.mean(0), figure.keypoints[5:7].mean(0)]).tolist()
+    cv2.line(image, head, neck, **stroke)
     across = ears[0] - ears[1]
-    head = ears.mean(0)
-    neck = figure.keypoints[5:7].mean(0)
-    cv2.line(
-        image, fixed(head).tolist(), fixed(neck).tolist(), thickness=width_px, **body
-    )
-    cv2.ellipse(
-        image,
-        fixed(head).tolist(),
-        (length(np.hypot(*across) / 2), length(figure.head_height)),
-        np.degrees(np.arctan2(across[1], across[0])),
-        0,
-        360,
-        thickness=-1,
-        **body,
-    )
+    axes = length(np.hypot(*across) / 2), length(figure.head_height)
+    angle = np.degrees(np.arctan2(across[1], across[0]))
+    cv2.ellipse(image, head, axes, angle, 0, 360, **filled)
     # Faces last: a hand in front of a face would hide it.
-    for k in sorted(range(17), key=lambda k: k in FACE):
+    for k in (*range(5, 17), *FACE):
         if discs is None or k in discs:
-            cv2.circle(
-                image,
-                at[k].tolist(),
-                length(figure.dot_radius if k in FACE else figure.joint_radius),
-                figure.joint_color,
-                thickness=-1,
-                lineType=cv2.LINE_AA,
-                shift=SHIFT,
-            )
+            radius = figure.dot_radius if k in FACE else figure.joint_radius
+            disc = dict(filled, color=figure.joint_color)
+            cv2.circle(image, at[k].tolist(), length(radius), **disc)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def random_image(
-    rng: np.random.Generator,
-) -> Tuple[np.ndarray, Figure, int]:
-    """Draw one image.
-
-    Returns:
-        tuple: the image, uint8 of shape (H, W, 3); its figure; and the number of
-        pixels that the figure covers.
-    """
-    size = rng.integers(150, 220), rng.integers(190, 260)
-    figure = random_figure(rng, size)
-    background = random_background(rng, size)
-    image = draw_figure(background, figure)
-    area = int((image != background).any(-1).sum())
-    if rng.random() < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
-    noise = rng.integers(-6, 7, image.shape, dtype=np.int16) * rng.uniform(0, 1)
-    image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    return image, figure, area
 
 
 def bounding_box(figure: Figure, size: Sequence[int]) -> np.ndarray:
     """The box ``(x, y, w, h)`` around the drawn figure, within the image."""
     margin = max(figure.joint_radius, figure.limb_width / 2)
-    points = np.vstack((figure.keypoints, figure.tips, figure.crown))
+    crown = figure.keypoints[EARS].mean(0) - [0, figure.head_height]
+    points = np.vstack((figure.keypoints, _tips(figure.keypoints), crown))
     low = np.maximum(points.min(0) - margin, 0)
     high = np.minimum(points.max(0) + margin, F.unit_length(size))
     return np.concatenate((low, high - low)).round(2)
@@ -337,19 +269,26 @@ def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
     Yields:
         The number of images written so far, one by one.
     """
-    folder = Path(folder)
     written = 0
     for split_index, (split, count) in enumerate(counts.items()):
         (folder / split).mkdir(parents=True, exist_ok=True)
         images, annotations = [], []
         for i in range(count):
             rng = np.random.default_rng([seed, split_index, i])
-            image, figure, area = random_image(rng)
-            size = image.shape[1::-1]
+            size = rng.integers(150, 220), rng.integers(190, 260)
+            figure = random_figure(rng, size)
+            background = random_background(rng, size)
+            image = draw_figure(background, figure)
+            area = int((image != background).any(-1).sum())
+            if rng.random() < 0.5:
+                image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
+            noise = rng.integers(-6, 7, image.shape, dtype=np.int16)
+            image = np.clip(image + noise * rng.uniform(0, 1), 0, 255).astype(np.uint8)
             # Lossless, and read ten times as fast as PNG.
             name = f'{i + 1:06d}.bmp'
             cv2.imwrite(str(folder / split / name), image)
-            images.append(dict(id=i + 1, file_name=name, width=size[0], height=size[1]))
+            width, height = map(int, size)
+            images.append(dict(id=i + 1, file_name=name, width=width, height=height))
             keypoints = np.column_stack((figure.keypoints, np.full(17, 2)))
             annotations.append(
                 dict(

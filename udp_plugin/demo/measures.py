@@ -1,25 +1,20 @@
-"""Predictions and how far off they are."""
+"""Predictions, how far off they are, and what a demo found."""
 
+import json
+import pickle
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from mmengine.fileio import load
 from scipy.stats import spearmanr
 
 from udp_plugin import functional as F
 from udp_plugin.ui import UserError
 
-#: Figures of the tables: key in the JSON file, column, format, and whether more is
-#: better.
-COLUMNS = [
-    ('median_px', 'median\n(px)', '{:.2f}', False),
-    ('mean_px', 'mean\n(px)', '{:.2f}', False),
-    ('p95_px', '95 %\n(px)', '{:.2f}', False),
-    ('within_half_px', 'within\n0.5 px', '{:.1%}', True),
-    ('within_1_px', 'within\n1 px', '{:.1%}', True),
-    ('ap', 'COCO\nAP', '{:.1f}', True),
-]
+from .configs import RUNS, Data
+
+#: Median error in input px, above which a network has not learnt its task.
+UNTRAINED = 8
 
 
 class Prediction(NamedTuple):
@@ -51,6 +46,55 @@ class Prediction(NamedTuple):
         return distance[self.labelled] / self.pixel
 
 
+class Run(NamedTuple):
+    """The results of one config."""
+
+    predictions: List[Prediction]
+    #: Errors of all labelled keypoints, input px.
+    errors: np.ndarray
+    #: As :func:`measure` returns them.
+    metrics: Dict[str, float]
+
+
+class Demo(NamedTuple):
+    """What a demo found."""
+
+    #: Where everything went.
+    folder: Path
+    data: Data
+    #: Training iterations of each config, and the seed of all.
+    iters: int
+    seed: int
+    #: By the names of the configs: ``stock``, ``udp_gaussian``, ``udp_offset``.
+    runs: Dict[str, Run]
+    pictures: List[Path]
+    #: What each part took, and ``all`` of them.
+    seconds: Dict[str, float]
+
+    @property
+    def best(self) -> str:
+        """The name of the UDP config with the smallest median error."""
+        names = [name for name in self.runs if name != 'stock']
+        return min(names, key=lambda name: self.runs[name].metrics['median_px'])
+
+    @property
+    def conclusion(self) -> str:
+        """One sentence that says what the figures say."""
+        stock = self.runs['stock'].metrics['median_px']
+        median = self.runs[self.best].metrics['median_px']
+        compared = f'a median error of {median:.2f} input px against {stock:.2f}'
+        if median < 0.95 * stock and median < UNTRAINED:
+            return (
+                f'The same network, trained alike, is {stock / median:.1f} times as '
+                f'accurate with UDP: {compared} ({RUNS[self.best]}).'
+            )
+        return (
+            f'After {self.iters} iterations there is no gain to tell: {compared}. The '
+            'bias that UDP removes shows once a network is right to a few px: raise '
+            '--iters.'
+        )
+
+
 def as_predictions(samples: Sequence[dict]) -> List[Prediction]:
     """The toolbox's data samples, as dicts, after prediction."""
     predictions = []
@@ -76,7 +120,7 @@ def as_predictions(samples: Sequence[dict]) -> List[Prediction]:
 
 def read_predictions(path: Path) -> List[Prediction]:
     """Read what ``tools/test.py --dump`` wrote."""
-    return as_predictions(load(str(path)))
+    return as_predictions(pickle.loads(path.read_bytes()))
 
 
 def errors_of(predictions: Sequence[Prediction]) -> np.ndarray:
@@ -92,15 +136,16 @@ def errors_of(predictions: Sequence[Prediction]) -> np.ndarray:
 
 
 def measure(predictions: Sequence[Prediction], ap: float) -> Dict[str, float]:
-    """The figures of :data:`COLUMNS`, and how well scores rank errors.
+    """How accurate a network is, and how well its scores rank its errors.
 
     Args:
         predictions: Of one network.
         ap: COCO's, between 0 and 1.
 
     Returns:
-        dict: also ``score_rank``, Spearman's correlation of the keypoints' scores
-        and their negative errors; 0 where all scores are the same.
+        dict: errors in input px, shares, ``ap`` in percent, and ``score_rank``,
+        Spearman's correlation of the keypoints' scores and their negative errors; 0
+        where all scores are the same.
     """
     errors = errors_of(predictions)
     scores = np.concatenate([p.scores[p.labelled] for p in predictions])
@@ -115,3 +160,10 @@ def measure(predictions: Sequence[Prediction], ap: float) -> Dict[str, float]:
         score_rank=rank,
     )
     return {key: float(value) for key, value in figures.items()}
+
+
+def measure_run(folder: Path) -> Run:
+    """Measure the predictions that a config's test wrote into a folder."""
+    predictions = read_predictions(folder / 'predictions.pkl')
+    ap = json.loads((folder / 'metrics.json').read_text())['coco/AP']
+    return Run(predictions, errors_of(predictions), measure(predictions, ap))

@@ -4,7 +4,7 @@ import json
 from operator import itemgetter
 from pathlib import Path
 from pprint import pformat
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, Tuple
 
 import numpy as np
 
@@ -21,25 +21,19 @@ FEWEST_TO_SPLIT = 5
 OKS_SIGMA = 0.05
 
 
-class OwnData(NamedTuple):
-    """A checked data set, split by image."""
-
-    ann: Path
-    img: Path
-    category: dict
-    #: Images by split, ``train`` and ``test``.
-    images: Dict[str, List[dict]]
-    annotations: List[dict]
-    notes: List[str]
-
-
-def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
+def read_own_data(
+    ann: Path, img: Path, folder: Path, seed: int = 0
+) -> Tuple[Data, Dict[Path, str]]:
     """Read a COCO-format file, and split it by image, four fifths for training.
 
     Args:
         ann: The annotation file.
-        img: The folder with its images.
+        img: The folder with its images, which stay there.
+        folder: Where what the toolbox reads is going to be.
         seed: Of the split.
+
+    Returns:
+        The data set, and the texts of the files that it needs in ``folder``.
 
     Raises:
         UserError: Files are missing, or not of this format, or have no keypoints.
@@ -49,38 +43,36 @@ def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
     try:
         dataset = json.loads(ann.read_text(encoding='utf-8'))
         images, annotations = dataset['images'], dataset['annotations']
-        categories = dataset['categories']
+        categories = [c for c in dataset['categories'] if c.get('keypoints')]
         for image in images:
             itemgetter(*IMAGE_KEYS)(image)
     except OSError as error:
         raise UserError(f'--ann {ann}: {error.strerror}') from error
     except ValueError as error:
         raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f'--ann {ann} is not in COCO format: it needs images (with '
             f'{", ".join(IMAGE_KEYS)}), annotations and categories'
         ) from error
-
-    with_keypoints = [c for c in categories if c.get('keypoints')]
-    if not with_keypoints:
+    if not categories:
         raise UserError(
             f'--ann {ann} has no keypoints: none of its categories names any. In '
             "COCO's data they are in person_keypoints_*.json"
         )
     notes = []
-    category = with_keypoints[0]
-    if len(with_keypoints) > 1:
+    category, names = categories[0], categories[0]['keypoints']
+    if len(categories) > 1:
         notes.append(
-            f'of {len(with_keypoints)} categories with keypoints, only the first, '
+            f'of {len(categories)} categories with keypoints, only the first, '
             f'{category["name"]}, is used'
         )
-    usable = [
-        _completed(a, len(category['keypoints']), ann)
+    annotations = [
+        _completed(a, len(names), ann)
         for a in annotations
         if a.get('category_id') == category['id'] and _is_usable(a)
     ]
-    used = {a['image_id'] for a in usable}
+    used = {a['image_id'] for a in annotations}
     images = [i for i in images if i['id'] in used]
     if not images:
         raise UserError(
@@ -92,62 +84,44 @@ def read_own_data(ann: Path, img: Path, seed: int = 0) -> OwnData:
             f'{len(missing)} of {len(images)} images of {ann} are not in {img}, '
             f'{missing[0]} for one'
         )
-
+    order = np.random.default_rng(seed).permutation(len(images))
+    train, test = map(sorted, np.split(order, [len(images) * 4 // 5]))
     if len(images) < FEWEST_TO_SPLIT:
-        splits = dict(train=images, test=images)
+        train = test = range(len(images))
         notes.append(
             f'{len(images)} image{"s" * (len(images) > 1)} with keypoints: too few to '
             'split, so that the same serve for training and for testing'
         )
-    else:
-        order = np.random.default_rng(seed).permutation(len(images))
-        train, test = np.split(order, [len(images) * 4 // 5])
-        splits = dict(
-            train=[images[i] for i in sorted(train)],
-            test=[images[i] for i in sorted(test)],
-        )
-    return OwnData(ann, img, category, splits, usable, notes)
 
-
-def write_own_data(own: OwnData, folder: Path) -> Data:
-    """Write what the toolbox reads; the images stay where they are.
-
-    Args:
-        own: The data.
-        folder: Gets ``train.json`` and ``test.json``, and ``keypoints.py`` where
-            the keypoints are not COCO's.
-    """
-    folder.mkdir(parents=True)
-    counts = {}
-    for split, images in own.images.items():
-        ids = {image['id'] for image in images}
-        annotations = [a for a in own.annotations if a['image_id'] in ids]
-        counts[split] = len(annotations)
-        dataset = dict(
-            images=images, annotations=annotations, categories=[own.category]
-        )
-        (folder / f'{split}.json').write_text(json.dumps(dataset), encoding='utf-8')
-    names, notes, metainfo = own.category['keypoints'], list(own.notes), None
+    files, counts = {}, {}
+    for split, chosen in dict(train=train, test=test).items():
+        taken = [images[i] for i in chosen]
+        ids = {image['id'] for image in taken}
+        of_them = [a for a in annotations if a['image_id'] in ids]
+        counts[split] = len(of_them)
+        content = dict(images=taken, annotations=of_them, categories=[category])
+        files[folder / f'{split}.json'] = json.dumps(content)
+    metainfo = None
     if names != KEYPOINTS:
         metainfo = folder / 'keypoints.py'
-        text = _metainfo(names, own.category.get('skeleton'), own.ann)
-        metainfo.write_text(text, encoding='utf-8')
+        files[metainfo] = _metainfo(category, ann.stem)
         notes.append(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
             f'{OKS_SIGMA}'
         )
-    return Data(
-        title=own.ann.name,
+    data = Data(
+        title=ann.name,
         train_ann=folder / 'train.json',
-        train_img=own.img,
+        train_img=img,
         test_ann=folder / 'test.json',
-        test_img=own.img,
+        test_img=img,
         train_count=counts['train'],
         test_count=counts['test'],
         num_keypoints=len(names),
         metainfo=metainfo,
         notes=notes,
     )
+    return data, files
 
 
 def _is_usable(annotation: dict) -> bool:
@@ -180,18 +154,19 @@ def _completed(annotation: dict, num_keypoints: int, ann: Path) -> dict:
     }
 
 
-def _metainfo(names: List[str], skeleton: Optional[list], ann: Path) -> str:
-    """The text of the toolbox's ``dataset_info`` for keypoints of these names."""
+def _metainfo(category: dict, dataset_name: str) -> str:
+    """The text of the toolbox's ``dataset_info`` for a category's keypoints."""
+    names = category['keypoints']
     twins = [swapped(name) for name in names]
     info = dict(
-        dataset_name=ann.stem,
+        dataset_name=dataset_name,
         keypoint_info={
             i: dict(name=name, id=i, swap=twin if twin in names else '')
             for i, (name, twin) in enumerate(zip(names, twins))
         },
         skeleton_info={
             i: dict(link=(names[a - 1], names[b - 1]), id=i)
-            for i, (a, b) in enumerate(skeleton or [])
+            for i, (a, b) in enumerate(category.get('skeleton') or [])
         },
         joint_weights=[1.0] * len(names),
         sigmas=[OKS_SIGMA] * len(names),

@@ -1,23 +1,20 @@
-"""The demo's course: data, configs, MMPose's own train and test scripts, report."""
+"""The demo's course: data, configs, MMPose's own train and test scripts, pictures."""
 
 import shutil
-import subprocess
-import sys
 import time
-from argparse import Namespace
-from collections import deque
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Optional
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import Progress
 
-from udp_plugin.ui import UserError, signals_interrupt
+from udp_plugin import names, ui
+from udp_plugin.ui import UserError
 
-from .configs import CODECS, Data, write_configs
+from .configs import RUNS, Data, write_configs
 from .figures import write_dataset
-from .own_data import read_own_data, write_own_data
-from .scripts import LOG_LINE, LOSS, end, environment, find_tools
+from .measures import Demo, measure_run
+from .own_data import read_own_data
+from .scripts import find_tools, run_script
 
 #: The default budget: UDP's gain shows, and the whole takes a few minutes.
 ITERS = 600
@@ -25,7 +22,6 @@ IMAGES = 600
 
 #: Marks a folder as the demo's, with what it may delete there.
 MARKER = '.udp_plugin_demo'
-RUNS = ['stock', *(f'udp_{codec}' for codec in CODECS)]
 MADE = [
     'data',
     *RUNS,
@@ -36,93 +32,84 @@ MADE = [
     'results.json',
 ]
 
-#: How many lines of the toolbox's log are shown when it fails.
-LOG_LINES = 30
 
+def demo(
+    out: Path,
+    codec: str = 'both',
+    iters: Optional[int] = None,
+    seed: int = 0,
+    images: Optional[int] = None,
+    ann: Optional[Path] = None,
+    img: Optional[Path] = None,
+) -> Demo:
+    """Train and test a stock config and its UDP twins, and compare them.
 
-def run_demo(args: Namespace) -> int:
-    """Run the demo; returns the command's exit status.
+    Progress is shown in the terminal meanwhile.
 
     Args:
-        args: Of ``udp-plugin demo``: ``out``, ``codec``, ``iters``, ``seed``,
-            ``images``, ``ann``, ``img``, and the ``command`` itself.
+        out: The folder for everything; what an earlier demo left there is replaced.
+        codec: ``'gaussian'``, ``'offset'`` or ``'both'``.
+        iters: Training iterations of each config; 600 by default.
+        seed: Of data, weights and augmentation.
+        images: Figures drawn for training, and a third as many for testing; 600 by
+            default.
+        ann: Annotations in COCO format, to use instead of drawn figures.
+        img: The folder with their images.
+
+    Raises:
+        UserError: The data are not fit, a script failed, or there is no MMPose.
     """
-    console = Console(highlight=False)
-    try:
-        with signals_interrupt():
-            _run(args, console)
-    except UserError as error:
-        console.print(f'error: {error}', style='red', markup=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        console.print(f'stopped; what was made so far is in {args.out}')
-        return 130
-    return 0
-
-
-def _run(args: Namespace, console: Console) -> None:
     started = time.monotonic()
     tools = find_tools()
-    own = None
-    if args.ann:
-        own = read_own_data(args.ann, args.img, args.seed)
-        for path in (args.ann, args.img):
-            if args.out.resolve() in path.resolve().parents:
-                raise UserError(f'{path} lies in {args.out}, which the demo replaces')
-    prepare_folder(args.out)
+    data, files = None, {}
+    if ann:
+        data, files = read_own_data(ann, img, out / 'data', seed)
+        for path in (ann, img):
+            if out.resolve() in path.resolve().parents:
+                raise UserError(f'{path} lies in {out}, which the demo replaces')
+    prepare_folder(out)
 
-    codecs = list(CODECS) if args.codec == 'both' else [args.codec]
-    iters = args.iters or ITERS
-    names = ['stock', *(f'udp_{codec}' for codec in codecs)]
+    codecs = list(names.CODECS) if codec == 'both' else [codec]
+    iters = iters or ITERS
+    console = ui.console()
     console.print(
-        f'{len(names)} configs, {iters} iterations each; everything goes to {args.out}'
+        f'{len(codecs) + 1} configs, {iters} iterations each; everything goes to {out}'
     )
-    seconds = {}
-    with Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[note]}'),
-        console=console,
-    ) as progress:
-        if own:
-            data = write_own_data(own, args.out / 'data')
-        else:
-            data = _draw(args, progress, seconds)
+    seconds: Dict[str, float] = {}
+    with ui.progress(console) as progress:
+        for path, text in files.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding='utf-8')
+        if data is None:
+            data, seconds['draw'] = _draw(out / 'data', images, seed, progress)
         for note in data.notes:
             console.print(f'note: {note}', soft_wrap=True)
-        configs = write_configs(args.out, data, codecs, iters, args.seed)
+        configs = write_configs(out, data, codecs, iters, seed)
         for name, config in configs.items():
-            folder = args.out / name
-            seconds[f'train {name}'] = _call(
-                progress,
-                f'train {name}',
-                iters,
-                [tools / 'train.py', config, '--work-dir', folder],
-                folder / 'train.log',
+            folder = out / name
+            outputs = (
+                f'--out={folder / "metrics.json"}',
+                f'--dump={folder / "predictions.pkl"}',
             )
-            checkpoint = folder / f'iter_{iters}.pth'
-            written = [f'--out={folder / "metrics.json"}']
-            written.append(f'--dump={folder / "predictions.pkl"}')
-            seconds[f'test {name}'] = _call(
-                progress,
-                f'test {name}',
-                None,
-                [tools / 'test.py', config, checkpoint, '--work-dir', folder, *written],
-                folder / 'test.log',
-            )
+            for script, total, arguments in (
+                ('train', iters, ()),
+                ('test', None, (folder / f'iter_{iters}.pth', *outputs)),
+            ):
+                title, log = f'{script} {name}', folder / f'{script}.log'
+                command = [tools / f'{script}.py', config, *arguments]
+                command += ['--work-dir', folder]
+                seconds[title] = run_script(progress, title, total, command, log)
         # It imports the toolbox, which takes a while; arguments are checked by now.
         task = progress.add_task('pictures', total=3, note='')
-        from . import report
+        from .report import PICTURES
 
-        results = report.measure_runs(args.out, list(configs))
+        runs = {name: measure_run(out / name) for name in configs}
         pictures = []
-        for draw in (report.draw_predictions, report.draw_targets, report.draw_errors):
-            pictures.append(draw(args.out, results))
+        for draw in PICTURES:
+            pictures.append(draw(out, runs))
             progress.advance(task)
     seconds['all'] = time.monotonic() - started
-    report.write_json(args, data, iters, results, seconds)
-    report.show(console, data, iters, results, pictures, seconds['all'])
+    return Demo(out, data, iters, seed, runs, pictures, seconds)
 
 
 def prepare_folder(out: Path) -> None:
@@ -145,27 +132,23 @@ def prepare_folder(out: Path) -> None:
                 shutil.rmtree(path)
             elif path.exists() or path.is_symlink():
                 path.unlink()
-        marker.write_text(
-            'The next udp-plugin demo to this folder deletes: '
-            + ', '.join(MADE)
-            + '\n',
-            encoding='utf-8',
-        )
+        text = f'The next udp-plugin demo to this folder deletes: {", ".join(MADE)}\n'
+        marker.write_text(text, encoding='utf-8')
     except OSError as error:
         raise UserError(f'--out {out}: {error.strerror}') from error
 
 
-def _draw(args: Namespace, progress: Progress, seconds: Dict[str, float]) -> Data:
+def _draw(folder: Path, images: Optional[int], seed: int, progress: Progress):
+    """Draw the data set; returns it, and the seconds that it took."""
     started = time.monotonic()
-    train = args.images or IMAGES
+    train = images or IMAGES
     counts = dict(train=train, test=max(train // 3, 1))
-    folder = args.out / 'data'
     task = progress.add_task('draw figures', total=sum(counts.values()), note='')
-    for done in write_dataset(folder, counts, args.seed):
+    for done in write_dataset(folder, counts, seed):
         progress.update(task, completed=done)
-    seconds['draw'] = time.monotonic() - started
-    progress.update(task, note=_took(seconds['draw']))
-    return Data(
+    seconds = time.monotonic() - started
+    progress.update(task, note=f'{seconds:.0f} s')
+    data = Data(
         title='drawn figures',
         train_ann=folder / 'train.json',
         train_img=folder / 'train',
@@ -174,60 +157,4 @@ def _draw(args: Namespace, progress: Progress, seconds: Dict[str, float]) -> Dat
         train_count=counts['train'],
         test_count=counts['test'],
     )
-
-
-def _took(seconds: float) -> str:
-    return f'{seconds:.0f} s'
-
-
-def _call(
-    progress: Progress, title: str, total, command: List, log_path: Path
-) -> float:
-    """Run a script of the toolbox, showing what its log says of its progress.
-
-    Returns:
-        The seconds it took.
-
-    Raises:
-        UserError: It failed; with the end of its log.
-    """
-    started = time.monotonic()
-    task = progress.add_task(title, total=total, note='starting')
-    if not progress.console.is_terminal:
-        # Where nothing moves, a word at the beginning.
-        progress.console.print(f'{title}; the log is {log_path}', soft_wrap=True)
-    log_path.parent.mkdir(exist_ok=True)
-    last = deque(maxlen=LOG_LINES)
-    loss = ''
-    with log_path.open('w', encoding='utf-8') as log, subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment(),
-        encoding='utf-8',
-        errors='replace',
-        start_new_session=True,
-    ) as process:
-        try:
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                last.append(line.rstrip())
-                match = LOG_LINE.search(line)
-                if match:
-                    done, of, left = match.groups()
-                    found = LOSS.search(line)
-                    loss = f'loss {found[1]}  ' if found else ''
-                    note = f'{loss}{left} left' if left else loss
-                    progress.update(task, completed=int(done), total=int(of), note=note)
-        except BaseException:
-            end(process)
-            raise
-    seconds = time.monotonic() - started
-    progress.update(task, note=f'{loss}{_took(seconds)}')
-    if process.returncode:
-        raise UserError(
-            f'{title} failed with status {process.returncode}. The end of '
-            f'{log_path}:\n' + '\n'.join(last)
-        )
-    return seconds
+    return data, seconds

@@ -4,10 +4,15 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import time
+from collections import deque
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional, Sequence
+
+from rich.progress import Progress
 
 import udp_plugin
 from udp_plugin.ui import UserError
@@ -15,6 +20,8 @@ from udp_plugin.ui import UserError
 #: mmengine's log line, in as far as it is shown.
 LOG_LINE = re.compile(r'Iter\(\w+\) \[ *(\d+)/(\d+)\].*?(?:eta: (.*?)  |$)')
 LOSS = re.compile(r'\bloss: (\S+)')
+#: How many lines of the log are shown when a script fails.
+LOG_LINES = 30
 
 
 def find_tools() -> Path:
@@ -48,18 +55,78 @@ def environment() -> Dict[str, str]:
 
 def end(process: subprocess.Popen) -> None:
     """End a script with its data loader's workers, which would outlive it."""
-
-    def send(number: int) -> None:
+    kill = getattr(signal, 'SIGKILL', signal.SIGTERM)
+    for number, seconds in ((signal.SIGTERM, 10), (kill, None)):
         if hasattr(os, 'killpg'):
             # It leads a process group of its own, unless that has just ended.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
         else:
             process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
 
-    send(signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        send(getattr(signal, 'SIGKILL', signal.SIGTERM))
-        process.wait()
+
+def run_script(
+    progress: Progress,
+    title: str,
+    total: Optional[int],
+    command: Sequence[object],
+    log_path: Path,
+) -> float:
+    """Run a script of the toolbox, and show how far it is by its log.
+
+    Args:
+        progress: Of :func:`udp_plugin.ui.progress`; gets a task.
+        title: Of the task.
+        total: Its iterations, if they are known.
+        command: The script and its arguments, without the Python.
+        log_path: Where the script's output goes.
+
+    Returns:
+        The seconds that it took.
+
+    Raises:
+        UserError: It failed; with the end of its log.
+    """
+    started = time.monotonic()
+    task = progress.add_task(title, total=total, note='starting')
+    if not progress.console.is_terminal:
+        # Where nothing moves, a word at the beginning.
+        progress.console.print(f'{title}; the log is {log_path}', soft_wrap=True)
+    log_path.parent.mkdir(exist_ok=True)
+    last = deque(maxlen=LOG_LINES)
+    loss = ''
+    with log_path.open('w', encoding='utf-8') as log, subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment(),
+        encoding='utf-8',
+        errors='replace',
+        start_new_session=True,
+    ) as process:
+        try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                last.append(line.rstrip())
+                match = LOG_LINE.search(line)
+                if match:
+                    done, of, left = match.groups()
+                    found = LOSS.search(line)
+                    loss = f'loss {found[1]}  ' if found else ''
+                    note = f'{loss}{left} left' if left else loss
+                    progress.update(task, completed=int(done), total=int(of), note=note)
+        except BaseException:
+            end(process)
+            raise
+    seconds = time.monotonic() - started
+    progress.update(task, note=f'{loss}{seconds:.0f} s')
+    if process.returncode:
+        raise UserError(
+            f'{title} failed with status {process.returncode}. The end of '
+            f'{log_path}:\n' + '\n'.join(last)
+        )
+    return seconds
