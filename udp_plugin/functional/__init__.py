@@ -32,7 +32,7 @@ from .geometry import (
 
 #: By name, the module of what needs torch.
 _WITH_TORCH = {
-    'RADIUS_PER_SIGMA': 'encoding',
+    'RADIUS_PER_SIGMA': 'constants',
     'READINGS': 'decoding',
     'blur': 'blurring',
     'dark_kernel_size': 'decoding',

@@ -30,24 +30,17 @@ from .blurring import (
     windows,
 )
 from .checks import check_kernel_size, check_maps, check_positive
+from .constants import (
+    AUTHORS_KERNELS,
+    FLAT,
+    VOTING_ROUNDS,
+    VOTING_SPREAD,
+    VOTING_WINDOW,
+)
 from .geometry import constant, unit_length
 
 #: The ways to read offset maps, see :func:`decode_offset`.
 READINGS = ('voting', 'authors', 'toolbox')
-
-#: Blurs of the authors' code for the classification map and for the offsets, px.
-AUTHORS_KERNELS = (15, 7)
-
-#: Voting: the share of R that is the sigma of its window, how often the window moves
-#: to where its pixels point, and the spread of their votes, as a share of R, at which
-#: they agree by half. Chosen on networks trained on drawn figures.
-VOTING_WINDOW = 1 / 3
-VOTING_ROUNDS = 5
-VOTING_SPREAD = 1 / 6
-
-#: A map varying by less than this share of its maximum is flat: more than the
-#: rounding of a blur in float32, less than any peak.
-FLAT = 1e-5
 
 Decoded = Tuple[Tensor, Tensor]
 

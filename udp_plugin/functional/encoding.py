@@ -15,9 +15,6 @@ from torch import Tensor
 from .checks import check_positive
 from .geometry import Array, constant, library_of
 
-#: ``R / sigma`` of a disc and of the Gaussian that it replaces: UDPv1's 3.5 at 2.
-RADIUS_PER_SIGMA = 1.75
-
 
 def in_double(values: Array) -> Array:
     """Values in float64; in float32 on Apple's GPUs, which have no other.

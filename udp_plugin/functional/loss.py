@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 
-#: The offsets' part beside half the mean squared error of H, and the share of R that is
-#: the sigma of their weights. Chosen on trained networks: docs/study.md.
-OFFSET_WEIGHT = 0.006
-OFFSET_WINDOW = 1 / 3
+from .constants import OFFSET_WEIGHT, OFFSET_WINDOW
 
 #: On a CPU, so many pixels are compared at a time.
 CACHED_PIXELS = 2**17
