@@ -9,8 +9,10 @@ from typing import Any
 import mmpose
 import numpy as np
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmpose.registry import MODELS
+from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
+from mmpose.registry import MODELS, TRANSFORMS
 
 from udp_plugin import names
 
@@ -182,17 +184,6 @@ def features_for(name, batch=2):
     return (torch.randn(batch, 8, *size),)
 
 
-def random_person():
-    size = np.random.uniform(80, 250, 2)
-    corner = np.random.uniform((0, 0), (640, 480) - size)
-    keypoints = corner + np.random.uniform(0, 1, (K, 2)) * size
-    return dict(
-        bbox=np.array([[*corner, *(corner + size)]], np.float32),
-        keypoints=keypoints[None].astype(np.float32),
-        keypoints_visible=np.ones((1, K), np.float32),
-    )
-
-
 def encoders_for(name, codec, multilevel):
     """One encoder, or for each level one of another width; the last decodes."""
     decoder = dict(CODECS[codec], **SIZES)
@@ -202,3 +193,36 @@ def encoders_for(name, codec, multilevel):
     # As MSPN has it: the later a level, the narrower.
     encoders = [dict(decoder, sigma=2 + levels - level) for level in range(levels)]
     return encoders, encoders[-1]
+
+
+def random_person():
+    """A box, in part beside the photograph, and keypoints in it, which the crop has."""
+    size = np.random.uniform(60, 300, 2)
+    corner = np.random.uniform(-20, (640, 480) - size / 2)
+    keypoints = corner + np.random.uniform(0, 1, (K, 2)) * size
+    return dict(
+        bbox=np.array([[*corner, *(corner + size)]], np.float32),
+        keypoints=keypoints[None].astype(np.float32),
+        keypoints_visible=np.ones((1, K), np.float32),
+    )
+
+
+def target_of(encoder, **args):
+    """The transform that makes the target(s) of the encoder(s)."""
+    if isinstance(encoder, list):
+        args['multilevel'] = True
+    return TRANSFORMS.build(dict(type='OffsetTargetGenerator', encoder=encoder, **args))
+
+
+def packed(person, target, input_size=SIZES['input_size'], augment=()):
+    """What goes to the model of a person, out of a pipeline of UDP."""
+    results = dict(
+        {name: value.copy() for name, value in person.items()},
+        img=np.zeros((480, 640, 3), np.uint8),
+        bbox_score=np.ones(1, np.float32),
+        flip_indices=FLIP_INDICES,
+        dataset_keypoint_weights=np.linspace(0.5, 1.5, K, dtype=np.float32),
+    )
+    warp = TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=input_size))
+    steps = [GetBBoxCenterScale(), *augment, warp, target, PackPoseInputs()]
+    return Compose(steps)(results)
