@@ -270,39 +270,42 @@ def loss_args(name, **settings):
     return dict(loss=dict(type=name, **settings))
 
 
+@each_head
 @pytest.mark.parametrize(
     ('codec', 'args', 'message'),
     [
-        ('gaussian', dict(decoder=None), 'decoder of UDPHeatmapHead must .* NoneType'),
+        ('gaussian', dict(decoder=None), 'decoder of {} must .* NoneType'),
         (
             'gaussian',
             dict(decoder=dict(type='MSRAHeatmap', sigma=2, **SIZES)),
-            'got MSRAHeatmap; swap the codec',
+            'decoder of {} must be .* got MSRAHeatmap; swap the codec',
         ),
-        ('gaussian', dict(out_channels=0), 'out_channels .* number of keypoints'),
-        ('gaussian', dict(out_channels='17'), "out_channels .* got '17'"),
+        ('gaussian', dict(out_channels=0), 'out_channels of {} .* number of keypoints'),
+        ('gaussian', dict(out_channels='17'), "out_channels of {} .* got '17'"),
         (
             'gaussian',
             loss_args('CombinedTargetMSELoss'),
-            'for offset maps.*use KeypointMSELoss',
+            'of {} is for offset maps.*use KeypointMSELoss',
         ),
-        ('voting', dict(loss='KeypointMSELoss'), r"a dict with the key 'type', got"),
+        ('voting', dict(loss='KeypointMSELoss'), "a dict with the key 'type', got"),
         (
             'voting',
             loss_args('KeypointMSELoss', skip_empty_channel=True),
-            'mean nothing on offset maps: skip_empty_channel',
+            'of {} has .* mean nothing on offset maps: skip_empty_channel',
         ),
-        ('voting', COMBINED, 'counts three channels a keypoint.*got 17'),
+        ('voting', COMBINED, 'of {} counts three channels a keypoint.*got 17'),
         (
             'voting',
             loss_args('AdaptiveWingLoss'),
-            'AdaptiveWingLoss .* is not defined on offset maps; use UDPOffsetLoss',
+            'AdaptiveWingLoss of {} is not defined on offset maps; use UDPOffsetLoss',
         ),
     ],
 )
-def test_head_arguments_are_named(codec, args, message):
-    with pytest.raises(ValueError, match=message):
-        build_head('HeatmapHead', codec, **args)
+def test_head_arguments_are_named(codec, args, message, name):
+    with pytest.raises(ValueError, match=message.format(f'UDP{name}')):
+        build_head(name, codec, **args)
+    with pytest.raises(TypeError, match='channels_in'):
+        build_head(name, codec, channels_in=4)
 
 
 # --- All heads ------------------------------------------------------------------
@@ -324,9 +327,9 @@ def test_each_head_has_the_layers_of_its_stock_counterpart(name, codec):
         assert one.equal(other)
 
 
-def crop(person, encoders):
+def crop(person, encoders, **args):
     """The packed sample of a person, with the target(s) of the encoder(s)."""
-    return packed(person, target_of(encoders))['data_samples']
+    return packed(person, target_of(encoders, **args))['data_samples']
 
 
 def in_a_mirror(person):
@@ -481,9 +484,12 @@ def test_one_target_serves_all_outputs_of_a_head_with_levels(name):
     ],
 )
 def test_heads_say_which_levels_do_not_go_together(name, args, message):
-    samples = [crop(random_person(), [dict(CODECS['authors'], **SIZES)] * 2)] * 2
-    with pytest.raises(ValueError, match=message):
-        build_head(name, 'authors', **args).loss(features_for(name), samples)
+    head = build_head(name, 'authors', **args)
+    encoders = [dict(CODECS['authors'], **SIZES)] * 2
+    for on_device in (False, True):
+        samples = [crop(random_person(), encoders, on_device=on_device).to_tensor()] * 2
+        with pytest.raises(ValueError, match=message):
+            head.loss(features_for(name), samples)
 
 
 def test_the_refine_machine_of_mspn_cannot_make_offsets():
@@ -504,15 +510,3 @@ def test_heads_without_a_final_layer_are_given_their_maps(name):
     if name == 'ViPNASHead':
         args['deconv_num_groups'] = (17, 17)
     build_head(name, 'authors', in_channels=34, **args)
-
-
-@each_head
-def test_each_head_names_what_does_not_fit(name):
-    with pytest.raises(ValueError, match=f'out_channels of UDP{name} must be'):
-        build_head(name, 'gaussian', out_channels=0)
-    with pytest.raises(ValueError, match=f'AdaptiveWingLoss of UDP{name} is not'):
-        build_head(name, 'authors', **loss_args('AdaptiveWingLoss'))
-    with pytest.raises(ValueError, match=f'decoder of UDP{name} must be'):
-        build_head(name, 'authors', decoder=dict(type='MSRAHeatmap', sigma=2, **SIZES))
-    with pytest.raises(TypeError, match='channels_in'):
-        build_head(name, 'authors', channels_in=4)

@@ -317,12 +317,6 @@ def test_a_stock_head_ends_with_the_error_that_the_docstring_names():
     )
 
 
-def test_levels_are_counted_as_with_maps():
-    _, samples = both_ways([random_person()] * 2, [OFFSET, OFFSET])
-    with pytest.raises(ValueError, match='target has 2 levels, but UDPCPMHead has 3'):
-        build_head('CPMHead', 'voting').loss(features_for('CPMHead'), samples)
-
-
 def test_an_mmpose_that_packs_no_keypoints_is_named(monkeypatch):
     monkeypatch.setattr(mmpose, '__version__', '1.1.0')
     with pytest.raises(ValueError, match='on_device=True needs MMPose 1.2.*got 1.1.0'):
