@@ -8,6 +8,7 @@ import pytest
 import udp_plugin
 from udp_plugin import functional as F
 
+slow = pytest.mark.slow
 HEAVY = '{"torch", "mmengine", "mmcv", "mmpose", "scipy", "matplotlib", "rich"}'
 REGISTERED = """
 from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
@@ -57,11 +58,12 @@ def run(code: str) -> str:
         # In the midst of MMPose's own imports, having waited.
         pytest.param(WAITING, id='udp_plugin, and then mmpose'),
         pytest.param(SECOND_TRY, id='after an mmpose that could not be imported'),
-        'import mmpose, udp_plugin',
         # As mmengine reads custom_imports.
         'import importlib, mmengine.config; importlib.import_module("udp_plugin")',
         'from udp_plugin.codecs.base import UDPCodec',
-        'from udp_plugin.models.heads.base import UDPHead',
+        pytest.param('from udp_plugin.models.heads.base import UDPHead', marks=slow),
+        # As the modules of the tests do.
+        pytest.param('import mmpose, udp_plugin', marks=slow),
     ],
 )
 def test_components_are_registered_whatever_is_imported_first(first):

@@ -99,7 +99,7 @@ def test_heads_learn_the_same_of_keypoints_as_of_maps(
 ):
     encoders, decoder = encoders_for(name, codec, multilevel)
     head = build_head(name, codec, decoder=decoder)
-    persons = [awkward_person(), random_person(), awkward_person()]
+    persons = [random_person(), awkward_person(), awkward_person()]
     maps, keypoints = both_ways(
         persons, encoders, use_dataset_keypoint_weights=weighted
     )

@@ -67,14 +67,6 @@ class UDPCodec(BaseKeypointCodec):
 
     Subclasses say how many maps a keypoint has, and which functions of
     :mod:`udp_plugin.functional` draw and read them.
-
-    Args:
-        input_size: ``(width, height)`` of the network's input in pixels.
-        heatmap_size: ``(W, H)`` of its output in pixels.
-        unbiased: Only True; ``MSRAHeatmap`` has it.
-
-    Raises:
-        ValueError: A size is not two integers, or ``unbiased`` is False.
     """
 
     label_mapping_table = dict(keypoint_weights='keypoint_weights')

@@ -35,11 +35,8 @@ class KeypointsForTheHead:
         the data set's, and by which the head multiplies the codec's.
 
         Args:
-            keypoints: Shape (1, K, D), D >= 2, input px.
-            keypoints_visible: Shape (1, K).
-
-        Raises:
-            ValueError: Shapes are not as said.
+            keypoints: Shape (1, K, D), D >= 2, input px; else a ``ValueError``.
+            keypoints_visible: Shape (1, K); else a ``ValueError``.
         """
         check_one_instance(keypoints, 'OffsetTargetGenerator')
         if keypoints_visible.shape != keypoints.shape[:-1]:
