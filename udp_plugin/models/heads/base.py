@@ -81,8 +81,10 @@ def number_of_keypoints(
             f'out_channels of {owner} must be the number of keypoints, got '
             f'{out_channels!r}'
         )
-    names = {_loss_name(cfg) for cfg in (loss if isinstance(loss, list) else [loss])}
-    if decoder.get('heatmap_type') != 'combined' or names != {'CombinedTargetMSELoss'}:
+    losses = loss if isinstance(loss, list) else [loss]
+    if decoder.get('heatmap_type') != 'combined' or any(
+        _loss_name(cfg) != 'CombinedTargetMSELoss' for cfg in losses
+    ):
         return out_channels
     if out_channels % 3:
         raise ValueError(
