@@ -1,16 +1,19 @@
 """What several test modules share."""
 
-import os
-import subprocess
-import sys
+import json
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import mmpose
 import numpy as np
 import torch
+from forked import processes, run_script
+from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmpose.registry import MODELS
+from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
+from mmpose.registry import MODELS, TRANSFORMS
 
 from udp_plugin import names
 
@@ -19,6 +22,12 @@ TOOLS = Path(mmpose.__file__).parent / '.mim' / 'tools'
 COCO = 'body_2d_keypoint/topdown_heatmap/coco'
 RES50 = f'{COCO}/td-hm_res50_8xb64-210e_coco-256x192.py'
 HRNET = f'{COCO}/td-hm_hrnet-w32_8xb64-210e_coco-256x192.py'
+#: What makes the network of RES50 small.
+SMALL_RES50 = {
+    'model.backbone.depth': 18,
+    'model.head.in_channels': 512,
+    'model.head.deconv_out_channels': (32, 32, 32),
+}
 PURE = """
 from mmengine.config import read_base
 from mmpose.codecs import MSRAHeatmap
@@ -115,27 +124,43 @@ def run_tool(script: str, *args, options: dict, importable: str = '') -> str:
 
     Modules in the folder ``importable`` can be imported there.
     """
-    command = [sys.executable, TOOLS / script, *args, '--cfg-options']
-    command += [f'{key}={value}' for key, value in options.items()]
-    paths = [str(PROJECT), str(importable), os.environ.get('PYTHONPATH')]
-    done = subprocess.run(
-        [str(part) for part in command],
-        env=dict(
-            os.environ,
-            PYTHONPATH=os.pathsep.join(filter(None, paths)),
-            CUDA_VISIBLE_DEVICES='',
-            # Where other work shares the cores, threads that spin while they wait
-            # take several times as long.
-            OMP_WAIT_POLICY='PASSIVE',
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    ended = f'{script} ended with {done.returncode}:\n{tail(done.stdout)}'
-    assert done.returncode == 0, ended
-    return done.stdout
+    command = [TOOLS / script, *args, '--cfg-options']
+    command += [f'{key}={value}'.replace(', ', ',') for key, value in options.items()]
+    paths = [PROJECT, importable] if importable else [PROJECT]
+    with tempfile.NamedTemporaryFile('r') as log:
+        arguments = ([*map(str, command)], [*map(str, paths)], log.name)
+        process = processes().Process(target=run_script, args=arguments)
+        process.start()
+        process.join(300)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        printed = log.read()
+    ended = f'{script} ended with {process.exitcode}:\n{tail(printed)}'
+    assert process.exitcode == 0, ended
+    return printed
+
+
+def log_of_training(config: Path, folder: Path, options: dict, *flags, **where) -> str:
+    """What training of two iterations says, which ended with a checkpoint."""
+    places = (config, '--work-dir', folder, *flags)
+    log = run_tool('train.py', *places, options=options, **where)
+    step = re.search(r'Epoch\(train\) +\[1\]\[2/2\].* loss_kpt: (\S+).*', log)
+    assert step and 0 < float(step[1]) < 1e4 and 'acc_pose: ' in step[0], tail(log)
+    assert (folder / 'epoch_1.pth').is_file()
+    return log
+
+
+def log_of_test(
+    config: Path, checkpoint: Path, folder: Path, options: dict, *flags, **where
+) -> str:
+    """What a test of a checkpoint says, which ended with COCO's measures."""
+    out = folder / 'metrics.json'
+    places = (config, checkpoint, '--work-dir', folder, '--out', out, *flags)
+    log = run_tool('test.py', *places, options=options, **where)
+    assert '(AP) @[ IoU=0.50:0.95 | area=   all' in log, tail(log)
+    assert 0 <= json.loads(out.read_text())['coco/AP'] <= 1, tail(log)
+    return log
 
 
 def small_budget(coco: Path) -> dict:
@@ -182,17 +207,6 @@ def features_for(name, batch=2):
     return (torch.randn(batch, 8, *size),)
 
 
-def random_person():
-    size = np.random.uniform(80, 250, 2)
-    corner = np.random.uniform((0, 0), (640, 480) - size)
-    keypoints = corner + np.random.uniform(0, 1, (K, 2)) * size
-    return dict(
-        bbox=np.array([[*corner, *(corner + size)]], np.float32),
-        keypoints=keypoints[None].astype(np.float32),
-        keypoints_visible=np.ones((1, K), np.float32),
-    )
-
-
 def encoders_for(name, codec, multilevel):
     """One encoder, or for each level one of another width; the last decodes."""
     decoder = dict(CODECS[codec], **SIZES)
@@ -202,3 +216,36 @@ def encoders_for(name, codec, multilevel):
     # As MSPN has it: the later a level, the narrower.
     encoders = [dict(decoder, sigma=2 + levels - level) for level in range(levels)]
     return encoders, encoders[-1]
+
+
+def random_person():
+    """A box, in part beside the photograph, and keypoints in it, which the crop has."""
+    size = np.random.uniform(60, 300, 2)
+    corner = np.random.uniform(-20, (640, 480) - size / 2)
+    keypoints = corner + np.random.uniform(0, 1, (K, 2)) * size
+    return dict(
+        bbox=np.array([[*corner, *(corner + size)]], np.float32),
+        keypoints=keypoints[None].astype(np.float32),
+        keypoints_visible=np.ones((1, K), np.float32),
+    )
+
+
+def target_of(encoder, **args):
+    """The transform that makes the target(s) of the encoder(s)."""
+    if isinstance(encoder, list):
+        args['multilevel'] = True
+    return TRANSFORMS.build(dict(type='OffsetTargetGenerator', encoder=encoder, **args))
+
+
+def packed(person, target, input_size=SIZES['input_size'], augment=()):
+    """What goes to the model of a person, out of a pipeline of UDP."""
+    results = dict(
+        {name: value.copy() for name, value in person.items()},
+        img=np.zeros((480, 640, 3), np.uint8),
+        bbox_score=np.ones(1, np.float32),
+        flip_indices=FLIP_INDICES,
+        dataset_keypoint_weights=np.linspace(0.5, 1.5, K, dtype=np.float32),
+    )
+    warp = TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=input_size))
+    steps = [GetBBoxCenterScale(), *augment, warp, target, PackPoseInputs()]
+    return Compose(steps)(results)

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import CODECS, FLIP_INDICES, SIZES, K, packed, random_person, target_of
 from mmengine.structures import InstanceData
 from mmpose.datasets.transforms import (
     GenerateTarget,
-    GetBBoxCenterScale,
-    PackPoseInputs,
     RandomBBoxTransform,
     RandomFlip,
     TopdownAffine,
@@ -28,31 +27,8 @@ SETUPS = [
     ((384, 288), (96, 72), 3),
     ((768, 1024), (192, 256), 6),
 ]
-CODECS = {
-    'gaussian': dict(type='UDPGaussianHeatmap'),
-    'unblurred': dict(type='UDPOffsetHeatmap', reading='toolbox'),
-    'voting': dict(type='UDPOffsetHeatmap'),
-    'authors': dict(type='UDPOffsetHeatmap', reading='authors'),
-}
-K = 17
-FLIP_INDICES = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    np.random.seed(0)
-
-
-def person(rng, width=640, height=480):
-    """A random box, and keypoints in its middle so that all lie in the crop."""
-    size = rng.uniform(60, 300, 2)
-    corner = rng.uniform(-20, (width, height) - size / 2)
-    keypoints = corner + rng.uniform(0, 1, (K, 2)) * size
-    return dict(
-        bbox=np.array([[*corner, *(corner + size)]], dtype=np.float32),
-        keypoints=keypoints[None].astype(np.float32),
-        keypoints_visible=np.ones((1, K), dtype=np.float32),
-    )
+OFFSET = dict(CODECS['voting'], **SIZES)
+pytestmark = pytest.mark.usefixtures('seeded')
 
 
 def coco_persons(folder):
@@ -70,25 +46,12 @@ def coco_persons(folder):
         )
 
 
-def through_the_pipeline(person, codec, rotate=False, extra=()):
-    results = dict(
-        person,
-        img=np.zeros((480, 640, 3), dtype=np.uint8),
-        bbox_score=np.ones(1, dtype=np.float32),
-    )
-    transforms = [GetBBoxCenterScale()]
-    if rotate:
-        # Enlarged, or else the rotation moves keypoints out of the crop.
-        transforms.append(RandomBBoxTransform(scale_factor=(1.5, 1.6), rotate_prob=1))
-    transforms += [
-        TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=codec['input_size'])),
-        TRANSFORMS.build(dict(type='OffsetTargetGenerator', encoder=codec)),
-        *extra,
-        PackPoseInputs(),
-    ]
-    for transform in transforms:
-        results = transform(results)
-    return results['data_samples']
+def through_the_pipeline(person, codec, rotate=False):
+    # Enlarged, or else the rotation moves keypoints out of the crop.
+    turn = [RandomBBoxTransform(scale_factor=(1.5, 1.6), rotate_prob=1)]
+    target = target_of(codec)
+    sample = packed(person, target, codec['input_size'], turn if rotate else ())
+    return sample['data_samples']
 
 
 def back_to_the_source(sample, codec, estimator_type):
@@ -139,9 +102,8 @@ def test_source_to_target_to_source(
     codec = dict(
         CODECS[codec], input_size=input_size, heatmap_size=heatmap_size, sigma=sigma
     )
-    rng = np.random.default_rng(0)
     persons = list(coco_persons(coco_mini))
-    persons += [person(rng) for _ in range(4 if sigma == 6 else 20)]
+    persons += [random_person() for _ in range(4 if sigma == 6 else 20)]
     estimator = 'UDPTopdownPoseEstimator' if rotate else 'TopdownPoseEstimator'
     errors = round_trip_errors(persons, codec, rotate, estimator)
     assert len(errors) > 100
@@ -151,22 +113,16 @@ def test_source_to_target_to_source(
         assert errors.max() < 1e-3
 
 
-def test_the_stock_estimator_does_not_undo_rotation():
-    codec = dict(CODECS['voting'], input_size=(192, 256), heatmap_size=(48, 64))
-    rng = np.random.default_rng(0)
-    persons = [person(rng) for _ in range(5)]
-    errors = round_trip_errors(persons, codec, True, 'TopdownPoseEstimator')
+def test_only_our_estimator_undoes_rotation():
+    persons = [random_person() for _ in range(5)]
+    errors = round_trip_errors(persons, OFFSET, True, 'TopdownPoseEstimator')
     assert errors.max() > 10
-    errors = round_trip_errors(persons, codec, False, 'UDPTopdownPoseEstimator')
+    errors = round_trip_errors(persons, OFFSET, False, 'UDPTopdownPoseEstimator')
     assert errors.max() < 1e-3
-
-
-def test_the_exact_estimator_asks_for_the_rotation():
-    codec = dict(CODECS['voting'], input_size=(192, 256), heatmap_size=(48, 64))
-    sample = through_the_pipeline(person(np.random.default_rng(0)), codec)
+    sample = through_the_pipeline(persons[0], OFFSET)
     del sample.gt_instances.bbox_rotations
     with pytest.raises(ValueError, match=r'bbox_rotations.*TopDownAffineUDP'):
-        back_to_the_source(sample, codec, 'UDPTopdownPoseEstimator')
+        back_to_the_source(sample, OFFSET, 'UDPTopdownPoseEstimator')
 
 
 # --- TopDownAffineUDP -----------------------------------------------------------
@@ -204,11 +160,9 @@ def test_affine_leaves_what_the_stock_one_leaves(keypoints, rotation, images):
             np.testing.assert_allclose(ours[key], expected, atol=2e-3, err_msg=key)
             assert np.asarray(ours[key]).dtype == np.asarray(expected).dtype, key
     assert ours['warp_mat'].shape == (2, 3)
-    assert set(ours) - set(stock) == {
-        'warp_mat',
-        'instance_mapping_table',
-        *(() if rotation else ('bbox_rotation',)),
-    }
+    added = {'warp_mat', 'instance_mapping_table'}
+    assert set(ours) - set(stock) - {'bbox_rotation'} == added
+    assert ours['bbox_rotation'] == (rotation or 0)
 
 
 def test_the_warp_matrix_maps_predictions_back():
@@ -294,16 +248,12 @@ def target_results(visible_weights=False):
     )
 
 
-OFFSET = dict(type='UDPOffsetHeatmap', input_size=(192, 256), heatmap_size=(48, 64))
-
-
 @pytest.mark.parametrize('weighted', [True, False])
 @pytest.mark.parametrize('visible_weights', [True, False])
 def test_generator_does_what_the_stock_one_does(weighted, visible_weights):
-    args = dict(encoder=OFFSET, use_dataset_keypoint_weights=weighted)
-    ours = TRANSFORMS.build(dict(type='OffsetTargetGenerator', **args))
-    ours = ours(target_results(visible_weights))
-    stock = GenerateTarget(**args)(target_results(visible_weights))
+    args = dict(use_dataset_keypoint_weights=weighted)
+    ours = target_of(OFFSET, **args)(target_results(visible_weights))
+    stock = GenerateTarget(OFFSET, **args)(target_results(visible_weights))
     assert ours.keys() == stock.keys()
     for key in ('heatmaps', 'keypoint_weights', 'keypoints_visible'):
         np.testing.assert_array_equal(ours[key], stock[key])
@@ -315,11 +265,10 @@ def test_generator_does_what_the_stock_one_does(weighted, visible_weights):
 
 def test_generator_weights_lists_of_encoders():
     encoders = [dict(OFFSET, sigma=sigma) for sigma in (1.5, 2)]
-    args = dict(encoder=encoders, multilevel=True)
-    plain = udp_plugin.OffsetTargetGenerator(**args)(target_results())
-    results = udp_plugin.OffsetTargetGenerator(
-        **args, use_dataset_keypoint_weights=True
-    )(target_results())
+    plain, results = (
+        target_of(encoders, use_dataset_keypoint_weights=weighted)(target_results())
+        for weighted in (False, True)
+    )
     assert len(results['heatmaps']) == 2
     assert results['heatmaps'][0].sum() != results['heatmaps'][1].sum()
     weights = target_results()['dataset_keypoint_weights']
@@ -333,18 +282,16 @@ def test_generator_weights_lists_of_encoders():
 def test_generator_names_what_is_missing():
     with pytest.raises(ValueError, match='needs a list of encoders'):
         udp_plugin.OffsetTargetGenerator(OFFSET, multilevel=True)
-    generator = udp_plugin.OffsetTargetGenerator(
-        OFFSET, use_dataset_keypoint_weights=True
-    )
-    for key in ('keypoints_visible', 'dataset_keypoint_weights'):
+    generator = target_of(OFFSET, use_dataset_keypoint_weights=True)
+    for key, message in (
+        ('keypoints_visible', "needs 'keypoints_visible' in the results"),
+        ('dataset_keypoint_weights', "needs 'dataset_keypoint_weights' in the results"),
+        ('keypoints', 'keypoints'),
+    ):
         results = target_results()
         del results[key]
-        with pytest.raises(ValueError, match=f"needs '{key}' in the results"):
+        with pytest.raises(ValueError, match=message):
             generator(results)
-    results = target_results()
-    del results['keypoints']
-    with pytest.raises(ValueError, match='keypoints'):
-        generator(results)
 
 
 def test_components_are_registered():

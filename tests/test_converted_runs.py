@@ -1,6 +1,5 @@
 """Life with a converted config: training, checkpoints, inference and pictures."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import COCO, RES50, run_tool, small_budget, tail
+from helpers import COCO, RES50, log_of_test, log_of_training, run_tool, small_budget
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
@@ -72,6 +71,7 @@ custom_imports = dict(
 optim_wrapper = dict(type='CPUAmpOptimWrapper')
 """
 
+slow = pytest.mark.slow
 pytestmark = [
     pytest.mark.filterwarnings('ignore:The metainfo config file'),
     # The toolbox draws maps enlarged, and says that it does.
@@ -176,87 +176,56 @@ def with_average(offset, coco_mini):
         f"_base_ = ['converted.py']\nload_from = {str(before)!r}\n"
         "custom_hooks = [dict(type='EMAHook')]\n"
     )
-    return train_and_test(config, coco_mini, offset.folder / 'with_average', {}), stock
+    folder = offset.folder / 'with_average'
+    log = log_of_training(config, folder, small_budget(coco_mini))
+    checkpoint = torch.load(folder / 'epoch_1.pth', weights_only=False)
+    return SimpleNamespace(stock=stock.state_dict(), log=log, checkpoint=checkpoint)
 
 
-def train_and_test(config, coco, folder, settings, *flags) -> SimpleNamespace:
-    options = dict(small_budget(coco), **{'test_dataloader.dataset.indices': 4})
-    options.update(settings)
-    places = ('--work-dir', folder)
-    # Where cpu_amp is.
-    importable = config.parent
-    train_log = run_tool(
-        'train.py', config, *places, *flags, options=options, importable=importable
-    )
-    step = re.search(r'Epoch\(train\) +\[1\]\[2/2\].* loss_kpt: (\S+)', train_log)
-    assert step and 0 < float(step[1]) < 1e4, tail(train_log)
-
-    checkpoint = folder / 'epoch_1.pth'
-    assert read(config).model.test_cfg.flip_test
-    test_log = run_tool(
-        'test.py',
-        *(config, checkpoint, *places, '--out', folder / 'metrics.json'),
-        options=options,
-        importable=importable,
-    )
-    metrics = json.loads((folder / 'metrics.json').read_text())
-    assert 0 <= metrics['coco/AP'] <= 1, tail(test_log)
-    return SimpleNamespace(
-        train_log=train_log, checkpoint=torch.load(checkpoint, weights_only=False)
-    )
+SMALL_HOURGLASS = {
+    'model.backbone.stage_channels': (256, 32, 32, 32, 32, 32),
+    'model.backbone.feat_channel': 32,
+    'model.head.in_channels': 32,
+}
+SMALL_MSPN = {
+    'model.backbone.num_blocks': [1, 1, 1, 1],
+    'model.backbone.unit_channels': 32,
+    'model.head.unit_channels': 32,
+}
 
 
 @pytest.mark.parametrize(
     ('name', 'codec', 'settings', 'extra', 'flags'),
     [
-        (
-            'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192',
-            'gaussian',
-            {},
-            '',
-            [],
+        pytest.param('vipnas-mbv3_8xb64', 'gaussian', {}, '', [], marks=slow),
+        pytest.param(
+            'hourglass52_8xb32', 'gaussian', SMALL_HOURGLASS, '', [], marks=slow
         ),
-        (
-            'td-hm_hourglass52_8xb32-210e_coco-256x256',
-            'gaussian',
-            {
-                'model.backbone.stage_channels': '(256,32,32,32,32,32)',
-                'model.backbone.feat_channel': 32,
-                'model.head.in_channels': 32,
-            },
-            '',
-            ['--auto-scale-lr'],
-        ),
-        (
-            'td-hm_mspn50_8xb32-210e_coco-256x192',
-            'offset',
-            {
-                'model.backbone.num_blocks': '[1,1,1,1]',
-                'model.backbone.unit_channels': 32,
-                'model.head.unit_channels': 32,
-            },
-            WITH_CPU_AMP,
-            [],
-        ),
+        ('mspn50_8xb32', 'offset', SMALL_MSPN, WITH_CPU_AMP, ['--auto-scale-lr']),
     ],
     ids=['ViPNASHead', 'CPMHead', 'MSPNHead'],
 )
 def test_converted_config_trains_and_tests(
     name, codec, settings, extra, flags, coco_mini, tmp_path
 ):
+    size = '256x256' if 'hourglass' in name else '256x192'
+    name = f'td-hm_{name}-210e_coco-{size}'
     convert(name, codec, tmp_path / 'converted.py')
     (tmp_path / 'cpu_amp.py').write_text(CPU_AMP)
-    config = tmp_path / 'mine.py'
+    config, checkpoint = tmp_path / 'mine.py', tmp_path / 'epoch_1.pth'
     config.write_text(f"_base_ = ['converted.py']\n{extra}")
-    settings = dict({'model.backbone.init_cfg': None}, **settings)
-    run = train_and_test(config, coco_mini, tmp_path, settings, *flags)
+    options = dict(small_budget(coco_mini), **settings)
+    log_of_training(config, tmp_path, options, *flags, importable=tmp_path)
+    assert read(config).model.test_cfg.flip_test
+    log_of_test(config, checkpoint, tmp_path, options, importable=tmp_path)
 
-    groups = run.checkpoint['optimizer']['param_groups']
     wanted = read(config).optim_wrapper.optimizer.lr
     if flags:
         # From the batch the config is made for to this one.
         wanted *= 2 / read(config).auto_scale_lr.base_batch_size
-    assert all(group['initial_lr'] == pytest.approx(wanted) for group in groups)
+    saved = torch.load(checkpoint, weights_only=False)
+    for group in saved['optimizer']['param_groups']:
+        assert group['initial_lr'] == pytest.approx(wanted)
     shutil.rmtree(tmp_path)
 
 
@@ -285,10 +254,9 @@ def test_half_precision_trains_as_single(codec, offset, tmp_path, coco_mini):
 
 
 def test_averaged_weights_are_kept_beside_the_last(with_average):
-    run, stock = with_average
-    averaged, last = run.checkpoint['state_dict'], run.checkpoint['ema_state_dict']
+    averaged = with_average.checkpoint['state_dict']
+    last, start = with_average.checkpoint['ema_state_dict'], with_average.stock
     assert last['steps'] == 2
-    start = stock.state_dict()
     for key in ('backbone.conv1.weight', 'backbone.layer4.1.conv2.weight'):
         # The average is mostly the first step's.
         moved = [
@@ -299,29 +267,27 @@ def test_averaged_weights_are_kept_beside_the_last(with_average):
 
 
 def test_backbone_of_a_stock_checkpoint_loads(offset, with_average):
-    run, stock = with_average
-    model = init_model(str(offset.config), device='cpu')
-    drawn = model.head.final_layer.weight.detach().clone()
-    model = init_model(
+    before = with_average.stock
+    after = init_model(
         str(offset.config), str(offset.folder / 'stock.pth'), device='cpu'
-    )
-    before, after = stock.state_dict(), model.state_dict()
+    ).state_dict()
     left_out = {'head.final_layer.weight', 'head.final_layer.bias'}
     assert before.keys() == after.keys()
     for key in before.keys() - left_out:
         assert before[key].equal(after[key]), key
     # Three maps a keypoint; there is nothing to load for them.
     assert len(before['head.final_layer.weight']) == 17
-    assert len(after['head.final_layer.weight']) == len(drawn) == 51
+    assert len(after['head.final_layer.weight']) == 51
 
     # The same by load_from in a config. Adam moves a weight by about the learning
     # rate a step, and the warm-up starts at 5e-7.
-    assert 'size mismatch for head.final_layer.weight' in run.train_log
-    for key, values in run.checkpoint['state_dict'].items():
+    assert 'size mismatch for head.final_layer.weight' in with_average.log
+    for key, values in with_average.checkpoint['state_dict'].items():
         if key.endswith('.weight') and key not in left_out:
             assert (values - before[key]).abs().max() < 1e-5, key
 
 
+@slow
 def test_stock_udp_checkpoint_gives_the_same_keypoints(coco_mini, tmp_path):
     stock = own_config(HRNET_UDP, coco_mini, tmp_path)
     config = convert(stock, 'gaussian', tmp_path / 'converted.py')

@@ -13,200 +13,215 @@ from helpers import (
     build_head,
     encoders_for,
     features_for,
+    packed,
     random_person,
+    target_of,
 )
 from mmengine.structures import InstanceData, PixelData
-from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
 from mmpose.models.heads import HeatmapHead
 from mmpose.models.losses import KeypointMSELoss
 from mmpose.models.pose_estimators import TopdownPoseEstimator
-from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
 import udp_plugin
 from udp_plugin import functional as F
 
+pytestmark = pytest.mark.usefixtures('seeded')
+SAMPLE = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
+each_codec = pytest.mark.parametrize('codec', CODECS)
+each_head = pytest.mark.parametrize('name', HEADS)
+each_head_with_levels = pytest.mark.parametrize('name', LEVELS)
+each_head_and_levels = pytest.mark.parametrize(
+    ('name', 'multilevel'),
+    [*((name, False) for name in HEADS), *((name, True) for name in LEVELS)],
+)
+each_kind = pytest.mark.parametrize('codec', ['gaussian', 'authors'])
 
-@pytest.fixture(autouse=True)
-def seeded():
-    np.random.seed(0)
-    torch.manual_seed(0)
 
-
-class PerfectHead(udp_plugin.UDPHeatmapHead):
+def perfect_head(codec, name='HeatmapHead', **args):
     """A head whose network is perfect: its features are its maps."""
-
-    def forward(self, feats):
-        return feats[-1]
-
-
-def head_config(codec, **args):
-    return dict(
-        in_channels=8,
-        out_channels=K,
-        deconv_out_channels=None,
-        decoder=dict(codec, input_size=(192, 256), heatmap_size=(48, 64)),
-        **args,
-    )
+    head = build_head(name, codec, **args)
+    head.forward = lambda outputs: outputs
+    return head
 
 
-def perfect_features(codec, keypoints):
+def random_keypoints(low=0.0, high=(191.0, 255.0)):
+    return np.random.uniform(low, high, (1, K, 2)).astype(np.float32)
+
+
+def maps_of(head, keypoints):
+    return torch.as_tensor(head.decoder.encode(keypoints)['heatmaps'])[None]
+
+
+def perfect_features(head, keypoints):
     """What a perfect network gives for an input and for its mirror image."""
     mirrored = F.mirror(keypoints, 192)[:, FLIP_INDICES]
-    return [
-        (torch.as_tensor(codec.encode(points)['heatmaps'])[None],)
-        for points in (keypoints, mirrored)
-    ]
+    return [maps_of(head, points) for points in (keypoints, mirrored)]
 
 
-@pytest.mark.parametrize('codec', CODECS)
+def training_sample(head, keypoints):
+    encoded = head.decoder.encode(keypoints)
+    sample = PoseDataSample()
+    sample.gt_fields = PixelData(heatmaps=torch.as_tensor(encoded['heatmaps']))
+    sample.gt_instance_labels = InstanceData(
+        keypoint_weights=torch.as_tensor(encoded['keypoint_weights'])
+    )
+    return sample
+
+
+# --- The flip test and what is predicted ------------------------------------------
+
+
 @pytest.mark.parametrize('shift_heatmap', [False, True])
+@each_codec
 def test_flip_test_changes_nothing_for_a_perfect_network(codec, shift_heatmap):
-    head = PerfectHead(**head_config(CODECS[codec]))
-    rng = np.random.default_rng(0)
-    keypoints = rng.uniform(0, (191, 255), (1, K, 2)).astype(np.float32)
-    features = perfect_features(head.decoder, keypoints)
-    sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
-    plain = head.predict(features[0], [sample], dict(flip_test=False))
+    head = perfect_head(codec)
+    features = perfect_features(head, random_keypoints())
+    plain = head.predict(features[0], [SAMPLE], dict(flip_test=False))
     test_cfg = dict(flip_test=True, flip_mode='heatmap', shift_heatmap=shift_heatmap)
-    flipped = head.predict(features, [sample], test_cfg)
+    flipped = head.predict(features, [SAMPLE], test_cfg)
     np.testing.assert_allclose(flipped[0].keypoints, plain[0].keypoints, atol=1e-3)
     np.testing.assert_allclose(
         flipped[0].keypoint_scores, plain[0].keypoint_scores, atol=1e-5
     )
 
 
-def training_samples(codec, batch=3):
-    rng = np.random.default_rng(0)
-    samples = []
-    for _ in range(batch):
-        keypoints = rng.uniform(10, 180, (1, K, 2)).astype(np.float32)
-        encoded = codec.encode(keypoints)
-        sample = PoseDataSample()
-        sample.gt_fields = PixelData(heatmaps=torch.as_tensor(encoded['heatmaps']))
-        sample.gt_instance_labels = InstanceData(
-            keypoint_weights=torch.as_tensor(encoded['keypoint_weights'])
-        )
-        samples.append(sample)
-    return samples
-
-
-@pytest.mark.parametrize('codec', CODECS)
-def test_training_accuracy_is_of_keypoints(codec):
-    head = PerfectHead(**head_config(CODECS[codec]))
-    samples = training_samples(head.decoder)
-    maps = torch.stack([sample.gt_fields.heatmaps for sample in samples])
-    losses = head.loss((maps,), samples)
-    assert losses['loss_kpt'] == 0
-    assert losses['acc_pose'] == 1
-    # One keypoint in 17 out of place costs a 17th, whichever the codec.
+@each_head
+@each_codec
+def test_mirrored_maps_are_joined_by_flip_average(codec, name):
+    """Whatever the layout of the maps, and without a change to them."""
+    head = perfect_head(codec, name)
     channels = head.decoder.channels_per_keypoint
-    maps[:, :channels] = maps[:, :channels].roll((20, 20), (-2, -1))
-    losses = head.loss((maps,), samples)
-    assert losses['acc_pose'] == pytest.approx(16 / 17, abs=1e-6)
-    for sample in samples:
-        sample.gt_instance_labels.keypoint_weights[:, 0] = 0
-    assert head.loss((maps,), samples)['acc_pose'] == 1
-    assert 'acc_pose' not in head.loss((maps,), samples, dict(compute_acc=False))
+    maps = torch.rand(2, 2, K * channels, 64, 48)
+    wanted = F.flip_average(maps[0], maps[1], FLIP_INDICES, channels)
+    keypoints, scores = head.decoder.batch_decode(wanted)
+    test_cfg = dict(flip_test=True, shift_heatmap=True, output_heatmaps=True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        seen = [m.contiguous(memory_format=layout) for m in maps]
+        feats = [[seen[0]], [seen[1]]] if name in LEVELS else seen
+        found, fields = head.predict(feats, [SAMPLE, SAMPLE], test_cfg)
+        for b in range(2):
+            # Of offset maps, those of the disc are shown: one a keypoint.
+            assert fields[b].heatmaps.equal(wanted[b, ::channels])
+            np.testing.assert_array_equal(found[b].keypoints, keypoints[b])
+            np.testing.assert_array_equal(found[b].keypoint_scores, scores[b])
+        assert torch.stack(seen).equal(maps)
 
 
-@pytest.mark.parametrize(('axis', 'pixels'), [(0, 192), (1, 256)])
-@pytest.mark.parametrize(('share', 'found'), [(0.045, True), (0.055, False)])
-def test_training_accuracy_allows_5_percent_of_the_input(axis, pixels, share, found):
-    codec = KEYPOINT_CODECS.build(head_config(CODECS['gaussian'])['decoder'])
-    head = PerfectHead(**head_config(CODECS['gaussian']))
-    keypoints = np.full((1, K, 2), 90, dtype=np.float32)
-    sample = PoseDataSample()
-    sample.gt_fields = PixelData(
-        heatmaps=torch.as_tensor(codec.encode(keypoints)['heatmaps'])
-    )
-    sample.gt_instance_labels = InstanceData(keypoint_weights=torch.ones(1, K))
-    keypoints[..., axis] += share * pixels
-    maps = torch.as_tensor(codec.encode(keypoints)['heatmaps'])[None]
-    assert head.loss((maps,), [sample])['acc_pose'] == float(found)
-
-
-@pytest.mark.parametrize('codec', CODECS)
-def test_keypoints_outside_the_crop_do_not_count_as_missed(codec):
-    head = PerfectHead(**head_config(CODECS[codec]))
-    keypoints = np.random.default_rng(0).uniform(40, 150, (1, K, 2))
-    keypoints[0, 0] = 500
-    encoded = head.decoder.encode(keypoints.astype(np.float32))
-    sample = PoseDataSample()
-    sample.gt_fields = PixelData(heatmaps=torch.as_tensor(encoded['heatmaps']))
-    sample.gt_instance_labels = InstanceData(
-        keypoint_weights=torch.as_tensor(encoded['keypoint_weights'])
-    )
-    noise = torch.rand(encoded['heatmaps'].shape) * 1e-3
-    maps = sample.gt_fields.heatmaps + noise
-    assert head.loss((maps[None],), [sample])['acc_pose'] == 1
-
-
-def test_shift_heatmap_is_said_to_be_ignored_once(monkeypatch):
+def test_what_the_flip_test_ignores_or_mixes_is_said_once(monkeypatch):
     said = []
     monkeypatch.setattr(
         'udp_plugin.models.heads.base.print_log',
         lambda message, **kwargs: said.append(message),
     )
-    head = PerfectHead(**head_config(CODECS['voting']))
-    features = perfect_features(head.decoder, np.full((1, K, 2), 100, np.float32))
-    sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
-    head.predict(features, [sample], dict(flip_test=True))
+    head = perfect_head('voting')
+    features = perfect_features(head, random_keypoints())
+    head.predict(features, [SAMPLE], dict(flip_test=True))
     assert not said
     for _ in range(2):
-        head.predict(features, [sample], dict(flip_test=True, shift_heatmap=True))
+        head.predict(features, [SAMPLE], dict(flip_test=True, shift_heatmap=True))
     assert len(said) == 1 and 'ignores shift_heatmap=True' in said[0]
-
-
-def test_flip_indices_that_are_no_pairs_are_used_with_a_warning(monkeypatch):
-    """As those of the toolbox's DeepFashion2, one of whose 294 names a wrong one."""
-    said = []
-    monkeypatch.setattr(
-        'udp_plugin.models.heads.base.print_log',
-        lambda message, **kwargs: said.append(message),
-    )
-    head = PerfectHead(**head_config(CODECS['gaussian']))
-    keypoints = np.full((1, K, 2), 100, np.float32)
-    features = perfect_features(head.decoder, keypoints)
-    wrong = [0, 2, 2, *FLIP_INDICES[3:]]
-    sample = PoseDataSample(metainfo=dict(flip_indices=wrong))
+    # As in the toolbox's DeepFashion2, one of whose 294 names a wrong one.
+    wrong = dict(flip_indices=[0, 2, 2, *FLIP_INDICES[3:]])
     for _ in range(2):
-        head.predict(features, [sample], dict(flip_test=True))
-    assert len(said) == 1 and 'mixes keypoints [1] with others' in said[0]
+        head.predict(features, [PoseDataSample(metainfo=wrong)], dict(flip_test=True))
+    assert len(said) == 2 and 'mixes keypoints [1] with others' in said[1]
 
 
-@pytest.mark.parametrize('codec', CODECS)
+@each_codec
 def test_autocast_does_not_round_coordinates(codec):
-    head = PerfectHead(**head_config(CODECS[codec]))
-    rng = np.random.default_rng(0)
-    keypoints = rng.uniform(20, 170, (1, K, 2)).astype(np.float32)
-    maps = torch.as_tensor(head.decoder.encode(keypoints)['heatmaps'])[None]
+    head = perfect_head(codec)
+    maps = maps_of(head, random_keypoints(20, 170))
     # No two pixels are equally high, between which rounding would decide.
     maps = (maps + 0.02 * torch.rand(maps.shape)).bfloat16()
-    plain = head.predict((maps,), [PoseDataSample()])
+    plain = head.predict(maps, [SAMPLE])
     with torch.autocast('cpu', torch.bfloat16):
-        under = head.predict((maps,), [PoseDataSample()])
+        under = head.predict(maps, [SAMPLE])
     np.testing.assert_allclose(under[0].keypoints, plain[0].keypoints, atol=1e-4)
     np.testing.assert_allclose(
         under[0].keypoint_scores, plain[0].keypoint_scores, atol=1e-5
     )
 
 
-def test_heatmaps_shown_are_one_a_keypoint():
-    head = PerfectHead(**head_config(CODECS['voting']))
-    maps = perfect_features(head.decoder, np.full((1, K, 2), 100, np.float32))[0]
-    sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
-    _, fields = head.predict(maps, [sample], dict(output_heatmaps=True))
+def test_heatmaps_shown_are_those_of_the_disc():
+    head = perfect_head('voting')
+    maps = maps_of(head, np.full((1, K, 2), 100, np.float32))
+    _, fields = head.predict(maps, [SAMPLE], dict(output_heatmaps=True))
     assert fields[0].heatmaps.shape == (K, 64, 48)
+    # Offsets would be negative.
     assert fields[0].heatmaps.min() == 0
 
 
+@pytest.mark.parametrize(
+    ('features', 'indices', 'message'),
+    [
+        (1, FLIP_INDICES, 'a list of two sets of features'),
+        (2, list(range(16)), 'flip_indices names 16 keypoints, so maps must have'),
+        (2, [-1, *FLIP_INDICES[1:]], 'flip_indices must name a keypoint .from 0 on'),
+    ],
+)
+def test_a_flip_test_that_cannot_be_is_named(features, indices, message):
+    head = perfect_head('voting')
+    features = [torch.zeros(1, 51, 64, 48)] * features
+    sample = PoseDataSample(metainfo=dict(flip_indices=indices))
+    with pytest.raises(ValueError, match=message):
+        head.predict(features, [sample], dict(flip_test=True))
+
+
+# --- The training accuracy --------------------------------------------------------
+
+
+@each_codec
+def test_training_accuracy_is_of_keypoints(codec):
+    head = perfect_head(codec)
+    samples = [training_sample(head, random_keypoints(10, 180)) for _ in range(3)]
+    maps = torch.stack([sample.gt_fields.heatmaps for sample in samples])
+    losses = head.loss(maps, samples)
+    assert losses['loss_kpt'] == 0
+    assert losses['acc_pose'] == 1
+    # One keypoint in 17 out of place costs a 17th, whichever the codec.
+    channels = head.decoder.channels_per_keypoint
+    maps[:, :channels] = maps[:, :channels].roll((20, 20), (-2, -1))
+    losses = head.loss(maps, samples)
+    assert losses['acc_pose'] == pytest.approx(16 / 17, abs=1e-6)
+    for sample in samples:
+        sample.gt_instance_labels.keypoint_weights[:, 0] = 0
+    assert head.loss(maps, samples)['acc_pose'] == 1
+    assert 'acc_pose' not in head.loss(maps, samples, dict(compute_acc=False))
+
+
+@pytest.mark.parametrize(('axis', 'pixels'), [(0, 192), (1, 256)])
+@pytest.mark.parametrize(('share', 'found'), [(0.045, True), (0.055, False)])
+def test_training_accuracy_allows_5_percent_of_the_input(axis, pixels, share, found):
+    head = perfect_head('gaussian')
+    keypoints = np.full((1, K, 2), 90, dtype=np.float32)
+    sample = training_sample(head, keypoints)
+    keypoints[..., axis] += share * pixels
+    maps = maps_of(head, keypoints)
+    assert head.loss(maps, [sample])['acc_pose'] == float(found)
+
+
+@each_codec
+def test_keypoints_outside_the_crop_do_not_count_as_missed(codec):
+    head = perfect_head(codec)
+    keypoints = random_keypoints(40, 150)
+    keypoints[0, 0] = 500
+    sample = training_sample(head, keypoints)
+    maps = sample.gt_fields.heatmaps[None]
+    maps = maps + torch.rand(maps.shape) * 1e-3
+    assert head.loss(maps, [sample])['acc_pose'] == 1
+
+
+# --- What is derived of the arguments -----------------------------------------------
+
+
 def test_head_derives_channels_and_loss_from_its_codec():
-    gaussian = udp_plugin.UDPHeatmapHead(**head_config(CODECS['gaussian']))
+    gaussian = build_head('HeatmapHead', 'gaussian')
     assert gaussian.final_layer.out_channels == K
     assert type(gaussian.loss_module).__name__ == 'KeypointMSELoss'
     loss = dict(type='KeypointMSELoss', use_target_weight=True, loss_weight=3.0)
-    offset = udp_plugin.UDPHeatmapHead(**head_config(CODECS['voting'], loss=loss))
+    offset = build_head('HeatmapHead', 'voting', loss=loss)
     assert offset.final_layer.out_channels == 3 * K
     assert isinstance(offset.loss_module, udp_plugin.UDPOffsetLoss)
     assert offset.loss_module.use_target_weight
@@ -227,84 +242,79 @@ def test_head_derives_channels_and_loss_from_its_codec():
 def test_a_loss_of_another_package_is_not_replaced(foreign):
     """It only happens to have the name of one whose counterpart is known."""
     with pytest.raises(ValueError, match=r'loss mylib\..*KeypointMSELoss of UDPHeat'):
-        udp_plugin.UDPHeatmapHead(**head_config(CODECS['authors'], loss=foreign))
+        build_head('HeatmapHead', 'authors', loss=foreign)
 
 
 @pytest.mark.parametrize(
     'loss', [KeypointMSELoss, 'mmpose.models.losses.KeypointMSELoss']
 )
 def test_a_loss_given_as_a_class_is_replaced(loss):
-    head = udp_plugin.UDPHeatmapHead(
-        **head_config(CODECS['authors'], loss=dict(type=loss))
-    )
+    head = build_head('HeatmapHead', 'authors', loss=dict(type=loss))
     assert isinstance(head.loss_module, udp_plugin.UDPOffsetLoss)
 
 
+COMBINED = dict(
+    decoder=dict(type='UDPOffsetHeatmap', heatmap_type='combined', **SIZES),
+    loss=dict(type='CombinedTargetMSELoss', use_target_weight=True),
+)
+
+
 def test_a_stock_config_of_combined_targets_keeps_its_channel_count():
-    config = head_config(
-        dict(CODECS['voting'], heatmap_type='combined'),
-        loss=dict(type='CombinedTargetMSELoss', use_target_weight=True),
-    )
-    config['out_channels'] = 3 * 21
-    head = udp_plugin.UDPHeatmapHead(**config)
+    head = build_head('HeatmapHead', 'voting', **{**COMBINED, 'out_channels': 3 * 21})
     assert head.final_layer.out_channels == 3 * 21
     # The stock loss has a meaning on offset maps, and keeps it.
     assert head.loss_module.published
 
 
+def loss_args(name, **settings):
+    return dict(loss=dict(type=name, **settings))
+
+
+@each_head
 @pytest.mark.parametrize(
     ('codec', 'args', 'message'),
     [
-        (dict(type='MSRAHeatmap', sigma=2), {}, 'got MSRAHeatmap; swap the codec'),
-        ('gaussian', dict(out_channels=0), 'out_channels .* number of keypoints'),
-        ('gaussian', dict(out_channels='17'), "out_channels .* got '17'"),
+        ('gaussian', dict(decoder=None), 'decoder of {} must .* NoneType'),
         (
             'gaussian',
-            dict(loss=dict(type='CombinedTargetMSELoss')),
-            'for offset maps.*use KeypointMSELoss',
+            dict(decoder=dict(type='MSRAHeatmap', sigma=2, **SIZES)),
+            'decoder of {} must be .* got MSRAHeatmap; swap the codec',
         ),
-        ('voting', dict(loss='KeypointMSELoss'), r"a dict with the key 'type', got"),
+        ('gaussian', dict(out_channels=0), 'out_channels of {} .* number of keypoints'),
+        ('gaussian', dict(out_channels='17'), "out_channels of {} .* got '17'"),
+        (
+            'gaussian',
+            loss_args('CombinedTargetMSELoss'),
+            'of {} is for offset maps.*use KeypointMSELoss',
+        ),
+        ('voting', dict(loss='KeypointMSELoss'), "a dict with the key 'type', got"),
         (
             'voting',
-            dict(loss=dict(type='KeypointMSELoss', skip_empty_channel=True)),
-            'mean nothing on offset maps: skip_empty_channel',
+            loss_args('KeypointMSELoss', skip_empty_channel=True),
+            'of {} has .* mean nothing on offset maps: skip_empty_channel',
         ),
-        (
-            dict(type='UDPOffsetHeatmap', heatmap_type='combined'),
-            dict(loss=dict(type='CombinedTargetMSELoss')),
-            'counts three channels a keypoint.*got 17',
-        ),
+        ('voting', COMBINED, 'of {} counts three channels a keypoint.*got 17'),
         (
             'voting',
-            dict(loss=dict(type='AdaptiveWingLoss')),
-            'AdaptiveWingLoss .* is not defined on offset maps; use UDPOffsetLoss',
+            loss_args('AdaptiveWingLoss'),
+            'AdaptiveWingLoss of {} is not defined on offset maps; use UDPOffsetLoss',
         ),
     ],
 )
-def test_head_arguments_are_named(codec, args, message):
-    codec = CODECS[codec] if isinstance(codec, str) else codec
-    with pytest.raises(ValueError, match=message):
-        udp_plugin.UDPHeatmapHead(**{**head_config(codec), **args})
-
-
-def test_head_needs_a_codec_and_two_sets_of_features():
-    with pytest.raises(
-        ValueError, match=r'decoder of UDPHeatmapHead must be .* NoneType'
-    ):
-        udp_plugin.UDPHeatmapHead(8, K)
-    head = PerfectHead(**head_config(CODECS['voting']))
-    with pytest.raises(ValueError, match='a list of two sets of features'):
-        head.predict((torch.zeros(1, 51, 64, 48),), [], dict(flip_test=True))
+def test_head_arguments_are_named(codec, args, message, name):
+    with pytest.raises(ValueError, match=message.format(f'UDP{name}')):
+        build_head(name, codec, **args)
+    with pytest.raises(TypeError, match='channels_in'):
+        build_head(name, codec, channels_in=4)
 
 
 # --- All heads ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('codec', ['gaussian', 'authors'])
-@pytest.mark.parametrize('name', HEADS)
+@each_kind
+@each_head
 def test_each_head_has_the_layers_of_its_stock_counterpart(name, codec):
     channels = 1 if codec == 'gaussian' else 3
-    torch.manual_seed(0)
     ours = build_head(name, codec)
     stock = MODELS.build(dict(HEADS[name], type=name, out_channels=K * channels))
     ours.load_state_dict(stock.state_dict())
@@ -317,25 +327,9 @@ def test_each_head_has_the_layers_of_its_stock_counterpart(name, codec):
         assert one.equal(other)
 
 
-def crop(person, encoders):
+def crop(person, encoders, **args):
     """The packed sample of a person, with the target(s) of the encoder(s)."""
-    generator = dict(type='OffsetTargetGenerator', encoder=encoders)
-    if isinstance(encoders, list):
-        generator['multilevel'] = True
-    results = dict(
-        person,
-        img=np.zeros((480, 640, 3), np.uint8),
-        bbox_score=np.ones(1, np.float32),
-        flip_indices=FLIP_INDICES,
-    )
-    for transform in (
-        GetBBoxCenterScale(),
-        TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=(192, 256))),
-        TRANSFORMS.build(generator),
-        PackPoseInputs(),
-    ):
-        results = transform(results)
-    return results['data_samples']
+    return packed(person, target_of(encoders, **args))['data_samples']
 
 
 def in_a_mirror(person):
@@ -360,11 +354,8 @@ def perfect_outputs(name, samples):
 
 
 @pytest.mark.parametrize('codec', ['gaussian', 'unblurred', 'voting'])
-@pytest.mark.parametrize(
-    ('name', 'multilevel'),
-    [*((name, False) for name in HEADS), *((name, True) for name in LEVELS)],
-)
-def test_perfect_network_end_to_end(name, multilevel, codec, monkeypatch):
+@each_head_and_levels
+def test_perfect_network_end_to_end(name, multilevel, codec):
     """Source to source through a stock estimator with the head's flip test."""
     encoders, decoder = encoders_for(name, codec, multilevel)
     estimator = TopdownPoseEstimator(
@@ -373,13 +364,13 @@ def test_perfect_network_end_to_end(name, multilevel, codec, monkeypatch):
         test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True),
     )
     head = estimator.head
-    monkeypatch.setattr(head, 'forward', lambda outputs: outputs)
+    head.forward = lambda outputs: outputs
 
     persons = [random_person() for _ in range(8)]
     samples = [crop(person, encoders) for person in persons]
     mirrored = [crop(in_a_mirror(person), encoders) for person in persons]
     seen = iter([perfect_outputs(name, samples), perfect_outputs(name, mirrored)])
-    monkeypatch.setattr(estimator, 'extract_feat', lambda inputs: next(seen))
+    estimator.extract_feat = lambda inputs: next(seen)
 
     found = estimator.predict(torch.zeros(8, 3, 256, 192), samples)
     for sample, person in zip(found, persons):
@@ -399,32 +390,21 @@ def test_perfect_network_end_to_end(name, multilevel, codec, monkeypatch):
         assert losses['acc_pose'] == 1
 
 
-@pytest.mark.parametrize('codec', ['gaussian', 'authors'])
-@pytest.mark.parametrize('name', LEVELS)
-def test_each_output_has_the_loss_of_its_level(name, codec, monkeypatch):
+@each_kind
+@each_head_with_levels
+def test_each_output_has_the_loss_of_its_level(name, codec):
     """An error in one output costs as much as its own stock loss says."""
     encoders, decoder = encoders_for(name, codec, multilevel=True)
     weights = [0.5, 1.0, 2.0, 4.0][: len(LEVELS[name])]
     loss = 'KeypointMSELoss' if codec == 'gaussian' else 'CombinedTargetMSELoss'
-    losses = [
-        dict(type=loss, use_target_weight=True, loss_weight=weight)
-        for weight in weights
-    ]
-    head = MODELS.build(
-        dict(
-            HEADS[name],
-            type=f'UDP{name}',
-            out_channels=K,
-            decoder=decoder,
-            loss=losses,
-        )
-    )
-    monkeypatch.setattr(head, 'forward', lambda outputs: outputs)
+    loss = dict(type=loss, use_target_weight=True)
+    losses = [dict(loss, loss_weight=weight) for weight in weights]
+    head = perfect_head(codec, name, decoder=decoder, loss=losses)
     persons = [random_person() for _ in range(2)]
     persons[0]['keypoints_visible'][0, :5] = 0
     samples = [crop(person, encoders) for person in persons]
     outputs = perfect_outputs(name, samples)
-    stock = MODELS.build(dict(type=loss, use_target_weight=True))
+    stock = MODELS.build(loss)
     seen = torch.tensor(np.concatenate([p['keypoints_visible'] for p in persons]))
     for index, weight in enumerate(weights):
         wrong = [maps.clone() for maps in outputs]
@@ -434,14 +414,12 @@ def test_each_output_has_the_loss_of_its_level(name, codec, monkeypatch):
         torch.testing.assert_close(got, wanted)
 
 
-@pytest.mark.parametrize('codec', ['gaussian', 'authors'])
-@pytest.mark.parametrize('name', HEADS)
+@each_kind
+@each_head
 def test_each_head_learns(name, codec):
     """Gradients of its loss reach each of its parameters."""
     encoders, decoder = encoders_for(name, codec, name in LEVELS)
-    head = MODELS.build(
-        dict(HEADS[name], type=f'UDP{name}', out_channels=K, decoder=decoder)
-    )
+    head = build_head(name, codec, decoder=decoder)
     samples = [crop(random_person(), encoders) for _ in range(2)]
     head.loss(features_for(name), samples)['loss_kpt'].backward()
     for parameter_name, parameter in head.named_parameters():
@@ -449,37 +427,26 @@ def test_each_head_learns(name, codec):
         assert parameter.grad.abs().max() > 0, parameter_name
 
 
-@pytest.mark.parametrize('name', LEVELS)
-def test_hard_keypoints_are_mined_on_offset_maps_too(name, monkeypatch):
-    outputs = len(LEVELS[name])
-    losses = [dict(type='KeypointMSELoss')] * (outputs - 1)
+@each_head_with_levels
+def test_hard_keypoints_are_mined_on_offset_maps_too(name):
+    losses = [dict(type='KeypointMSELoss')] * (len(LEVELS[name]) - 1)
     losses.append(dict(type='KeypointOHKMMSELoss', topk=3, loss_weight=2.0))
-    head = build_head(name, 'authors', loss=losses)
-    monkeypatch.setattr(head, 'forward', lambda maps: maps)
+    head = perfect_head('authors', name, loss=losses)
     encoders, _ = encoders_for(name, 'authors', multilevel=True)
     samples = [crop(random_person(), encoders) for _ in range(2)]
     maps = perfect_outputs(name, samples)
     target = maps[-1].clone()
-    maps[-1] += (
-        torch.randn(2, K, 1, 1, 1).mul(0.1).expand(2, K, 3, 64, 48).flatten(1, 2)
-    )
+    error = torch.randn(2, K, 1, 1, 1).mul(0.1).expand(2, K, 3, 64, 48)
+    maps[-1] += error.flatten(1, 2)
     # The loss of each keypoint by itself, of which the three largest count.
     alone = udp_plugin.UDPOffsetLoss()
-    each = torch.tensor(
-        [
-            [
-                alone(
-                    maps[-1][b : b + 1, 3 * k : 3 * k + 3],
-                    target[b : b + 1, 3 * k : 3 * k + 3],
-                )
-                for k in range(K)
-            ]
-            for b in range(2)
-        ]
-    )
-    wanted = 2 * np.sort(each.numpy(), axis=1)[:, -3:].mean()
-    got = head.loss(maps, samples)['loss_kpt']
-    assert got.item() == pytest.approx(wanted, rel=1e-5)
+    each = [
+        [alone(*one) for one in zip(*(m[b : b + 1].split(3, 1) for m in pair))]
+        for pair in [(maps[-1], target)]
+        for b in range(2)
+    ]
+    wanted = 2 * torch.tensor(each).topk(3, 1)[0].mean()
+    torch.testing.assert_close(head.loss(maps, samples)['loss_kpt'], wanted)
 
 
 def test_hard_keypoints_are_eight_unless_the_config_says_else():
@@ -491,7 +458,7 @@ def test_hard_keypoints_are_eight_unless_the_config_says_else():
         udp_plugin.UDPOffsetLoss(topk=0)
 
 
-@pytest.mark.parametrize('name', LEVELS)
+@each_head_with_levels
 def test_one_target_serves_all_outputs_of_a_head_with_levels(name):
     head, features = build_head(name, 'authors'), features_for(name)
     encoder = dict(CODECS['authors'], **SIZES)
@@ -504,18 +471,25 @@ def test_one_target_serves_all_outputs_of_a_head_with_levels(name):
     assert losses[0] == losses[1]
 
 
-def test_heads_say_which_levels_do_not_go_together():
+@pytest.mark.parametrize(
+    ('name', 'args', 'message'),
+    [
+        ('HeatmapHead', {}, r'target has 2 levels, but UDPHeatmapHead has 1 output'),
+        ('CPMHead', {}, r'target has 2 levels, but UDPCPMHead has 3 output'),
+        (
+            'MSPNHead',
+            dict(level_indices=[0, 1, 0, 2]),
+            r'level_indices .* below 2.*\[0, 1, 0, 2\]',
+        ),
+    ],
+)
+def test_heads_say_which_levels_do_not_go_together(name, args, message):
+    head = build_head(name, 'authors', **args)
     encoders = [dict(CODECS['authors'], **SIZES)] * 2
-    samples = [crop(random_person(), encoders)] * 2
-    for name, message in (
-        ('HeatmapHead', r'target has 2 levels, but UDPHeatmapHead has 1 output'),
-        ('CPMHead', r'target has 2 levels, but UDPCPMHead has 3 output'),
-    ):
+    for on_device in (False, True):
+        samples = [crop(random_person(), encoders, on_device=on_device).to_tensor()] * 2
         with pytest.raises(ValueError, match=message):
-            build_head(name, 'authors').loss(features_for(name), samples)
-    head = build_head('MSPNHead', 'authors', level_indices=[0, 1, 0, 2])
-    with pytest.raises(ValueError, match=r'level_indices .* below 2.*\[0, 1, 0, 2\]'):
-        head.loss(features_for('MSPNHead'), samples)
+            head.loss(features_for(name), samples)
 
 
 def test_the_refine_machine_of_mspn_cannot_make_offsets():
@@ -536,15 +510,3 @@ def test_heads_without_a_final_layer_are_given_their_maps(name):
     if name == 'ViPNASHead':
         args['deconv_num_groups'] = (17, 17)
     build_head(name, 'authors', in_channels=34, **args)
-
-
-@pytest.mark.parametrize('name', HEADS)
-def test_each_head_names_what_does_not_fit(name):
-    with pytest.raises(ValueError, match=f'out_channels of UDP{name} must be'):
-        build_head(name, 'gaussian', out_channels=0)
-    with pytest.raises(ValueError, match=f'AdaptiveWingLoss of UDP{name} is not'):
-        build_head(name, 'authors', loss=dict(type='AdaptiveWingLoss'))
-    with pytest.raises(ValueError, match=f'decoder of UDP{name} must be'):
-        build_head(name, 'authors', decoder=dict(type='MSRAHeatmap', sigma=2, **SIZES))
-    with pytest.raises(TypeError, match='channels_in'):
-        build_head(name, 'authors', channels_in=4)

@@ -10,39 +10,33 @@ from helpers import (
     CODECS,
     HEADS,
     LEVELS,
+    RES50,
     SIZES,
     K,
     build_head,
     encoders_for,
     features_for,
+    packed,
     random_person,
-    swap_names,
-    zoo_config,
+    swapped,
+    target_of,
 )
-from mmcv.transforms import Compose
 from mmengine.dataset import pseudo_collate
-from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
 from mmpose.models.heads import HeatmapHead
-from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.registry import KEYPOINT_CODECS, MODELS
 
 import udp_plugin
 from udp_plugin.convert.check import check
 from udp_plugin.models.heads.base import batch_targets
 
 OFFSET = dict(CODECS['voting'], **SIZES)
-RES50 = 'body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
-# An infinite keypoint times a zero of the warp.
 pytestmark = [
+    pytest.mark.usefixtures('seeded'),
+    # An infinite keypoint times a zero of the warp.
     pytest.mark.filterwarnings('ignore:invalid value encountered in multiply'),
     pytest.mark.filterwarnings('ignore:The metainfo config file'),
 ]
 every_codec = pytest.mark.parametrize('codec', ['gaussian', 'voting'])
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    np.random.seed(0)
-    torch.manual_seed(0)
 
 
 def awkward_person(visible_weights=False):
@@ -60,33 +54,6 @@ def awkward_person(visible_weights=False):
     return person
 
 
-def generator(encoder, **args):
-    if isinstance(encoder, list):
-        args['multilevel'] = True
-    return TRANSFORMS.build(dict(type='OffsetTargetGenerator', encoder=encoder, **args))
-
-
-def packed(person, target):
-    """A person's sample out of the pipeline with this transform for the target."""
-    pipeline = Compose(
-        [
-            GetBBoxCenterScale(),
-            TRANSFORMS.build(dict(type='TopDownAffineUDP', input_size=(192, 256))),
-            target,
-            PackPoseInputs(),
-        ]
-    )
-    weights = np.linspace(0.5, 1.5, K, dtype=np.float32)
-    return pipeline(
-        dict(
-            {name: value.copy() for name, value in person.items()},
-            img=np.zeros((480, 640, 3), np.uint8),
-            bbox_score=np.ones(1, np.float32),
-            dataset_keypoint_weights=weights,
-        )
-    )
-
-
 def received(packed_samples):
     """The samples as the head gets them, out of the data preprocessor."""
     preprocessor = MODELS.build(dict(type='PoseDataPreprocessor'))
@@ -98,7 +65,7 @@ def received(packed_samples):
 def both_ways(persons, encoder, **args):
     """The samples with the workers' maps, and those without maps."""
     return [
-        received([packed(p, generator(encoder, on_device=on, **args)) for p in persons])
+        received([packed(p, target_of(encoder, on_device=on, **args)) for p in persons])
         for on in (False, True)
     ]
 
@@ -112,11 +79,13 @@ def assert_same_targets(worker, device):
 
 
 def step(head, features, samples):
-    """The loss and accuracy, and the gradients of the head's parameters."""
+    """The loss, the accuracy, and the gradients of the head's parameters."""
     head.zero_grad()
     losses = head.loss(features, samples)
     losses['loss_kpt'].backward()
-    return losses, [parameter.grad.clone() for parameter in head.parameters()]
+    gradients = {name: p.grad.clone() for name, p in head.named_parameters()}
+    assert all(gradient.abs().max() > 0 for gradient in gradients.values())
+    return {**losses, **gradients}
 
 
 @pytest.mark.parametrize('weighted', [False, True])
@@ -129,25 +98,18 @@ def test_heads_learn_the_same_of_keypoints_as_of_maps(
     name, multilevel, codec, weighted
 ):
     encoders, decoder = encoders_for(name, codec, multilevel)
-    head = MODELS.build(
-        dict(HEADS[name], type=f'UDP{name}', out_channels=K, decoder=decoder)
-    )
-    persons = [awkward_person(), random_person(), awkward_person()]
+    head = build_head(name, codec, decoder=decoder)
+    persons = [random_person(), awkward_person(), awkward_person()]
     maps, keypoints = both_ways(
         persons, encoders, use_dataset_keypoint_weights=weighted
     )
     assert_same_targets(batch_targets(maps), batch_targets(keypoints))
 
     features = features_for(name, batch=3)
-    losses, gradients = step(head, features, maps)
-    other_losses, other_gradients = step(head, features, keypoints)
-    assert losses.keys() == other_losses.keys() == {'loss_kpt', 'acc_pose'}
-    for key, value in losses.items():
-        assert other_losses[key].equal(value), key
-    assert len(gradients) > 0
-    for gradient, other in zip(gradients, other_gradients):
-        assert gradient.abs().max() > 0
-        assert other.equal(gradient)
+    learnt, other = (step(head, features, samples) for samples in (maps, keypoints))
+    assert learnt.keys() == other.keys() > {'loss_kpt', 'acc_pose'}
+    for key, value in learnt.items():
+        assert other[key].equal(value), key
 
 
 @pytest.mark.parametrize('visible_weights', [False, True])
@@ -207,9 +169,9 @@ def size_of_targets(sample):
 
 def test_a_sample_takes_less_than_two_kilobytes():
     for encoder, maps in ((OFFSET, 1), ([OFFSET, dict(OFFSET, sigma=3)], 2)):
-        worker = packed(random_person(), generator(encoder))
+        worker = packed(random_person(), target_of(encoder))
         assert size_of_targets(worker) > maps * 3 * K * 48 * 64 * 4
-        sample = packed(random_person(), generator(encoder, on_device=True))
+        sample = packed(random_person(), target_of(encoder, on_device=True))
         assert size_of_targets(sample) < 2000
         assert 'gt_fields' not in sample['data_samples']
     for codec in CODECS.values():
@@ -229,13 +191,11 @@ def test_codecs_of_the_same_settings_are_equal():
 
 def test_data_sets_of_one_batch_may_each_have_their_generator():
     persons = [random_person() for _ in range(4)]
-    samples = [packed(p, generator(OFFSET, on_device=True)) for p in persons]
-    maps = [packed(p, generator(OFFSET)) for p in persons]
-    assert_same_targets(
-        batch_targets(received(maps)),
-        # Two of them from another worker than the others.
-        batch_targets(received(samples[:2]) + received(samples[2:])),
+    # Two of them from another worker than the others.
+    (maps, first), (more_maps, second) = (
+        both_ways(some, OFFSET) for some in (persons[:2], persons[2:])
     )
+    assert_same_targets(batch_targets(maps + more_maps), batch_targets(first + second))
 
 
 def test_the_encoder_makes_the_maps_and_not_the_decoder():
@@ -273,18 +233,14 @@ def test_encode_batch_is_encode_of_each():
 
 def test_a_config_with_it_is_checked():
     """By ``udp-plugin convert --check``, which also takes converted configs."""
-    cfg = zoo_config(RES50)
-    cfg.merge_from_dict(swap_names(cfg.to_dict(), 'UDPOffsetHeatmap'))
+    cfg = swapped(RES50, 'UDPOffsetHeatmap')
     cfg.model.backbone.depth = 18
     cfg.model.head.in_channels = 512
+    types = [step.type for step in cfg.train_dataloader.dataset.pipeline]
+    target = types.index('OffsetTargetGenerator')
     seen = []
     for on_device in (False, True):
-        (target,) = (
-            step
-            for step in cfg.train_dataloader.dataset.pipeline
-            if step.type == 'OffsetTargetGenerator'
-        )
-        target.on_device = on_device
+        cfg.train_dataloader.dataset.pipeline[target].on_device = on_device
         seen.append(check(cfg))
     assert seen[0] == seen[1]
     assert seen[0].targets == seen[0].maps == [(2, 51, 64, 48)]
@@ -322,13 +278,13 @@ def test_encoders_that_the_head_cannot_use(args, message):
 def test_samples_of_different_codecs_are_no_batch():
     head = build_head('HeatmapHead', 'voting')
     features = features_for('HeatmapHead')
-    one = packed(random_person(), generator(OFFSET, on_device=True))
-    other = packed(random_person(), generator(dict(OFFSET, radius=3), on_device=True))
+    one = packed(random_person(), target_of(OFFSET, on_device=True))
+    other = packed(random_person(), target_of(dict(OFFSET, radius=3), on_device=True))
     with pytest.raises(
         ValueError, match=r'radius=3\.0.* and .*radius=3\.5.*the same encoder'
     ):
         head.loss(features, received([one, other]))
-    with_maps = packed(random_person(), generator(OFFSET))
+    with_maps = packed(random_person(), target_of(OFFSET))
     for pair in ([one, with_maps], [with_maps, one]):
         with pytest.raises(
             ValueError, match='got samples with .*UDPOff.* and maps; .* and on_device'
@@ -337,7 +293,7 @@ def test_samples_of_different_codecs_are_no_batch():
 
 
 def test_keypoints_that_are_not_of_one_instance():
-    target = generator(OFFSET, on_device=True)
+    target = target_of(OFFSET, on_device=True)
     visible = np.ones((1, K), np.float32)
     with pytest.raises(ValueError, match=r'one instance.* got \(2, 17, 2\)'):
         target(dict(keypoints=np.zeros((2, K, 2)), keypoints_visible=visible))
@@ -361,13 +317,7 @@ def test_a_stock_head_ends_with_the_error_that_the_docstring_names():
     )
 
 
-def test_levels_are_counted_as_with_maps():
-    _, samples = both_ways([random_person()] * 2, [OFFSET, OFFSET])
-    with pytest.raises(ValueError, match='target has 2 levels, but UDPCPMHead has 3'):
-        build_head('CPMHead', 'voting').loss(features_for('CPMHead'), samples)
-
-
 def test_an_mmpose_that_packs_no_keypoints_is_named(monkeypatch):
     monkeypatch.setattr(mmpose, '__version__', '1.1.0')
     with pytest.raises(ValueError, match='on_device=True needs MMPose 1.2.*got 1.1.0'):
-        generator(OFFSET, on_device=True)
+        target_of(OFFSET, on_device=True)

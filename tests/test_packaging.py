@@ -30,11 +30,6 @@ for path in sorted(package.glob('.mim/configs/**/*.py')):
 """
 
 
-def files_of(folder):
-    files = (path for path in folder.rglob('*') if path.is_file())
-    return sorted(path for path in files if '__pycache__' not in path.parts)
-
-
 def run(*command, **kwargs):
     environ = {**os.environ, 'PIP_NO_INDEX': '1'}
     environ.pop('PYTHONPATH', None)
@@ -68,11 +63,12 @@ def wheel(tmp_path_factory):
 
 
 def test_wheel_holds_the_package_and_the_configs(wheel):
+    folders = {'': ROOT / 'udp_plugin', 'udp_plugin/.mim/': ROOT / 'configs'}
     expected = {
-        path.relative_to(ROOT).as_posix() for path in files_of(ROOT / 'udp_plugin')
-    } | {
-        'udp_plugin/.mim/' + path.relative_to(ROOT).as_posix()
-        for path in files_of(ROOT / 'configs')
+        place + path.relative_to(ROOT).as_posix()
+        for place, folder in folders.items()
+        for path in folder.rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
     }
     assert any('/.mim/configs/' in name for name in expected)
     with zipfile.ZipFile(wheel) as archive:
@@ -114,33 +110,26 @@ def setup_script(monkeypatch):
     return script
 
 
-def test_set_up_wants_a_python_that_mmpose_knows(setup_script, capsys):
-    with pytest.raises(SystemExit):
-        setup_script.choose_base(
-            [('/opt/python3', (3, 12)), ('/usr/python3', (3, 7))], (3, 8), (3, 11)
-        )
-    said = capsys.readouterr().err
+def test_set_up_says_what_it_wants(setup_script, capsys, monkeypatch, tmp_path):
+    def said_by(check, *args):
+        with pytest.raises(SystemExit):
+            check(*args)
+        return capsys.readouterr().err
+
+    found = [('/opt/python3', (3, 12)), ('/usr/python3', (3, 7))]
+    said = said_by(setup_script.choose_base, found, (3, 8), (3, 11))
     assert '3.12 (/opt/python3), 3.7 (/usr/python3)' in said
     assert '3.8 or 3.9 or 3.10 or 3.11' in said
 
-
-def test_set_up_wants_a_compiler(setup_script, capsys, monkeypatch):
     monkeypatch.setenv('PATH', os.devnull)
-    with pytest.raises(SystemExit):
-        setup_script.check_compiler(sys.executable)
-    assert 'no C++ compiler' in capsys.readouterr().err
+    said = said_by(setup_script.check_compiler, sys.executable)
+    assert 'no C++ compiler' in said
 
-
-@pytest.mark.parametrize('free', [0.5, 100.0])
-def test_set_up_wants_room(free, setup_script, capsys, monkeypatch, tmp_path):
-    usage = namedtuple('usage', 'free')(free * 1e9)
-    monkeypatch.setattr(setup_script.shutil, 'disk_usage', lambda folder: usage)
-    if free > 50:
-        setup_script.check_disk(str(tmp_path / 'envs/env-1'), 5.8)
-        return
-    with pytest.raises(SystemExit):
-        setup_script.check_disk(str(tmp_path / 'envs/env-1'), 5.8)
-    said = capsys.readouterr().err
+    usage = namedtuple('usage', 'free')
+    sizes = iter([usage(100e9), usage(0.5e9)])
+    monkeypatch.setattr(setup_script.shutil, 'disk_usage', lambda folder: next(sizes))
+    setup_script.check_disk(str(tmp_path / 'envs/env-1'), 5.8)
+    said = said_by(setup_script.check_disk, str(tmp_path / 'envs/env-1'), 5.8)
     assert '0.5 GB free' in said and f'GB in {tmp_path}/envs/env-1' in said
 
 

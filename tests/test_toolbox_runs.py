@@ -1,6 +1,5 @@
 """The toolbox's own scripts, its distributed wrapper and its checkpoints, with UDP."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +9,19 @@ from typing import Callable, Optional
 import numpy as np
 import pytest
 import torch
-from helpers import HRNET, RES50, run_tool, small_budget, swapped, tail, zoo_config
+from forked import processes
+from helpers import (
+    HRNET,
+    RES50,
+    SMALL_RES50,
+    log_of_test,
+    log_of_training,
+    run_tool,
+    small_budget,
+    swapped,
+    tail,
+    zoo_config,
+)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.model import MMDistributedDataParallel
@@ -31,16 +42,18 @@ ON_DEVICE = {
     'train_dataloader.dataset.pipeline.6.on_device': True,
     'train_dataloader.num_workers': 1,
 }
+SMALL_ON_DEVICE = (RES50, 'UDPOffsetHeatmap', {**SMALL_RES50, **ON_DEVICE})
 
 
 @pytest.fixture(
     scope='module',
     params=[
-        (RES50, 'UDPOffsetHeatmap', {}),
-        (RES50, 'UDPGaussianHeatmap', {}),
-        (HRNET, 'UDPOffsetHeatmap', ON_DEVICE),
+        pytest.param(SMALL_ON_DEVICE, id='offset-on-device'),
+        pytest.param((RES50, 'UDPGaussianHeatmap', SMALL_RES50), id='gaussian'),
+        pytest.param(
+            (HRNET, 'UDPOffsetHeatmap', {}), id='hrnet-offset', marks=pytest.mark.slow
+        ),
     ],
-    ids=['res50-offset', 'res50-gaussian', 'hrnet-offset-on-device'],
 )
 def trained(request, coco_mini, tmp_path_factory):
     """A stock config, swapped by name alone, trained for two iterations."""
@@ -49,51 +62,28 @@ def trained(request, coco_mini, tmp_path_factory):
     config = folder / 'swapped.py'
     swapped(name, codec).dump(config)
     options = dict(small_budget(coco_mini), **settings)
-    log = run_tool('train.py', config, '--work-dir', folder, options=options)
-    assert ('on_device=True' in log) == bool(settings)
+    log = log_of_training(config, folder, options)
+    assert ('on_device=True' in log) == ('on_device' in str(settings))
     yield SimpleNamespace(folder=folder, config=config, options=options, log=log)
     # Checkpoints with Adam's state are large, and pytest keeps three runs.
     shutil.rmtree(folder)
 
 
-def test_swapped_config_trains(trained):
-    step = re.search(r'Epoch\(train\) +\[1\]\[2/2\].*', trained.log)
-    assert step, tail(trained.log)
-    assert 'loss_kpt: ' in step[0] and 'acc_pose: ' in step[0]
+def test_swapped_config_trains_and_tests_with_flip_test(trained):
     assert 'coco/AP: ' in trained.log, tail(trained.log)
-    assert (trained.folder / 'epoch_1.pth').is_file()
-
-
-def test_swapped_config_tests_with_flip_test(trained):
     test_cfg = Config.fromfile(trained.config).model.test_cfg
     assert test_cfg.flip_test and test_cfg.shift_heatmap
-
-    out = trained.folder / 'metrics.json'
-    log = run_tool(
-        'test.py',
-        trained.config,
-        trained.folder / 'epoch_1.pth',
-        '--work-dir',
-        trained.folder,
-        '--out',
-        out,
-        options=trained.options,
-    )
-    assert '(AP) @[ IoU=0.50:0.95 | area=   all' in log, tail(log)
-    assert 0 <= json.loads(out.read_text())['coco/AP'] <= 1
+    checkpoint = trained.folder / 'epoch_1.pth'
+    log = log_of_test(trained.config, checkpoint, trained.folder, trained.options)
     assert log.count('ignores shift_heatmap=True') == 1, tail(log)
 
 
-@pytest.mark.parametrize(
-    'trained', [(RES50, 'UDPOffsetHeatmap', {})], indirect=True, ids=['res50-offset']
-)
+@pytest.mark.parametrize('trained', [SMALL_ON_DEVICE], indirect=True, ids=[''])
 def test_training_resumes(trained):
     log = run_tool(
         'train.py',
         trained.config,
-        '--work-dir',
-        trained.folder,
-        '--resume',
+        *('--work-dir', trained.folder, '--resume'),
         options=dict(trained.options, **{'train_cfg.max_epochs': 2}),
     )
     assert 'resumed epoch: 1, iter: 2' in log, tail(log)
@@ -143,55 +133,53 @@ def part_of(batch: dict, rank: int) -> dict:
     return {key: values[2 * rank : 2 * rank + 2] for key, values in batch.items()}
 
 
-def take_steps_with_another(rank: int, folder: Path, cfgs: list, batches: list) -> None:
-    """What each of two processes does: a step on its half of each batch."""
+def take_step_with_another(rank: int, folder: Path, cfg: Config, batch: dict) -> None:
+    """What each of two processes does: a step on its half of the batch."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2
     )
-    steps = [
-        take_step(cfg, part_of(batch, rank), MMDistributedDataParallel)
-        for cfg, batch in zip(cfgs, batches)
-    ]
-    torch.save(steps, folder / f'{rank}.pt')
+    step = take_step(cfg, part_of(batch, rank), MMDistributedDataParallel)
+    torch.save(step, folder / f'{rank}.pt')
     distributed.destroy_process_group()
 
 
-def test_two_processes_take_the_step_of_one(tmp_path):
-    cfgs, batches = [], []
+@pytest.mark.parametrize('codec', ['UDPOffsetHeatmap', 'UDPGaussianHeatmap'])
+def test_two_processes_take_the_step_of_one(codec, tmp_path):
     np.random.seed(0)
-    for codec in ('UDPOffsetHeatmap', 'UDPGaussianHeatmap'):
-        cfg = swapped(RES50, codec)
-        cfg.model.backbone.update(depth=18, init_cfg=None)
-        cfg.model.head.update(in_channels=512, deconv_out_channels=(32, 32, 32))
-        dataset = cfg.train_dataloader.dataset
-        cfgs.append(cfg)
-        batches.append(pseudo_collate([sample_of_noise(dataset) for _ in range(4)]))
+    cfg = swapped(RES50, codec)
+    cfg.model.backbone.init_cfg = None
+    cfg.merge_from_dict(SMALL_RES50)
+    dataset = cfg.train_dataloader.dataset
+    batch = pseudo_collate([sample_of_noise(dataset) for _ in range(4)])
+    both = [
+        processes().Process(
+            target=take_step_with_another, args=(rank, tmp_path, cfg, batch)
+        )
+        for rank in range(2)
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
 
-    torch.multiprocessing.spawn(
-        take_steps_with_another, (tmp_path, cfgs, batches), nprocs=2
-    )
+    steps = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
+    joined = take_step(cfg, batch)
 
-    first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
-    for cfg, batch, one, other in zip(cfgs, batches, first, second):
-        joined = take_step(cfg, batch)
+    def apart(step):
+        """For each parameter the relative difference of its changes."""
+        return [
+            float((change - wanted).norm() / wanted.norm())
+            for change, wanted in zip(step['changes'], joined['changes'])
+        ]
 
-        def apart(step, joined=joined):
-            """For each parameter the relative difference of its changes."""
-            return [
-                float((change - wanted).norm() / wanted.norm())
-                for change, wanted in zip(step['changes'], joined['changes'])
-            ]
-
-        assert max(apart(one)) < 1e-4
-        assert max(apart(other)) < 1e-4
-        assert (one['loss'] + other['loss']) / 2 == pytest.approx(joined['loss'])
-
-        # Which is no matter of course: half the batch alone moves all of them
-        # differently.
-        half = take_step(cfg, part_of(batch, 0))
-        assert min(apart(half)) > 1e-3
-        assert half['loss'] != pytest.approx(joined['loss'])
+    assert all(max(apart(step)) < 1e-4 for step in steps)
+    assert sum(step['loss'] for step in steps) / 2 == pytest.approx(joined['loss'])
+    # Which is no matter of course: half the batch alone moves all of them differently.
+    half = take_step(cfg, part_of(batch, 0))
+    assert min(apart(half)) > 1e-3
+    assert half['loss'] != pytest.approx(joined['loss'])
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,7 @@ import json
 import logging
 import multiprocessing
 import os
-import time
 import warnings
-from multiprocessing.pool import AsyncResult
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -27,13 +25,12 @@ import torch
 from helpers import swap_names, zoo_config
 from mmengine.config import Config
 from mmpose.utils import register_all_modules
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from udp_plugin.convert.check import Checked, check
 from udp_plugin.convert.swaps import swap
 from udp_plugin.convert.zoo import convertible
 from udp_plugin.names import CODECS
+from udp_plugin.ui import progress, say, say_error
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOUND = PROJECT / 'work_dirs' / 'zoo_sweep.jsonl'
@@ -123,36 +120,27 @@ def sweep_one(name: str) -> Dict[str, Any]:
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
     logging.disable(logging.WARNING)
-    found: Dict[str, Any] = dict(name=name, columns={}, seconds={})
-    found.update(keypoints='–', marks=[])
-    found.update(describe(zoo_config(name)))
+    model = zoo_config(name).model
+    head = model.head.get('pose_cfg', model.head)
+    size = '{}×{}'.format(*head.decoder.input_size)
+    keypoints, marks = '–', ['§'] if model.backbone.type.startswith('mmcls') else []
+    columns = {}
     for column in COLUMNS:
-        started = time.monotonic()
         try:
             checked = try_out(name, column)
         except Exception as error:  # whatever it is, it belongs in the table
-            found['columns'][column] = f'{type(error).__name__}: {error}'
+            columns[column] = f'{type(error).__name__}: {error}'
         else:
-            found['columns'][column] = ''
-            found['keypoints'] = checked.keypoints[1]
-            found['marks'] = [] if checked.flip_test else ['†']
-            found['marks'] += ['‡'] if checked.left_out else []
-            found['marks'] += ['§'] if found['backbone'].startswith('mmcls') else []
-        found['seconds'][column] = round(time.monotonic() - started, 1)
-    return found
-
-
-def describe(stock: Config) -> Dict[str, str]:
-    """What the table says of a stock config."""
-    head = stock.model.head
-    head = head.get('pose_cfg', head)
-    losses = head.loss if isinstance(head.loss, list) else [head.loss]
+            columns[column] = ''
+            keypoints = str(checked.keypoints[1])
+            marks += [] if checked.flip_test else ['†']
+            marks += ['‡'] if checked.left_out else []
+    backbone = model.backbone.type.rpartition('.')[-1]
     return dict(
-        backbone=stock.model.backbone.type,
-        head=head.type,
-        codec=head.decoder.type,
-        loss=' + '.join(sorted({loss.type for loss in losses})),
-        input='{}×{}'.format(*head.decoder.input_size),
+        name=name,
+        marks=sorted(set(marks), key=list(MARKS).index),
+        cells=[backbone, head.type, head.decoder.type, size, keypoints],
+        columns=columns,
     )
 
 
@@ -164,23 +152,18 @@ def read_found() -> Dict[str, Dict[str, Any]]:
     return {found['name']: found for found in map(json.loads, lines)}
 
 
-def is_final(found: Dict[str, Any]) -> bool:
-    """Whether all went well; what did not may have been mended meanwhile."""
-    return not any(found['columns'].values())
-
-
-def sweep(names: List[str], console: Console) -> None:
-    """Sweep the configs that have not been swept yet."""
+def sweep(names: List[str]) -> None:
+    """Sweep the configs that have not been swept yet, and write down what was found."""
     FOUND.parent.mkdir(exist_ok=True)
     earlier = read_found()
-    left = [n for n in names if n not in earlier or not is_final(earlier[n])]
+    # What did not go well may have been mended meanwhile.
+    left = [n for n in names if n not in earlier or any(earlier[n]['columns'].values())]
     # Forked, so that the toolbox is imported once; one config a process, so that
     # the memory of a large model is free again.
     context = multiprocessing.get_context('fork')
-    bars = [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress('{task.description}', *bars, console=console) as progress:
-        task = progress.add_task('sweep', total=len(names))
-        progress.advance(task, len(names) - len(left))
+    with progress() as bars, FOUND.open('a', encoding='utf-8') as file:
+        done = len(names) - len(left)
+        task = bars.add_task('sweep', total=len(names), completed=done, note='')
         for processes, group in (
             (os.cpu_count(), [name for name in left if LARGE not in name]),
             (1, [name for name in left if LARGE in name]),
@@ -188,23 +171,17 @@ def sweep(names: List[str], console: Console) -> None:
             with context.Pool(processes, maxtasksperchild=1) as pool:
                 started = [(n, pool.apply_async(sweep_one, (n,))) for n in group]
                 for name, result in started:
-                    keep(name, result, console)
-                    progress.advance(task)
-
-
-def keep(name: str, result: AsyncResult, console: Console) -> None:
-    """Wait for what was found of a config, and write it down."""
-    try:
-        found = result.get(PATIENCE)
-    except multiprocessing.TimeoutError:
-        # Killed for its memory, or stuck.
-        console.print(f'{name} did not end', style='red')
-        return
-    with FOUND.open('a', encoding='utf-8') as file:
-        file.write(json.dumps(found) + '\n')
-    for column, said in found['columns'].items():
-        if said:
-            console.print(f'{name}: {column}: {said}', markup=False)
+                    bars.advance(task)
+                    try:
+                        found = result.get(PATIENCE)
+                    except multiprocessing.TimeoutError:
+                        # Killed for its memory, or stuck.
+                        say(f'{name} did not end', bars.console)
+                        continue
+                    print(json.dumps(found), file=file, flush=True)
+                    for column, said in found['columns'].items():
+                        if said:
+                            say(f'{name}: {column}: {said}', bars.console)
 
 
 def write_table(found: List[Dict[str, Any]]) -> None:
@@ -225,10 +202,7 @@ def write_table(found: List[Dict[str, Any]]) -> None:
             here = folder
             lines += ['', f'## {folder.replace("topdown_heatmap/", "")}', '']
             lines += [f'| {" | ".join(HEADER)} |', '|' + '---|' * len(HEADER)]
-        cells = [' '.join([name[: -len('.py')], *one['marks']])]
-        backbone = one['backbone'].rpartition('.')[-1]
-        cells += [backbone, one['head'], one['codec'], one['input']]
-        cells += [str(one['keypoints'])]
+        cells = [' '.join([name[: -len('.py')], *one['marks']]), *one['cells']]
         cells += [numbers.get(one['columns'][column], '✓') for column in COLUMNS]
         lines.append(f'| {" | ".join(cells)} |')
     TABLE.write_text('\n'.join(lines) + '\n', encoding='utf-8')
@@ -239,18 +213,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--only', default='', help='a part of the names to sweep')
     args = parser.parse_args()
-    console = Console(highlight=False)
     register_all_modules()
     names = [name for name in convertible() if args.only in name]
-    sweep(names, console)
+    sweep(names)
     found = read_found()
-    if not args.only:
-        missing = [name for name in names if name not in found]
-        if missing:
-            console.print(f'no table without {missing}; run it again', style='red')
-            return
+    missing = [name for name in names if name not in found]
+    if missing:
+        say_error(f'no table without {missing}; run it again')
+    elif not args.only:
         write_table([found[name] for name in names])
-        console.print(f'the table is in {TABLE}')
+        say(f'the table is in {TABLE}')
 
 
 if __name__ == '__main__':

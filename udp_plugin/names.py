@@ -4,7 +4,7 @@ The names are those of MMPose's registries. ``convert`` writes them into a confi
 the demo, the tests and the benchmarks swap by them.
 """
 
-from typing import Dict
+from typing import Any, Dict, Optional
 
 #: UDP's codecs by the kind of their targets.
 CODECS = {'gaussian': 'UDPGaussianHeatmap', 'offset': 'UDPOffsetHeatmap'}
@@ -47,3 +47,25 @@ def swaps(codec: str) -> Dict[str, str]:
         'UDPOffsetHeatmap'
     """
     return {**dict.fromkeys(STOCK_CODECS, CODECS[codec]), **HEADS, **TRANSFORMS}
+
+
+def full_type_name(node: dict) -> str:
+    """The name of a config's type, and before it its package.
+
+    That is of a bare name the ``_scope_``, and MMPose where there is none.
+    """
+    name = node['type']
+    if isinstance(name, type):
+        name = f'{name.__module__}.{name.__name__}'
+    return name if '.' in str(name) else f'{node.get("_scope_") or "mmpose"}.{name}'
+
+
+def type_name(node: Any) -> Optional[str]:
+    """The bare name of a config's type if it is MMPose's or this package's.
+
+    Types of another package have none: they only happen to have the name.
+    """
+    if not isinstance(node, dict) or 'type' not in node:
+        return None
+    package, _, name = full_type_name(node).rpartition('.')
+    return name if package.partition('.')[0] in ('mmpose', 'udp_plugin') else None

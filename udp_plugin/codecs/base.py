@@ -28,18 +28,6 @@ def check_size(size, name: str, least: int) -> Tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def as_tensor(values: Array) -> Tensor:
-    """Values as a tensor: without a copy, if they are an array torch can share."""
-    if not isinstance(values, Tensor):
-        values = np.asarray(values)
-        if values.dtype.kind != 'f':
-            values = values.astype(np.float32)
-        elif not values.flags.writeable or any(s < 0 for s in values.strides):
-            values = values.copy()
-        values = torch.from_numpy(values)
-    return values
-
-
 def check_one_instance(keypoints: Array, owner: str) -> None:
     """Refuse keypoints that are not of shape (1, K, D), D >= 2."""
     shape = tuple(keypoints.shape)
@@ -48,6 +36,18 @@ def check_one_instance(keypoints: Array, owner: str) -> None:
             f'{owner} encodes the keypoints of one instance, of shape (1, K, 2), got '
             f'{shape}'
         )
+
+
+def as_tensor(values: Array) -> Tensor:
+    """Values as a floating tensor: without a copy, if torch can share the array."""
+    if isinstance(values, Tensor):
+        return values if values.is_floating_point() else values.float()
+    values = np.asarray(values)
+    if values.dtype.kind != 'f':
+        values = values.astype(np.float32)
+    elif not values.flags.writeable or any(s < 0 for s in values.strides):
+        values = values.copy()
+    return torch.from_numpy(values)
 
 
 def sigma_of(sigma, kernel_size: Optional[int], default: float) -> float:
@@ -62,20 +62,11 @@ def sigma_of(sigma, kernel_size: Optional[int], default: float) -> float:
     return F.gaussian_kernel_sigma(F.check_kernel_size(kernel_size))
 
 
-def check_unbiased(unbiased: bool) -> None:
-    """Refuse the biased coding, which the stock ``unbiased=False`` asks for."""
-    if not unbiased:
-        raise ValueError(
-            'unbiased=False asks for the biased coding that this codec replaces; '
-            'remove it, or keep MSRAHeatmap'
-        )
-
-
 class UDPCodec(BaseKeypointCodec):
     """A heatmap codec under the unbiased measure.
 
-    Subclasses say how many maps a keypoint has and how keypoints in heatmap px
-    become maps and are read from them.
+    Subclasses say how many maps a keypoint has, and which functions of
+    :mod:`udp_plugin.functional` draw and read them.
     """
 
     label_mapping_table = dict(keypoint_weights='keypoint_weights')
@@ -84,10 +75,20 @@ class UDPCodec(BaseKeypointCodec):
     #: Maps a keypoint.
     channels_per_keypoint: int
 
-    def __init__(self, input_size: Sequence[int], heatmap_size: Sequence[int]) -> None:
+    def __init__(
+        self,
+        input_size: Sequence[int],
+        heatmap_size: Sequence[int],
+        unbiased: bool = True,
+    ) -> None:
         super().__init__()
         self.input_size = check_size(input_size, 'input_size', least=2)
         self.heatmap_size = check_size(heatmap_size, 'heatmap_size', least=3)
+        if not unbiased:
+            raise ValueError(
+                'unbiased=False asks for the biased coding that this codec replaces; '
+                'remove it, or keep MSRAHeatmap'
+            )
 
     def __eq__(self, other: object) -> bool:
         """Whether the other is a codec of the same kind and settings."""
@@ -115,15 +116,13 @@ class UDPCodec(BaseKeypointCodec):
 
         Args:
             keypoints: Shape (1, K, D), D >= 2, input px; array or tensor.
-            keypoints_visible: Shape (1, K); all visible if not given. A keypoint
-                is drawn where it is at least 0.5.
+            keypoints_visible: Shape (1, K), see :meth:`encode_batch`.
 
         Returns:
-            dict, of arrays or of tensors on the device of ``keypoints``:
+            dict, of arrays or tensors as :meth:`encode_batch` gives them:
 
             - heatmaps: Shape (K * channels_per_keypoint, H, W).
-            - keypoint_weights: Shape (1, K); 0 also where a keypoint is NaN or
-              infinite.
+            - keypoint_weights: Shape (1, K).
 
         Raises:
             ValueError: Shapes are not as said.
@@ -157,16 +156,13 @@ class UDPCodec(BaseKeypointCodec):
                 f'{type(self).__name__} encodes a batch of keypoints, of shape '
                 f'(B, K, 2), got {tuple(keypoints.shape)}'
             )
+        if visible is None:
+            visible = np.ones(tuple(keypoints.shape[:2]), np.float32)
+        visible = as_tensor(visible)
         if isinstance(keypoints, Tensor):
-            if visible is None:
-                visible = torch.ones_like(keypoints[..., 0])
-            visible = as_tensor(visible).to(keypoints.device)
-            visible = visible if visible.is_floating_point() else visible.float()
+            visible = visible.to(keypoints.device)
         else:
-            if visible is None:
-                visible = np.ones(keypoints.shape[:2], np.float32)
-            visible = np.asarray(visible)
-            visible = visible if visible.dtype.kind == 'f' else np.float32(visible)
+            visible = visible.numpy()
         points = F.input_to_heatmap(
             F.in_double(keypoints[..., :2]), self.input_size, self.heatmap_size
         )
@@ -185,19 +181,19 @@ class UDPCodec(BaseKeypointCodec):
             ValueError: The maps are not of that shape.
         """
         width, height = self.heatmap_size
+        channels = self.channels_per_keypoint
         if (
             maps.ndim != 4
             or maps.shape[-2:] != (height, width)
-            or maps.shape[1] % self.channels_per_keypoint
+            or maps.shape[1] % channels
         ):
             raise ValueError(
-                f'{type(self).__name__} reads maps of shape '
-                f'(B, {self.channels_per_keypoint} * K, {height}, {width}), since '
-                f'heatmap_size is {self.heatmap_size}, got {tuple(maps.shape)}'
+                f'{type(self).__name__} reads maps of shape (B, {channels} * K, '
+                f'{height}, {width}), since heatmap_size is {self.heatmap_size}, got '
+                f'{tuple(maps.shape)}'
             )
         keypoints, scores = self.read(maps.detach())
-        keypoints = F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size)
-        return keypoints, scores
+        return F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size), scores
 
     def batch_decode(
         self, batch_encoded: Array

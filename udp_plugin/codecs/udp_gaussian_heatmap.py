@@ -5,7 +5,7 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
-from .base import Array, UDPCodec, check_unbiased, sigma_of
+from .base import Array, UDPCodec, sigma_of
 
 
 @KEYPOINT_CODECS.register_module()
@@ -30,6 +30,10 @@ class UDPGaussianHeatmap(UDPCodec):
     Raises:
         ValueError: An argument is of the wrong size or kind, or asks for another
             codec.
+
+    Example:
+        >>> codec = UDPGaussianHeatmap((192, 256), (48, 64))
+        >>> keypoints, scores = codec.decode(torch.rand(17, 64, 48))
     """
 
     channels_per_keypoint = 1
@@ -45,8 +49,7 @@ class UDPGaussianHeatmap(UDPCodec):
         unbiased: bool = True,
         radius_factor: Optional[float] = None,
     ) -> None:
-        super().__init__(input_size, heatmap_size)
-        check_unbiased(unbiased)
+        super().__init__(input_size, heatmap_size, unbiased)
         if heatmap_type != 'gaussian':
             raise ValueError(
                 f'heatmap_type={heatmap_type!r} is not a Gaussian; use '
@@ -60,9 +63,9 @@ class UDPGaussianHeatmap(UDPCodec):
         )
 
     def target(self, keypoints: Array, visible: Array) -> Tuple[Array, Array]:
-        """See :func:`udp_plugin.functional.gaussian_target`."""
+        """Eq. 17; see :func:`udp_plugin.functional.gaussian_target`."""
         return F.gaussian_target(keypoints, visible, self.heatmap_size, self.sigma)
 
     def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """See :func:`udp_plugin.functional.decode_dark`."""
+        """DARK's step; see :func:`udp_plugin.functional.decode_dark`."""
         return F.decode_dark(maps, self.blur_kernel_size)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
-from .base import Array, UDPCodec, check_unbiased, sigma_of
+from .base import Array, UDPCodec, sigma_of
 
 
 @KEYPOINT_CODECS.register_module()
@@ -22,11 +22,11 @@ class UDPOffsetHeatmap(UDPCodec):
             ``R = 1.75 sigma`` where no radius is given. Defaults to a 32nd of the
             map's longer side: 2 at 48x64, 3 at 72x96.
         radius: ``R`` of the disc, heatmap px.
-        reading: How offsets are read, see
-            :func:`udp_plugin.functional.decode_offset`: ``'voting'`` (the mean of
-            where the pixels around point to; the most accurate on trained networks),
-            ``'authors'`` (blurred, as the paper's code) or ``'toolbox'`` (unblurred,
-            as MMPose 1.x).
+        reading: How the maps are read, see :func:`udp_plugin.functional.decode_offset`.
+            ``'authors'`` is the paper's, Eq. 29 as the authors' code reads it: the
+            offsets, blurred, at the peak. ``'toolbox'`` is MMPose 1.x's: unblurred.
+            ``'voting'``, the most accurate on trained networks, is the mean of where
+            the pixels around the peak point to.
         blur_kernel_size: Only for ``reading='toolbox'``: the classification map
             is blurred with ``2 * blur_kernel_size + 1`` px, as in ``UDPHeatmap``.
         radius_factor: ``UDPHeatmap``'s way to give R: ``R = radius_factor *
@@ -39,6 +39,10 @@ class UDPOffsetHeatmap(UDPCodec):
     Raises:
         ValueError: An argument is of the wrong size or kind, or asks for another
             codec.
+
+    Example:
+        >>> codec = UDPOffsetHeatmap((192, 256), (48, 64), reading='authors')
+        >>> keypoints, scores = codec.decode(torch.rand(3 * 17, 64, 48))
     """
 
     channels_per_keypoint = 3
@@ -56,8 +60,7 @@ class UDPOffsetHeatmap(UDPCodec):
         heatmap_type: str = 'combined',
         unbiased: bool = True,
     ) -> None:
-        super().__init__(input_size, heatmap_size)
-        check_unbiased(unbiased)
+        super().__init__(input_size, heatmap_size, unbiased)
         if heatmap_type != 'combined':
             raise ValueError(
                 f'heatmap_type={heatmap_type!r} is not an offset target; use '
@@ -71,13 +74,12 @@ class UDPOffsetHeatmap(UDPCodec):
                 'the radius of the disc; give one of them'
             )
         longer_side = max(self.heatmap_size)
-        if radius is not None:
-            self.radius = F.check_positive(radius, 'radius')
-        elif radius_factor is not None:
-            self.radius = longer_side * F.check_positive(radius_factor, 'radius_factor')
-        else:
+        if radius_factor is not None:
+            radius = longer_side * F.check_positive(radius_factor, 'radius_factor')
+        elif radius is None:
             sigma = sigma_of(sigma, kernel_size, default=longer_side / 32)
-            self.radius = F.RADIUS_PER_SIGMA * sigma
+            radius = F.RADIUS_PER_SIGMA * sigma
+        self.radius = F.check_positive(radius, 'radius')
         if self.radius**2 < 0.5:
             raise ValueError(
                 f'the disc of a keypoint between pixels is empty at R = {self.radius} '
@@ -89,12 +91,11 @@ class UDPOffsetHeatmap(UDPCodec):
         )
 
     def target(self, keypoints: Array, visible: Array) -> Tuple[Array, Array]:
-        """See :func:`udp_plugin.functional.offset_target`."""
+        """Eq. 24-26; see :func:`udp_plugin.functional.offset_target`."""
         return F.offset_target(keypoints, visible, self.heatmap_size, self.radius)
 
     def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """See :func:`udp_plugin.functional.decode_offset`."""
-        if self.reading == 'toolbox':
-            kernel_size = 2 * self.blur_kernel_size + 1
-            return F.decode_offset(maps, self.radius, self.reading, kernel_size)
-        return F.decode_offset(maps, self.radius, self.reading)
+        """Eq. 29; see :func:`udp_plugin.functional.decode_offset`."""
+        toolbox = self.reading == 'toolbox'
+        kernel_size = 2 * self.blur_kernel_size + 1 if toolbox else None
+        return F.decode_offset(maps, self.radius, self.reading, kernel_size)

@@ -1,3 +1,1 @@
-from .transforms import OffsetTargetGenerator, TopDownAffineUDP
-
-__all__ = ['OffsetTargetGenerator', 'TopDownAffineUDP']
+from .transforms import *  # noqa: F403

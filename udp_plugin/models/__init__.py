@@ -1,12 +1,3 @@
-from .heads import UDPCPMHead, UDPHeatmapHead, UDPMSPNHead, UDPViPNASHead
-from .losses import UDPOffsetLoss
-from .pose_estimators import UDPTopdownPoseEstimator
-
-__all__ = [
-    'UDPCPMHead',
-    'UDPHeatmapHead',
-    'UDPMSPNHead',
-    'UDPOffsetLoss',
-    'UDPTopdownPoseEstimator',
-    'UDPViPNASHead',
-]
+from .heads import *  # noqa: F403
+from .losses import *  # noqa: F403
+from .pose_estimators import *  # noqa: F403

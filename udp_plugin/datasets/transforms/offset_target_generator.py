@@ -10,10 +10,9 @@ from udp_plugin.codecs.base import UDPCodec, check_one_instance
 
 
 class KeypointsForTheHead:
-    """Takes the place of the codecs, and leaves it to the head to make the maps.
+    """What ``GenerateTarget`` takes for a codec, which leaves the maps to the head.
 
-    What ``GenerateTarget`` asks of a codec, it has; :func:`batch_targets` of the heads
-    reads what it encodes.
+    :func:`~udp_plugin.models.heads.base.batch_targets` reads what it encodes.
 
     Args:
         codecs: One a level.
@@ -22,34 +21,22 @@ class KeypointsForTheHead:
     auxiliary_encode_keys = ()
     field_mapping_table = dict()
     instance_mapping_table = dict()
-    label_mapping_table = dict(
-        target_keypoints='target_keypoints',
-        target_codecs='target_codecs',
-        keypoint_weights='keypoint_weights',
-    )
+    label_mapping_table = {
+        key: key for key in ('target_keypoints', 'target_codecs', 'keypoint_weights')
+    }
 
     def __init__(self, codecs: Sequence[UDPCodec]) -> None:
         self.codecs = tuple(codecs)
 
     def encode(self, keypoints: np.ndarray, keypoints_visible: np.ndarray) -> dict:
-        """What the head needs to know of one instance.
+        """The keypoints (1, K, 3), float32: x and y in input px, and visibility.
+
+        With them go the codecs, and weights of one, (1, K), which are multiplied by
+        the data set's, and by which the head multiplies the codec's.
 
         Args:
-            keypoints: Shape (1, K, D), D >= 2, input px.
-            keypoints_visible: Shape (1, K).
-
-        Returns:
-            dict:
-
-            - target_keypoints: Shape (1, K, 3), float32: x and y in input px, and
-              visibility.
-            - target_codecs: The tuple of codecs in a tuple, since it belongs to one
-              instance. (The packer would make an array of a list.)
-            - keypoint_weights: Shape (1, K): ones, by which, times the data set's,
-              the head multiplies the weights.
-
-        Raises:
-            ValueError: Shapes are not as said.
+            keypoints: Shape (1, K, D), D >= 2, input px; else a ``ValueError``.
+            keypoints_visible: Shape (1, K); else a ``ValueError``.
         """
         check_one_instance(keypoints, 'OffsetTargetGenerator')
         if keypoints_visible.shape != keypoints.shape[:-1]:
@@ -57,11 +44,10 @@ class KeypointsForTheHead:
                 f'keypoints_visible must have shape {keypoints.shape[:-1]} to go with '
                 f'keypoints of shape {keypoints.shape}, got {keypoints_visible.shape}'
             )
-        points = np.concatenate(
-            (keypoints[..., :2], keypoints_visible[..., None]), axis=-1
-        )
+        points = np.dstack((keypoints[..., :2], keypoints_visible))
         return dict(
             target_keypoints=points.astype(np.float32),
+            # One instance's, in a tuple: the packer would make an array of a list.
             target_codecs=(self.codecs,),
             keypoint_weights=np.ones(keypoints_visible.shape, np.float32),
         )
@@ -93,13 +79,13 @@ class OffsetTargetGenerator(GenerateTarget):
         multilevel (bool): With several codecs: one target a level.
         use_dataset_keypoint_weights (bool): Multiply the weights by those of the
             data set's metainfo.
-        on_device (bool): Make no maps here, but send the keypoints, and let the head
-            make the maps of the whole batch on the model's device: 16 bytes a keypoint
-            in the place of 12 (offset codec) or 4 (Gaussian) a pixel of its map. For
-            many keypoints or large maps, where the data loader's workers or the
-            shared memory hold up the training. Keypoints and visibilities go in
-            single precision. It takes a codec and a head of this package; other heads
-            fail with ``'PoseDataSample' object has no attribute '_gt_fields'``.
+        on_device (bool): Make no maps here, but send the keypoints, in single
+            precision, and let the head make the maps of the whole batch on the model's
+            device: 16 bytes a keypoint in the place of 12 (offset codec) or 4
+            (Gaussian) a pixel of its map. For many keypoints or large maps, where the
+            data loader's workers or the shared memory hold up the training. It takes a
+            codec and a head of this package; other heads fail with
+            ``'PoseDataSample' object has no attribute '_gt_fields'``.
 
     Raises:
         ValueError: From the constructor, if ``multilevel`` has only one encoder, or
@@ -128,16 +114,16 @@ class OffsetTargetGenerator(GenerateTarget):
             use_dataset_keypoint_weights=use_dataset_keypoint_weights,
         )
         self.on_device = on_device
-        if on_device and digit_version(mmpose.__version__) < digit_version('1.2'):
+        if on_device:
+            self.encoder = KeypointsForTheHead(self._codecs_for_the_head())
+
+    def _codecs_for_the_head(self) -> List[UDPCodec]:
+        if digit_version(mmpose.__version__) < digit_version('1.2'):
             # Its PackPoseInputs packs nothing but what it knows by name.
             raise ValueError(
                 f'on_device=True needs MMPose 1.2 or later, got {mmpose.__version__}: '
                 'update MMPose, or remove it'
             )
-        if on_device:
-            self.encoder = KeypointsForTheHead(self._codecs_for_the_head())
-
-    def _codecs_for_the_head(self) -> List[UDPCodec]:
         codecs = self.encoder if isinstance(self.encoder, list) else [self.encoder]
         for codec in codecs:
             if not isinstance(codec, UDPCodec):
@@ -156,11 +142,9 @@ class OffsetTargetGenerator(GenerateTarget):
 
     def transform(self, results: Dict) -> dict:
         """Encode the keypoints of ``results``."""
-        required = ['keypoints_visible']
-        if self.use_dataset_keypoint_weights:
-            required.append('dataset_keypoint_weights')
-        for key in required:
-            if results.get(key) is None:
+        for key in ('keypoints_visible', 'dataset_keypoint_weights'):
+            needed = key == 'keypoints_visible' or self.use_dataset_keypoint_weights
+            if needed and results.get(key) is None:
                 raise ValueError(
                     f'OffsetTargetGenerator needs {key!r} in the results, got '
                     f'{sorted(results)}'
@@ -168,6 +152,6 @@ class OffsetTargetGenerator(GenerateTarget):
         results = super().transform(results)
         weights = results.get('keypoint_weights')
         if self.use_dataset_keypoint_weights and isinstance(weights, list):
-            dataset_weights = results['dataset_keypoint_weights']
-            results['keypoint_weights'] = [w * dataset_weights for w in weights]
+            of_dataset = results['dataset_keypoint_weights']
+            results['keypoint_weights'] = [level * of_dataset for level in weights]
         return results

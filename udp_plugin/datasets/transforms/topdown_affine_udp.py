@@ -37,10 +37,10 @@ class TopDownAffineUDP(TopdownAffine):
         - transformed_keypoints: shape (1, K, D), input px
         - warp_mat: shape (2, 3), float64, source px to input px
 
-    ``PackPoseInputs`` then carries ``bbox_rotation`` on as
-    ``gt_instances.bbox_rotations``, which :class:`UDPTopdownPoseEstimator` needs.
-    That is done by an ``instance_mapping_table`` in the results, which a packer of
-    your own with a table of its own has to know of.
+    An ``instance_mapping_table`` in the results has ``PackPoseInputs`` carry
+    ``bbox_rotation`` on as ``gt_instances.bbox_rotations``, which
+    :class:`UDPTopdownPoseEstimator` needs. A packer of your own with a table of its
+    own has to know of it.
 
     Args:
         input_size: ``(width, height)`` of the network's input in pixels.
@@ -68,59 +68,50 @@ class TopDownAffineUDP(TopdownAffine):
                     f'TopDownAffineUDP needs {key!r} in the results (LoadImage and '
                     f'GetBBoxCenterScale go before it), got {sorted(results)}'
                 )
-        center, scale = results['bbox_center'], results['bbox_scale']
-        if np.shape(center) != (1, 2) or np.shape(scale) != (1, 2):
-            raise ValueError(
-                'TopDownAffineUDP warps one box: bbox_center and bbox_scale must have '
-                f'shape (1, 2), got {np.shape(center)} and {np.shape(scale)}'
-            )
-        width, height = self.input_size
-        scale = self._fix_aspect_ratio(scale, aspect_ratio=width / height)
-        rotation = results.get('bbox_rotation')
-        if rotation is None:
-            rotation = np.zeros(1, dtype=np.float32)
-        elif np.shape(rotation) != (1,):
-            raise ValueError(
-                'TopDownAffineUDP warps one box: bbox_rotation must have shape (1,), '
-                f'got {np.shape(rotation)}'
-            )
-        warp_mat = F.warp_matrix(center[0], scale[0], rotation[0], self.input_size)
-
-        def warp(img: np.ndarray) -> np.ndarray:
-            return cv2.warpAffine(
-                img, warp_mat, self.input_size, flags=cv2.INTER_LINEAR
-            )
+        if results.get('bbox_rotation') is None:
+            results['bbox_rotation'] = np.zeros(1, dtype=np.float32)
+        shapes = dict(bbox_center=(1, 2), bbox_scale=(1, 2), bbox_rotation=(1,))
+        for key, shape in shapes.items():
+            if np.shape(results[key]) != shape:
+                raise ValueError(
+                    f'TopDownAffineUDP warps one box: {key} must have shape {shape}, '
+                    f'got {np.shape(results[key])}'
+                )
+        size = self.input_size
+        scale = self._fix_aspect_ratio(results['bbox_scale'], size[0] / size[1])
+        center, rotation = results['bbox_center'][0], results['bbox_rotation'][0]
+        warp_mat = F.warp_matrix(center, scale[0], rotation, size)
 
         img = results['img']
         several = isinstance(img, (list, tuple))
-        results['img'] = [warp(i) for i in img] if several else warp(img)
+        warped = [
+            cv2.warpAffine(one, warp_mat, size, flags=cv2.INTER_LINEAR)
+            for one in (img if several else [img])
+        ]
+        results['img'] = warped if several else warped[0]
 
         keypoints = results.get('keypoints')
-        if keypoints is not None:
+        if keypoints is None:
+            # As TopdownAffine, for the transforms after it.
+            results['transformed_keypoints'] = np.zeros([])
+            results['keypoints_visible'] = np.ones((1, 1, 1))
+        else:
             transformed = results.get('transformed_keypoints')
             transformed = np.array(keypoints if transformed is None else transformed)
             if transformed.dtype.kind != 'f':
                 transformed = transformed.astype(np.float32)
             transformed[..., :2] = F.apply_affine(keypoints[..., :2], warp_mat)
             results['transformed_keypoints'] = transformed
-        else:
-            # As TopdownAffine, for the transforms after it.
-            results['transformed_keypoints'] = np.zeros([])
-            results['keypoints_visible'] = np.ones((1, 1, 1))
 
-        results['bbox_scale'] = scale
-        results['bbox_rotation'] = rotation
-        results['input_size'] = self.input_size
-        results['input_center'] = center[0]
-        results['input_scale'] = scale[0]
-        results['warp_mat'] = warp_mat
-        results['instance_mapping_table'] = dict(
-            results.get(
-                'instance_mapping_table', PackPoseInputs.instance_mapping_table
-            ),
-            bbox_rotation='bbox_rotations',
+        packed = results.get(
+            'instance_mapping_table', PackPoseInputs.instance_mapping_table
+        )
+        results.update(
+            bbox_scale=scale,
+            input_size=size,
+            input_center=center,
+            input_scale=scale[0],
+            warp_mat=warp_mat,
+            instance_mapping_table=dict(packed, bbox_rotation='bbox_rotations'),
         )
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(input_size={self.input_size})'

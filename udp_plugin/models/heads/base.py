@@ -2,18 +2,16 @@
 
 import inspect
 import logging
-from typing import Any, List, Optional, Sequence, Set, Tuple
+from typing import List, Sequence, Set, Tuple
 
 import torch
 from mmengine.logging import print_log
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import PixelData
 from mmpose.registry import KEYPOINT_CODECS
-from mmpose.structures import MultilevelPixelData
 from mmpose.utils.typing import (
     ConfigType,
     Features,
     MultiConfig,
-    OptConfigType,
     OptSampleList,
     Predictions,
 )
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.names import full_type_name, type_name
 
 #: The losses of offset maps: the toolbox's, and the one that replaces it.
 OFFSET_LOSSES = ('CombinedTargetMSELoss', 'UDPOffsetLoss')
@@ -33,46 +32,11 @@ REPLACED_LOSSES = {
 }
 
 
-def type_name(node: Any) -> Optional[str]:
-    """The bare name of a config's type if it is MMPose's or this package's.
-
-    Types of another package, by the first part of a dotted name or by ``_scope_``,
-    have none: they only happen to have the name.
-    """
-    if not isinstance(node, dict) or 'type' not in node:
-        return None
-    package, _, name = _full_name(node['type']).rpartition('.')
-    package = package.partition('.')[0] or node.get('_scope_') or 'mmpose'
-    return name if package in ('mmpose', 'udp_plugin') else None
-
-
-def _full_name(cfg_type: Any) -> str:
-    if isinstance(cfg_type, type):
-        return f'{cfg_type.__module__}.{cfg_type.__name__}'
-    return str(cfg_type)
-
-
 def _loss_name(loss: ConfigType) -> str:
     """The bare name of a loss, or that of another package's in full."""
     if not isinstance(loss, dict) or 'type' not in loss:
         raise ValueError(f"loss must be a dict with the key 'type', got {loss!r}")
-    name = type_name(loss)
-    if name is None:
-        name = _full_name(loss['type'])
-        name = name if '.' in name else f'{loss["_scope_"]}.{name}'
-    return name
-
-
-def build_udp_codec(decoder: OptConfigType, owner: str) -> UDPCodec:
-    """The codec of a head's config, if it is one of this package."""
-    codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
-    if not isinstance(codec, UDPCodec):
-        given = type(decoder if codec is None else codec).__name__
-        raise ValueError(
-            f'decoder of {owner} must be the config of UDPGaussianHeatmap or '
-            f'UDPOffsetHeatmap, got {given}; swap the codec by name, too'
-        )
-    return codec
+    return type_name(loss) or full_type_name(loss)
 
 
 def loss_config(loss: ConfigType, codec: UDPCodec, owner: str) -> ConfigType:
@@ -91,17 +55,17 @@ def loss_config(loss: ConfigType, codec: UDPCodec, owner: str) -> ConfigType:
             'or the codec UDPGaussianHeatmap, which keeps the stock losses'
         )
     # Settings at their stock default of False ask for nothing.
-    settings = {k: v for k, v in loss.items() if k != 'type' and v is not False}
-    settings = {**REPLACED_LOSSES[name], **settings}
-    known = {'use_target_weight', 'loss_weight', '_scope_', *REPLACED_LOSSES[name]}
-    unknown = sorted(set(settings) - known)
+    given = {k: v for k, v in loss.items() if v is not False}
+    settings = {**REPLACED_LOSSES[name], **given, 'type': 'UDPOffsetLoss'}
+    settings.pop('_scope_', None)
+    known = {'type', 'use_target_weight', 'loss_weight', *REPLACED_LOSSES[name]}
+    unknown = sorted(settings.keys() - known)
     if unknown:
         raise ValueError(
             f'loss {name} of {owner} has settings that mean nothing on offset maps: '
             f'{", ".join(unknown)}; remove them'
         )
-    settings.pop('_scope_', None)
-    return dict(type='UDPOffsetLoss', **settings)
+    return settings
 
 
 def number_of_keypoints(
@@ -112,11 +76,7 @@ def number_of_keypoints(
     Such a config (``UDPHeatmap`` with ``heatmap_type='combined'`` and
     ``CombinedTargetMSELoss``) counts three channels a keypoint itself.
     """
-    if (
-        isinstance(out_channels, bool)
-        or not isinstance(out_channels, int)
-        or out_channels < 1
-    ):
+    if type(out_channels) is not int or out_channels < 1:
         raise ValueError(
             f'out_channels of {owner} must be the number of keypoints, got '
             f'{out_channels!r}'
@@ -133,20 +93,6 @@ def number_of_keypoints(
             f'{out_channels}; remove heatmap_type to give the number of keypoints'
         )
     return out_channels // 3
-
-
-def check_last_channels(arguments: dict, owner: str) -> None:
-    """Refuse a head without a final layer whose maps would be too many or too few."""
-    channels = [arguments['in_channels']]
-    for layers in ('deconv_out_channels', 'conv_out_channels'):
-        channels = arguments.get(layers) or channels
-    if channels[-1] != arguments['out_channels']:
-        raise ValueError(
-            f'{owner} has final_layer=None, so what it is given are its maps, which '
-            f'must be {arguments["out_channels"]}, got {channels[-1]}; let what is '
-            'before it (the backbone) have so many channels, and in_channels say so, '
-            'or remove final_layer=None'
-        )
 
 
 def batch_targets(batch_data_samples: OptSampleList) -> List[Tuple[Tensor, Tensor]]:
@@ -166,27 +112,7 @@ def batch_targets(batch_data_samples: OptSampleList) -> List[Tuple[Tensor, Tenso
     """
     labels = [sample.gt_instance_labels for sample in batch_data_samples]
     weights = [label.keypoint_weights for label in labels]
-    codecs = _common_codecs(labels)
-    if codecs is not None:
-        points = torch.cat([label.target_keypoints for label in labels])
-        factors = torch.cat(weights)
-        encoded = [c.encode_batch(points[..., :2], points[..., 2]) for c in codecs]
-        return [(maps, visible * factors) for maps, visible in encoded]
-
-    fields = [sample.gt_fields for sample in batch_data_samples]
-    if not isinstance(fields[0], MultilevelPixelData):
-        return [(torch.stack([field.heatmaps for field in fields]), torch.cat(weights))]
-    return [
-        (
-            torch.stack([field[level].heatmaps for field in fields]),
-            torch.cat([weight[level] for weight in weights]),
-        )
-        for level in range(fields[0].nlevel)
-    ]
-
-
-def _common_codecs(labels: List[InstanceData]) -> Optional[Tuple[UDPCodec, ...]]:
-    """The codecs, one a level, that all samples give; None if they have maps."""
+    # A codec for each level, or None where the sample has its maps.
     codecs = [label.get('target_codecs', (None,))[0] for label in labels]
     if any(other != codecs[0] for other in codecs):
         given = sorted({'maps' if c is None else str(list(c)) for c in codecs})
@@ -195,28 +121,40 @@ def _common_codecs(labels: List[InstanceData]) -> Optional[Tuple[UDPCodec, ...]]
             f'place, got samples with {" and ".join(given)}; give each '
             'OffsetTargetGenerator of the data sets the same encoder and on_device'
         )
-    return codecs[0]
+    if codecs[0] is not None:
+        points = torch.cat([label.target_keypoints for label in labels])
+        factors = torch.cat(weights)
+        encoded = [c.encode_batch(points[..., :2], points[..., 2]) for c in codecs[0]]
+        return [(maps, visible * factors) for maps, visible in encoded]
+
+    maps = [sample.gt_fields.heatmaps for sample in batch_data_samples]
+    if isinstance(maps[0], Tensor):
+        return [(torch.stack(maps), torch.cat(weights))]
+    levels = zip(zip(*maps), zip(*weights))
+    return [(torch.stack(m), torch.cat(w)) for m, w in levels]
 
 
 class UDPHead:
     """Mixed into a stock heatmap head, in front of it, this makes a UDP head of it.
 
-    It takes the stock head's arguments and leaves its layers, so that its
-    checkpoints load. From the codec (``decoder``, which must be one of this
-    package) it derives
+    It leaves the stock head's layers, so that its checkpoints load. A batch is decoded
+    at once on its device. In the flip test mirrored maps are joined as the codec's kind
+    asks, and never shifted: ``flip_mode`` and ``shift_heatmap`` of ``test_cfg`` are
+    ignored. The training accuracy compares decoded keypoints.
 
-    - the channels: ``out_channels`` is the number of keypoints K;
-    - the loss: :class:`UDPOffsetLoss` in the place of ``KeypointMSELoss`` and
-      ``KeypointOHKMMSELoss`` for offset maps (``CombinedTargetMSELoss`` keeps its
-      meaning, the loss as published);
-    - the flip test: mirrored maps are joined as the codec's kind asks, and never
-      shifted. ``flip_mode`` and ``shift_heatmap`` of ``test_cfg`` are ignored.
+    A head with several outputs, of stages or units, is trained on all of them and
+    predicts from the last, as the stock ones. Its targets are one for all, or one a
+    level: ``level_indices`` says which output has which level in a head that has this
+    argument; in others there is a level for each output.
 
-    A batch is decoded at once on its device, and the training accuracy compares
-    decoded keypoints. A head with several outputs, of stages or units, is trained on
-    all of them and predicts from the last, as the stock ones. Its targets are one
-    for all, or one a level: which output has which level ``level_indices`` says in
-    a head that has this argument; in others there is a level for each output.
+    Args:
+        decoder (dict): ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``; required.
+        out_channels (int): The number of keypoints K, whichever the codec.
+        loss (dict | list[dict]): The Gaussian codec takes any stock heatmap loss. For
+            offset maps :class:`UDPOffsetLoss` takes the place of ``KeypointMSELoss``
+            and ``KeypointOHKMMSELoss``; ``CombinedTargetMSELoss`` keeps its meaning,
+            the loss as published.
+        **kwargs: As the stock head.
 
     Raises:
         ValueError: The codec is not one of this package, the loss does not go
@@ -230,18 +168,30 @@ class UDPHead:
         given.apply_defaults()
         arguments = given.arguments
         decoder, loss = arguments['decoder'], arguments['loss']
-        codec = build_udp_codec(decoder, owner)
+        codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
+        if not isinstance(codec, UDPCodec):
+            raise ValueError(
+                f'decoder of {owner} must be the config of UDPGaussianHeatmap or '
+                f'UDPOffsetHeatmap, got {type(codec or decoder).__name__}; swap the '
+                'codec by name, too'
+            )
         keypoints = number_of_keypoints(arguments['out_channels'], loss, decoder, owner)
-        arguments['out_channels'] = keypoints * codec.channels_per_keypoint
+        channels = arguments['out_channels'] = keypoints * codec.channels_per_keypoint
         if arguments.get('final_layer', {}) is None:
-            check_last_channels(arguments, owner)
+            layers = map(arguments.get, ('conv_out_channels', 'deconv_out_channels'))
+            *_, last = next(filter(None, layers), [arguments['in_channels']])
+            if last != channels:
+                raise ValueError(
+                    f'{owner} has final_layer=None, so what it is given are its maps, '
+                    f'which must be {channels}, got {last}; let what is before it (the '
+                    'backbone) have so many channels, and in_channels say so, or '
+                    'remove final_layer=None'
+                )
         if isinstance(loss, list):
             arguments['loss'] = [loss_config(cfg, codec, owner) for cfg in loss]
         else:
             arguments['loss'] = loss_config(loss, codec, owner)
-        arguments['decoder'] = None
         super().__init__(*given.args, **given.kwargs)
-        self.decoder = codec
         self._said: Set[str] = set()
 
     def _outputs(self, feats: Features) -> List[Tensor]:
@@ -271,7 +221,7 @@ class UDPHead:
 
         Raises:
             ValueError: ``flip_test`` is set but there are not two sets of
-                features.
+                features, or ``flip_indices`` do not name the keypoints.
         """
         channels = self.decoder.channels_per_keypoint
         if test_cfg.get('flip_test', False):
@@ -281,21 +231,16 @@ class UDPHead:
                     'of its mirror image) with flip_test=True'
                 )
             flip_indices = batch_data_samples[0].metainfo['flip_indices']
-            batch_heatmaps = F.flip_average(
-                self._outputs(feats[0])[-1],
-                self._outputs(feats[1])[-1],
-                flip_indices,
-                channels,
-            )
+            both = (self._outputs(view)[-1] for view in feats)
+            maps = F.flip_average(*both, flip_indices, channels)
             self._comment_flip_test(test_cfg, flip_indices)
         else:
-            batch_heatmaps = self._outputs(feats)[-1]
+            maps = self._outputs(feats)[-1]
 
-        preds = self.decode(batch_heatmaps)
+        preds = self.decode(maps)
         if not test_cfg.get('output_heatmaps', False):
             return preds
-        shown = batch_heatmaps.detach()[:, ::channels]
-        return preds, [PixelData(heatmaps=maps) for maps in shown]
+        return preds, [PixelData(heatmaps=m) for m in maps.detach()[:, ::channels]]
 
     def _comment_flip_test(
         self, test_cfg: ConfigType, flip_indices: Sequence[int]
@@ -344,45 +289,36 @@ class UDPHead:
                 samples' targets not with each other.
         """
         outputs = self._outputs(feats)
-        targets = self._targets(batch_data_samples, len(outputs))
-        loss_modules = (
-            self.loss_module
-            if isinstance(self.loss_module, nn.ModuleList)
-            else [self.loss_module] * len(outputs)
-        )
-        losses = dict(
-            loss_kpt=sum(
-                loss_module(maps, *target)
-                for loss_module, maps, target in zip(loss_modules, outputs, targets)
-            )
-        )
+        targets = self._of_outputs(batch_targets(batch_data_samples), len(outputs))
+        modules = self.loss_module
+        if not isinstance(modules, nn.ModuleList):
+            modules = [modules] * len(outputs)
+        parts = [
+            module(maps, *target)
+            for module, maps, target in zip(modules, outputs, targets)
+        ]
+        losses = dict(loss_kpt=sum(parts))
         if train_cfg.get('compute_acc', True):
             losses['acc_pose'] = self._accuracy(outputs[-1], *targets[-1])
         return losses
 
-    def _targets(
-        self, batch_data_samples: OptSampleList, outputs: int
-    ) -> List[Tuple[Tensor, Tensor]]:
-        """Target maps (B, C, H, W) and weights (B, K) for each output."""
-        targets = batch_targets(batch_data_samples)
+    def _of_outputs(self, targets: list, outputs: int) -> list:
+        """The target of each output, from those of the levels."""
         levels = len(targets)
         if levels == 1:
             return targets * outputs
-        indices: Optional[List[int]] = getattr(self, 'level_indices', None)
-        if indices is None:
-            if levels != outputs:
-                raise ValueError(
-                    f'the target has {levels} levels, but {type(self).__name__} has '
-                    f'{outputs} output(s): give OffsetTargetGenerator one encoder, or '
-                    'with multilevel=True one for each output'
-                )
-            return targets
+        indices = getattr(self, 'level_indices', range(outputs))
+        if not hasattr(self, 'level_indices') and levels != outputs:
+            raise ValueError(
+                f'the target has {levels} levels, but {type(self).__name__} has '
+                f'{outputs} output(s): give OffsetTargetGenerator one encoder, or '
+                'with multilevel=True one for each output'
+            )
         if not all(0 <= index < levels for index in indices):
             raise ValueError(
                 f'level_indices of {type(self).__name__} must be below {levels}, the '
                 f'number of encoders of OffsetTargetGenerator, got {list(indices)}'
             )
-        # A level serves several outputs.
         return [targets[index] for index in indices]
 
     @torch.no_grad()

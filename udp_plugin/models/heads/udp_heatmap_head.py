@@ -6,19 +6,12 @@ from .base import UDPHead
 
 @MODELS.register_module()
 class UDPHeatmapHead(UDPHead, HeatmapHead):
-    """``HeatmapHead`` that takes from its codec what belongs together under UDP.
+    """``HeatmapHead`` under UDP; stands in for it by name.
 
-    Stands in for ``HeatmapHead`` by name, with its arguments and parameters; a
-    stock UDP checkpoint loads. See :class:`~.base.UDPHead` for what is derived and
-    which errors are raised.
+    Takes the arguments of ``HeatmapHead``, and a stock UDP checkpoint loads; see
+    :class:`~.base.UDPHead`.
 
-    Args:
-        in_channels (int | Sequence[int]): Channels of the features.
-        out_channels (int): The number of keypoints K.
-        loss (dict): ``UDPGaussianHeatmap`` takes any stock heatmap loss,
-            ``UDPOffsetHeatmap`` those named in :class:`~.base.UDPHead`.
-        decoder (dict): ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``; required.
-        **kwargs: As ``HeatmapHead``: ``deconv_out_channels``,
-            ``deconv_kernel_sizes``, ``conv_out_channels``, ``conv_kernel_sizes``,
-            ``final_layer`` and ``init_cfg``.
+    Example:
+        >>> codec = dict(input_size=(192, 256), heatmap_size=(48, 64))
+        >>> UDPHeatmapHead(8, 17, decoder=dict(type='UDPOffsetHeatmap', **codec))
     """

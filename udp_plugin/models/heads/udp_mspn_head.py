@@ -8,22 +8,20 @@ from .base import UDPHead
 class UDPMSPNHead(UDPHead, MSPNHead):
     """``MSPNHead`` (also of RSN) under UDP; stands in for it by name.
 
+    Takes the arguments of ``MSPNHead``, of which these are different here; see
+    :class:`~.base.UDPHead` for them and for the errors.
+
     Args:
         out_channels (int): The number of keypoints K.
         level_indices (Sequence[int]): For each unit of each stage the target's
             level, that is, the index of its encoder in ``OffsetTargetGenerator``.
-        loss (dict | list[dict]): For all units of all stages, or one for each; see
-            :class:`UDPHeatmapHead`. ``KeypointOHKMMSELoss`` becomes on offset maps
-            ``UDPOffsetLoss`` of the ``topk`` hardest keypoints.
-        decoder (dict): ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``; required. It
-            must be the encoder of the last unit.
+        loss (dict | list[dict]): For all units of all stages, or one for each.
+        decoder (dict): Required. It must be the encoder of the last unit.
         use_prm (bool): Only False with ``UDPOffsetHeatmap``: the pose refine machine
             ends with a ReLU, and offsets need their sign.
-        **kwargs: As ``MSPNHead``: ``num_stages``, ``num_units``, ``out_shape``,
-            ``unit_channels``, ``norm_cfg`` and ``init_cfg``.
 
     Raises:
-        ValueError: See :class:`~.base.UDPHead`, and ``use_prm``.
+        ValueError: ``use_prm`` with offsets.
     """
 
     def __init__(self, *args, **kwargs) -> None:

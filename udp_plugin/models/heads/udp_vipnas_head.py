@@ -6,8 +6,7 @@ from .base import UDPHead
 
 @MODELS.register_module()
 class UDPViPNASHead(UDPHead, ViPNASHead):
-    """``ViPNASHead`` under UDP, for which it stands in by name.
+    """``ViPNASHead`` under UDP; stands in for it by name.
 
-    Args:
-        **kwargs: As :class:`UDPHeatmapHead`, and ``deconv_num_groups``.
+    Takes the arguments of ``ViPNASHead``; see :class:`~.base.UDPHead`.
     """

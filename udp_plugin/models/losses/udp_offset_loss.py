@@ -34,9 +34,7 @@ class UDPOffsetLoss(nn.Module):
         published: bool = False,
     ) -> None:
         super().__init__()
-        if topk is not None and (
-            isinstance(topk, bool) or not isinstance(topk, int) or topk < 1
-        ):
+        if topk is not None and (type(topk) is not int or topk < 1):
             raise ValueError(f'topk must be a positive integer, got {topk!r}')
         self.topk = topk
         self.use_target_weight = use_target_weight
