@@ -11,8 +11,6 @@ import numpy as np
 
 from udp_plugin.functional import unit_length
 
-from . import WrongAnswer
-
 #: Two pixels nearer in height than this may be told apart by rounding alone.
 TIE = 1e-5
 #: Rounding of a sum in float32, as a share of the sum of its terms' sizes.
@@ -21,51 +19,34 @@ ROUNDING = 5e-7
 FLAT = 1e-5
 
 
-def compare(name: str, came: Any, expected: Any, allowed: Any) -> None:
-    """Compare arrays.
+class WrongAnswer(Exception):
+    """Something that was to be timed does not compute what it should."""
 
-    Args:
-        name: Of what is compared.
-        came: What was computed.
-        expected: What should have been, of each value or of all.
-        allowed: The difference by which a value may be off, for all or for each.
 
-    Raises:
-        WrongAnswer: Shapes differ, or a value is off by more.
-    """
-    came = np.asarray(came, dtype=np.float64)
-    expected = np.asarray(expected, dtype=np.float64)
-    if expected.ndim == 0:
-        expected = np.broadcast_to(expected, came.shape)
-    if came.shape != expected.shape:
-        raise WrongAnswer(
-            f'{name}: expected an array of shape {expected.shape}, came {came.shape}'
-        )
-    off = np.nan_to_num(np.abs(came - expected), nan=np.inf)
-    allowed = np.broadcast_to(allowed, off.shape)
-    wrong = off > allowed
-    if wrong.any():
-        at = np.unravel_index((off * wrong).argmax(), off.shape)
-        where = f' at {", ".join(map(str, at))}' if at else ''
-        raise WrongAnswer(
-            f'{name}: expected {expected[at]:.7g}{where}, came {came[at]:.7g}, off by '
-            f'{off[at]:.2g} where {allowed[at]:.2g} is allowed; {wrong.sum()} of '
-            f'{wrong.size} values are wrong'
-        )
+def compare(name: str, came: Any, expected: Any, allowed: float) -> None:
+    """Raise :class:`WrongAnswer` where values are off by more than is allowed."""
+    try:
+        np.testing.assert_allclose(came, expected, rtol=0, atol=allowed)
+    except AssertionError as error:
+        # Without the arrays.
+        lines = str(error).strip().split('\n x: ')[0].splitlines()
+        raise WrongAnswer(f'{name}: {"; ".join(filter(None, lines))}') from None
 
 
 class Plain(NamedTuple):
-    """The plain reading of a map."""
+    """The plain reading of a map.
 
-    #: (x, y), heatmap px.
+    Attributes:
+        keypoint: (x, y), heatmap px.
+        score: Its score.
+        clear: Whether rounding to float32 moves it by less than 1e-4 px.
+        as_others: Whether others are defined to read the same.
+    """
+
     keypoint: Tuple[float, float]
     score: float
-    #: Whether it does not depend on rounding which pixel is the highest.
     clear: bool
-    #: Whether others are defined to read the same.
     as_others: bool
-    #: What rounding to float32 may change in the keypoint, heatmap px.
-    rounding: float = 0.0
 
 
 def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
@@ -75,13 +56,11 @@ def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
     if not score:
         return Plain((x, y), 0.0, clear, False)
     ends = unit_length(h.shape[::-1])
-    center = [min(max(c, 1), end - 1) for c, end in zip((x, y), ends)]
-    reach = [min(c, end - c) - 1 for c, end in zip(center, ends)]
+    cx, cy = (min(max(c, 1), end - 1) for c, end in zip((x, y), ends))
+    reach = [min(c, end - c) - 1 for c, end in zip((cx, cy), ends)]
     kernels = [_kernel(kernel_size, r) for r in reach]
-    blurred = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)
-    cx, cy = center
     near = slice(cy - 1, cy + 2), slice(cx - 1, cx + 2)
-    v = blurred[near]
+    v = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)[near]
     v = np.maximum(v, max(1e-3 * v.max(), 1e-30))
     # What rounding may change in logarithms, by which the step is then made.
     rounding = (cv2.sepFilter2D(np.abs(h), cv2.CV_64F, *kernels)[near] / v).max()
@@ -103,10 +82,10 @@ def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
     rounding *= (1 + 4 * math.hypot(*step)) / curvature
     step = cx - x + step[0], cy - y + step[1]
     found = (x + min(max(step[0], -1), 1), y + min(max(step[1], -1), 1))
+    clear = clear and rounding < 1e-4
     # The built-in's step has no end, and its blur darkens the border.
     inside = min(reach) >= kernel_size // 2 and max(map(abs, step)) < 0.99
-    as_others = clear and inside and score > 0.3 and rounding < 2e-4
-    return Plain(_within(found, h), score, clear, as_others, rounding)
+    return Plain(_within(found, h), score, clear, clear and inside and score > 0.3)
 
 
 def _kernel(kernel_size: int, reach: int) -> np.ndarray:
@@ -140,9 +119,8 @@ def plain_offset(
         (shift_x, shift_y), score = _vote(h, x_offset, y_offset, (x, y), radius)
     else:
         if reading == 'authors':
-            x_offset, y_offset = (
-                cv2.GaussianBlur(offset, (7, 7), 0) for offset in (x_offset, y_offset)
-            )
+            x_offset = cv2.GaussianBlur(x_offset, (7, 7), 0)
+            y_offset = cv2.GaussianBlur(y_offset, (7, 7), 0)
         shift_x, shift_y = radius * x_offset[y, x], radius * y_offset[y, x]
     found = x + shift_x, y + shift_y
     # Others look for the peak also where H is empty, and leave the map.
@@ -153,18 +131,14 @@ def plain_offset(
 
 def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
     """Where the pixels of the disc point to, from the peak, and how well they agree."""
-    height, width = h.shape
     reach = radius + math.sqrt(0.5)
     side = math.ceil(reach)
-    columns = slice(max(peak[0] - side, 0), peak[0] + side + 1)
-    rows = slice(max(peak[1] - side, 0), peak[1] + side + 1)
-    x, y = np.meshgrid(
-        np.arange(width)[columns] - peak[0], np.arange(height)[rows] - peak[1]
-    )
-    disc = x**2 + y**2 <= reach**2
-    h = np.maximum(h[rows, columns], 0) * disc
-    to_x = x + radius * np.clip(x_offset[rows, columns], -1, 1)
-    to_y = y + radius * np.clip(y_offset[rows, columns], -1, 1)
+    near = tuple(slice(max(p - side, 0), p + side + 1) for p in peak[::-1])
+    y, x = (grid[near] for grid in np.indices(h.shape))
+    x, y = x - peak[0], y - peak[1]
+    h = np.maximum(h[near], 0) * (x**2 + y**2 <= reach**2)
+    to_x = x + radius * np.clip(x_offset[near], -1, 1)
+    to_y = y + radius * np.clip(y_offset[near], -1, 1)
     cx = cy = 0.0
     for _ in range(5):
         window = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 3) ** 2))
@@ -172,8 +146,7 @@ def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
         cx, cy = (votes * to_x).sum() / votes.sum(), (votes * to_y).sum() / votes.sum()
     spread = (votes * ((to_x - cx) ** 2 + (to_y - cy) ** 2)).sum() / votes.sum()
     mean = votes.sum() / window.sum()
-    score = math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
-    return (cx, cy), score
+    return (cx, cy), math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
 
 
 def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float, bool]:
@@ -213,9 +186,3 @@ def authors_decoding(
         keypoints.append((px + radius * x[py, px], py + radius * y[py, px]))
         scores.append(score)
     return keypoints, scores
-
-
-def choose(count: int, at_most: int) -> np.ndarray:
-    """Indices of a sample, always the same one."""
-    chosen = np.random.default_rng(0).permutation(count)[:at_most]
-    return np.sort(chosen)

@@ -1,340 +1,191 @@
-"""The bench's course: what is measured, in which order, and how far it is."""
+"""The bench's course: what is measured, in which order, and what is noted of it."""
 
-import contextlib
 import gc
+import statistics
 import sys
 import tempfile
 import time
-from argparse import Namespace
-from functools import partial
+from contextlib import nullcontext, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, Optional
 
+import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from udp_plugin.ui import signals_interrupt
+from benchmarks.page import machine
+from udp_plugin.names import CODECS
+from udp_plugin.ui import UserError, console, progress, say
 
-from . import WrongAnswer, cases, graphs
-from .cases import CODECS, Case, Facts, Setting
-from .data import NOISES, SIZES, Size
-from .measure import (
-    as_a_worker,
-    available_bytes,
-    copy_bandwidth,
-    median_ms,
-    operators,
-    peak_bytes,
-    time_in_turn,
-)
+from . import cases
+from .answers import WrongAnswer
+from .cases import BUILTIN, OTHERS, Case
+from .data import NOISES, SIZES, Setting, Size
+from .measure import ALL, ONE, SHARED, arranged, peak_bytes, time_in_turn
+from .pipeline import pipeline_cases
+from .report import write
 
-#: What an operation needs with any contender, in the memory of its maps.
-OPERATIONS = {
-    cases.decode: 4,
-    graphs.decode_in_a_graph: 6,
-    cases.encode_batch: 4,
-    cases.loss: 8,
-    cases.flip: 5,
+#: For the rounds of a case, of one where one thing is varied, and in a quick look.
+SECONDS, SCALING_SECONDS, QUICK_SECONDS = 2.0, 0.3, 0.02
+#: Sizes and batches of the whole pipeline, and those of which only one thing varies.
+PIPELINE = [(SIZES[0], 16), (SIZES[1], 8)]
+SCALING = {
+    'batch': [(Size(17, (48, 64), 2), n) for n in (1, 4, 16, 64, 256)],
+    'keypoints': [(Size(k, (48, 64), 2), 16) for k in (17, 34, 68, 136, 272)],
+    'pixels of a map': [(Size(17, (24 * s, 32 * s), s), 16) for s in (1, 2, 4, 8)],
 }
-#: Of which it is told where the time goes.
-PROFILED = ('decode', 'loss')
-#: Of the free memory, what it may need.
-MEMORY_SHARE = 1 / 3
-#: Maps whose answers are compared where one thing is varied.
-SCALING_CHECKED = 50
-
-#: Of the tables where nothing says how wide they may be.
-PLAIN_WIDTH = 150
-
-Scaling = Dict[str, List[Tuple[Size, int]]]
 
 
-def _scaling(
-    batches: Tuple[int, ...], keypoints: Tuple[int, ...], scales: Tuple[int, ...]
-) -> Scaling:
-    """Sizes and batches of which only one thing varies."""
-    maps = (48, 64)
-    return {
-        'batch': [(Size(17, maps, 2), batch) for batch in batches],
-        'keypoints': [(Size(count, maps, 2), 16) for count in keypoints],
-        'pixels of a map': [(Size(17, (24 * s, 32 * s), s), 16) for s in scales],
-    }
-
-
-class Plan(NamedTuple):
-    """How much is measured."""
-
-    sizes: Tuple[Size, ...]
-    #: Numbers of keypoints of the whole pipeline, and its batches.
-    pipeline: Dict[int, int]
-    scaling: Scaling
-    #: For the rounds of a case: of an operation, of a part of the pipeline, and where
-    #: one thing is varied.
-    seconds: float
-    pipeline_seconds: float
-    scaling_seconds: float
-
-
-FULL = Plan(
-    sizes=SIZES,
-    pipeline={17: 16, 133: 8},
-    scaling=_scaling((1, 4, 16, 64, 256), (17, 34, 68, 136, 272), (1, 2, 4, 8)),
-    seconds=2.0,
-    pipeline_seconds=4.0,
-    scaling_seconds=0.3,
-)
-#: A look in seconds: the least of everything.
-QUICK = Plan(
-    sizes=(SIZES[0]._replace(batches=(1,)),),
-    pipeline={17: 2},
-    scaling=_scaling((1, 2), (17, 34), (1, 2)),
-    seconds=0.02,
-    pipeline_seconds=0.02,
-    scaling_seconds=0.02,
-)
-
-
-class Result(NamedTuple):
-    """What was measured of a case."""
-
-    facts: Facts
-    #: What is varied, where only one thing is.
-    axis: Optional[str]
-    rounds: int
-    #: Medians of a call, by contender.
-    ms: Dict[str, float]
-    #: Beyond the inputs; None where the system does not tell.
-    peak_bytes: Dict[str, Optional[int]]
-    #: Of ours, see :func:`~.measure.operators`.
-    operators: Dict[str, List[Tuple[str, int, float]]]
-    #: That contenders add to the file of a model.
-    file_bytes: Dict[str, int]
-
-
-class Measured(NamedTuple):
-    """All that was measured."""
-
-    results: List[Result]
-    #: Bytes that a copy reads and writes a second: of the device, and in one thread.
-    bandwidth: Dict[str, float]
-    #: What was left out, and why.
-    left_out: List[str]
-    #: Maps whose answers were compared.
-    compared: int
-    seconds: float
-
-
-class Job(NamedTuple):
-    """Cases that share their data."""
-
-    title: str
-    make: Callable[[], Iterator[Case]]
-    #: What it takes beside the others, about seconds on two cores.
-    cost: float
-    axis: Optional[str] = None
-
-
-def run_bench(args: Namespace) -> int:
-    """Run the bench; returns the command's exit status.
+def run_bench(
+    out: Path,
+    command: str,
+    device: str = 'cpu',
+    quick: bool = False,
+    json: Optional[str] = None,
+) -> None:
+    """Measure, print a summary, and write ``bench.md``, a plot and ``bench.json``.
 
     Args:
-        args: Of ``udp-plugin bench``: ``device``, ``json``, ``out``, ``quick``, and the
-            ``command`` itself.
+        out: The folder.
+        command: As it was called, for ``bench.json``.
+        device: Where maps and networks are.
+        quick: The smallest sizes and few rounds.
+        json: A file for the figures, too; ``-`` prints them, and nothing else.
+
+    Raises:
+        UserError: There is no such device or folder, or an answer is wrong.
     """
-    to_stdout = args.json == '-'
-    console = Console(highlight=False, stderr=to_stdout)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-
-    def complain(message: str) -> None:
-        console.print(f'error: {message}', style='red', markup=False, soft_wrap=True)
-
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        complain('--device cuda, but torch finds no CUDA device here')
-        return 2
-    # What it lacks is said before the work.
-    from . import report
-
-    # Only what was asked for may be there.
-    quiet = contextlib.redirect_stdout(sys.stderr) if to_stdout else None
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda, but torch finds no CUDA device here')
+    to = console(stderr=json == '-')
     try:
-        (args.out / 'images').mkdir(parents=True, exist_ok=True)
-        with quiet or contextlib.nullcontext(), signals_interrupt():
-            measured = measure(args.device, QUICK if args.quick else FULL, console)
-        report.report(args, measured, console)
+        (out / 'images').mkdir(parents=True, exist_ok=True)
+        # Only what was asked for may be there.
+        with redirect_stdout(sys.stderr) if json == '-' else nullcontext():
+            content = dict(command=command, **measure(device, quick, to))
+        summary, *files = write(out, content)
+        figures = (out / 'bench.json').read_text()
+        if json == '-':
+            print(figures, end='')
+        elif json:
+            Path(json).write_text(figures)
     except WrongAnswer as error:
-        complain(f'a wrong answer, so there are no figures: {error}')
-        return 1
+        raise UserError(f'a wrong answer, so there are no figures: {error}') from error
     except OSError as error:
-        complain(str(error))
-        return 2
-    except KeyboardInterrupt:
-        console.print('stopped')
-        return 130
-    return 0
+        raise UserError(str(error)) from error
+    summary.print(to)
+    for line in (*content['left_out'], *files):
+        say(line, to)
 
 
-def measure(device: str, plan: Plan, console: Console) -> Measured:
-    """Compare and measure everything.
+def measure(device: str, quick: bool, to: Console) -> dict:
+    """Compare and time everything; returns what ``bench.json`` has.
 
     Raises:
         WrongAnswer: A contender does not compute what it should.
     """
     started = time.monotonic()
-    left_out: List[str] = []
-    results: List[Result] = []
-    compared = 0
-    columns = (TextColumn('{task.description}'), BarColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, speed_estimate_period=600
-    ) as progress, tempfile.TemporaryDirectory() as folder:
-        jobs = list(_jobs(device, plan, left_out, Path(folder)))
-        task = progress.add_task('', total=sum(job.cost for job in jobs))
-        bandwidth = {'device': copy_bandwidth(device)}
-        with as_a_worker():
-            bandwidth['one thread'] = copy_bandwidth('cpu')
-        for number, job in enumerate(jobs, 1):
-            since = time.monotonic()
-            for case in job.make():
-                progress.update(task, description=case.facts.label)
-                compared += _check(case)
-                results.append(_time(case, device, job.axis))
-                # Its maps go before the next ones come.
-                del case
-            # Networks are rings of references, which go only so.
+    found = dict(
+        date=time.strftime('%Y-%m-%d'),
+        machine=dict(machine(), device=device),
+        maps_compared=0,
+        left_out=[],
+        results=[],
+    )
+    with tempfile.TemporaryDirectory() as folder, progress(to) as bar:
+        task = bar.add_task('cases', total=None, note='')
+        for case in _cases(device, quick, folder, found['left_out']):
+            label = f'{case.operation}, {case.setting.label}'
+            bar.update(task, advance=1, note=label)
+            if not to.is_terminal:
+                say(f'{time.monotonic() - started:4.0f} s: {label}', to)
+            try:
+                with arranged(case.arrangements[0]):
+                    found['maps_compared'] += case.check()
+            except WrongAnswer as error:
+                raise WrongAnswer(f'{label}: {error}') from error
+            seconds = SCALING_SECONDS if case.setting.axis else SECONDS
+            found['results'] += _timed(case, QUICK_SECONDS if quick else seconds)
+            # Its maps, and networks, which are rings of references, go before the next.
+            del case
             gc.collect()
-            if device == 'cuda':
-                torch.cuda.empty_cache()
-            progress.advance(task, job.cost)
-            if not console.is_terminal:
-                console.print(
-                    f'[{number}/{len(jobs)}] {job.title}: '
-                    f'{time.monotonic() - since:.0f} s',
-                    markup=False,
-                    soft_wrap=True,
-                )
-    return Measured(results, bandwidth, left_out, compared, time.monotonic() - started)
+    return dict(found, seconds=round(time.monotonic() - started, 1))
 
 
-def _threads(case: Case) -> contextlib.AbstractContextManager:
-    return as_a_worker() if case.facts.worker else contextlib.nullcontext()
+def _timed(case: Case, seconds: float) -> Iterator[dict]:
+    """What is noted of a case: a row for each contender but the built-in."""
+    setting, times = case.setting, {}
+    for how in case.arrangements:
+        with arranged(how):
+            # Of the second call or so: with it, all are warm.
+            peaks = {n: peak_bytes(c, setting.device) for n, c in case.calls.items()}
+            times[how] = time_in_turn(case.calls, seconds, setting.device)
+
+    def figures(name: str, how: str) -> dict:
+        ms, builtin = (times[how][each] for each in (name, BUILTIN))
+        return dict(
+            rounds=len(ms),
+            ms=statistics.median(ms),
+            p90_ms=float(np.percentile(ms, 90)),
+            builtin_ms=statistics.median(builtin),
+            builtin_p90_ms=float(np.percentile(builtin, 90)),
+            times_as_fast=statistics.median(builtin) / statistics.median(ms),
+        )
+
+    for name in case.calls:
+        if name != BUILTIN:
+            yield dict(
+                operation=case.operation,
+                codec=setting.codec,
+                contender=name,
+                ours=name not in OTHERS,
+                keypoints=setting.size.keypoints,
+                heatmap_size=setting.size.heatmap_size,
+                batch=setting.batch,
+                maps=setting.kind,
+                axis=setting.axis,
+                times={how: figures(name, how) for how in times},
+                peak_bytes=peaks[name],
+                builtin_peak_bytes=peaks[BUILTIN],
+                file_bytes=case.file_bytes.get(name),
+            )
 
 
-def _check(case: Case) -> int:
-    try:
-        with _threads(case):
-            return case.check()
-    except WrongAnswer as error:
-        raise WrongAnswer(f'{case.facts.label}: {error}') from None
-
-
-def _time(case: Case, device: str, axis: Optional[str]) -> Result:
-    device = 'cpu' if case.facts.worker else device
-    with _threads(case):
-        # Of the second call or so: with it, all are warm.
-        peaks = {name: peak_bytes(call, device) for name, call in case.calls.items()}
-        times = time_in_turn(case.calls, case.seconds, device)
-        profiled = axis is None and case.facts.operation in PROFILED
-        ours = [name for name in case.calls if profiled and name not in cases.OTHERS]
-        profile = {name: operators(case.calls[name], device) for name in ours}
-    rounds = len(next(iter(times.values())))
-    ms = {name: median_ms(each) for name, each in times.items()}
-    return Result(case.facts, axis, rounds, ms, peaks, profile, case.file_bytes)
-
-
-# --- the jobs -------------------------------------------------------------------------
-
-
-def _jobs(device: str, plan: Plan, left_out: List[str], folder: Path) -> Iterator[Job]:
-    missing = graphs.what_is_missing(device)
-    if missing:
-        left_out.append(f'{graphs.OPERATION}: {missing}')
-    for size in plan.sizes:
+def _cases(
+    device: str, quick: bool, folder: str, left_out: List[str]
+) -> Iterator[Case]:
+    """All cases, or the least of each kind."""
+    in_graphs = device == 'cpu' and all(map(find_spec, ('onnx', 'onnxruntime')))
+    if not in_graphs:
+        left_out.append('decode in a graph: for the CPU, with onnx and onnxruntime')
+    for size in [SIZES[0]._replace(batches=(1,))] if quick else SIZES:
         for batch in size.batches:
             for codec in CODECS:
-                channels = 1 if codec == 'gaussian' else 3
-                gigabytes = 4e-9 * batch * size.keypoints * channels * size.pixels
-                setting = partial(Setting, codec, size, batch, device, plan.seconds)
-                yield Job(
-                    f'{codec} codec, {size.label}, batch {batch}',
-                    partial(_operations, setting, left_out),
-                    cost=5 * plan.seconds + 60 * gigabytes,
-                )
-    yield from _pipeline_jobs(device, plan, left_out, folder)
-    for axis, settings in plan.scaling.items():
-        for size, batch in settings:
-            yield Job(
-                f'{axis}: {size.label}, batch {batch}',
-                partial(_scale, size, batch, device, plan.scaling_seconds),
-                cost=6 * plan.scaling_seconds,
-                axis=axis,
-            )
+                yield from operations(Setting(codec, size, batch, device), in_graphs)
+    for size, batch in [(SIZES[0], 2)] if quick else PIPELINE:
+        for codec in CODECS:
+            yield from pipeline_cases(Setting(codec, size, batch, device), folder)
+    for axis, settings in SCALING.items():
+        for size, batch in settings[: 2 if quick else None]:
+            for codec in CODECS:
+                setting = Setting(codec, size, batch, device, axis=axis)
+                yield cases.decode(setting)
+                yield cases.encode(setting)
 
 
-def _operations(
-    setting_of: Callable[..., Setting], left_out: List[str]
-) -> Iterator[Case]:
+def operations(setting: Setting, in_graphs: bool = True) -> Iterator[Case]:
     """All operations on maps as a network gives them, and decoding where it is hard."""
-    setting = setting_of()
-    batches = setting.size.batches
-    if setting.batch == batches[0]:
-        yield cases.encode(setting)
-    operations = [
-        (operation, setting)
-        for operation in OPERATIONS
-        if _is_measured(operation, setting)
-    ]
-    if setting.batch == batches[len(batches) // 2]:
-        operations += [(cases.decode, setting_of(maps=maps)) for maps in NOISES]
-    for operation, each in operations:
-        needed = OPERATIONS[operation] * each.map_bytes
-        available = MEMORY_SHARE * available_bytes(each.device)
-        if needed > available:
-            left_out.append(
-                f'{operation.__name__}, {each.codec} codec, {each.size.label}, batch '
-                f'{each.batch}: it needs about {needed / 1e9:.1f} GB, which is more '
-                'than a third of the free memory'
-            )
-        else:
-            yield operation(each)
-
-
-def _is_measured(operation: Callable, setting: Setting) -> bool:
-    if operation is cases.loss:
-        return setting.codec == 'offset'
-    if operation is graphs.decode_in_a_graph:
-        few = setting.batch in setting.size.batches[:2]
-        return few and not graphs.what_is_missing(setting.device)
-    return True
-
-
-def _pipeline_jobs(
-    device: str, plan: Plan, left_out: List[str], folder: Path
-) -> Iterator[Job]:
-    try:
-        from . import pipeline
-    except ImportError as error:
-        left_out.append(f"the whole pipeline: MMPose's models are not there ({error})")
-        return
-    for size in SIZES:
-        batch = plan.pipeline.get(size.keypoints)
-        for codec in CODECS if batch else ():
-            setting = partial(
-                Setting, codec, size, batch, device, plan.pipeline_seconds
-            )
-            yield Job(
-                f'the whole pipeline, {codec} codec, {size.keypoints} keypoints',
-                lambda setting=setting: pipeline.cases(setting(), folder),
-                cost=4 * plan.pipeline_seconds + size.keypoints / 10,
-            )
-
-
-def _scale(size: Size, batch: int, device: str, seconds: float) -> Iterator[Case]:
-    """Encoding and decoding with the defaults."""
-    for codec in CODECS:
-        setting = Setting(
-            codec, size, batch, device, seconds, checked_maps=SCALING_CHECKED
-        )
-        yield cases.decode(setting, only_default=True)
-        yield cases.encode_batch(setting)
+    codec, size, batch = setting.codec, setting.size, setting.batch
+    if batch == 1:
+        yield cases.encode(Setting(codec, size, 1), in_a_worker=True)
+    yield cases.decode(setting, (ONE, ALL, SHARED))
+    if in_graphs and batch in size.batches[:2]:
+        yield cases.decode_in_a_graph(setting)
+    yield cases.encode(setting)
+    if codec == 'offset':
+        yield cases.loss(setting)
+    yield cases.flip(setting)
+    if batch == size.batches[len(size.batches) // 2]:
+        for kind in NOISES:
+            yield cases.decode(Setting(codec, size, batch, setting.device, kind))
