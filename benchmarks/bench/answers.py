@@ -4,129 +4,109 @@ Here nothing is fast: one keypoint after another, each map blurred as a whole.
 """
 
 import math
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, Tuple
 
 import cv2
 import numpy as np
 
 from udp_plugin.functional import unit_length
+from udp_plugin.ui import UserError
 
-#: Two pixels nearer in height than this may be told apart by rounding alone.
-TIE = 1e-5
-#: Rounding of a sum in float32, as a share of the sum of its terms' sizes.
-ROUNDING = 5e-7
 #: A map that varies by less than this share of its maximum has no peak.
 FLAT = 1e-5
 
+Point = Tuple[float, float]
 
-class WrongAnswer(Exception):
+
+class WrongAnswer(UserError):
     """Something that was to be timed does not compute what it should."""
 
 
-def compare(name: str, came: Any, expected: Any, allowed: float) -> None:
-    """Raise :class:`WrongAnswer` where values are off by more than is allowed."""
-    try:
-        np.testing.assert_allclose(came, expected, rtol=0, atol=allowed)
-    except AssertionError as error:
-        # Without the arrays.
-        lines = str(error).strip().split('\n x: ')[0].splitlines()
-        raise WrongAnswer(f'{name}: {"; ".join(filter(None, lines))}') from None
+def compare(
+    what: str, came: Any, expected: Any, allowed: float, share: float = 0.0
+) -> None:
+    """Compare arrays, whose values may differ where rounding decides.
 
+    Args:
+        what: Is compared.
+        came: What was computed.
+        expected: What should have been, of the same shape.
+        allowed: The difference by which each value may be off.
+        share: Of the values that are not 0, as many as this may be off by more.
 
-class Plain(NamedTuple):
-    """The plain reading of a map.
-
-    Attributes:
-        keypoint: (x, y), heatmap px.
-        score: Its score.
-        clear: Whether rounding to float32 moves it by less than 1e-4 px.
-        as_others: Whether others are defined to read the same.
+    Raises:
+        WrongAnswer: Shapes differ, or more values are off by more.
     """
+    if np.shape(came) != np.shape(expected):
+        raise WrongAnswer(f'{what}: {np.shape(came)} instead of {np.shape(expected)}')
+    off = np.abs(np.asarray(came, np.float64) - expected)
+    wrong = ~(off <= allowed)
+    if wrong.sum() > share * np.count_nonzero(expected):
+        raise WrongAnswer(
+            f'{what}: {wrong.sum()} of {wrong.size} values are off by more than '
+            f'{allowed:g}, in the median by {np.median(off[wrong]):.2g}'
+        )
 
-    keypoint: Tuple[float, float]
-    score: float
-    clear: bool
-    as_others: bool
 
+def plain_reading(maps: np.ndarray, codec: Any) -> Tuple[Point, float]:
+    """What a codec of ours reads, see ``decode_dark`` and ``decode_offset`` of ``F``.
 
-def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
-    """DARK's step from the highest pixel, see :func:`~.functional.decode_dark`."""
-    h = h.astype(np.float64)
-    (x, y), score, clear = _peak(h)
+    Args:
+        maps: Of a keypoint, shape (C, H, W).
+        codec: The codec, with its reading.
+
+    Returns:
+        tuple: (x, y) in heatmap px, and the score.
+    """
+    maps = maps.astype(np.float64)
+    if len(maps) == 1:
+        return _dark(maps[0], codec.blur_kernel_size)
+    h, x_offset, y_offset = maps
+    kernel_size = dict(
+        voting=2 * int(2 * codec.radius) + 1,
+        authors=15,
+        toolbox=2 * codec.blur_kernel_size + 1,
+    )[codec.reading]
+    blurred = cv2.GaussianBlur(h, (kernel_size, kernel_size), 0)
+    (x, y), score = _peak(np.where(h > 0, blurred, 0))
     if not score:
-        return Plain((x, y), 0.0, clear, False)
+        return (x, y), score
+    if codec.reading == 'voting':
+        shift, score = _vote(h, x_offset, y_offset, (x, y), codec.radius)
+        return _within(np.add((x, y), shift), h), score
+    if codec.reading == 'authors':
+        x_offset = cv2.GaussianBlur(x_offset, (7, 7), 0)
+        y_offset = cv2.GaussianBlur(y_offset, (7, 7), 0)
+    shift = codec.radius * np.array([x_offset[y, x], y_offset[y, x]])
+    return _within(np.add((x, y), shift), h), score
+
+
+def _dark(h: np.ndarray, kernel_size: int) -> Tuple[Point, float]:
+    """DARK's step from the highest pixel."""
+    peak, score = _peak(h)
+    if not score:
+        return peak, score
     ends = unit_length(h.shape[::-1])
-    cx, cy = (min(max(c, 1), end - 1) for c, end in zip((x, y), ends))
-    reach = [min(c, end - c) - 1 for c, end in zip((cx, cy), ends)]
-    kernels = [_kernel(kernel_size, r) for r in reach]
-    near = slice(cy - 1, cy + 2), slice(cx - 1, cx + 2)
-    v = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)[near]
-    v = np.maximum(v, max(1e-3 * v.max(), 1e-30))
-    # What rounding may change in logarithms, by which the step is then made.
-    rounding = (cv2.sepFilter2D(np.abs(h), cv2.CV_64F, *kernels)[near] / v).max()
-    rounding *= ROUNDING
-    v = np.log(v)
-    dx, dy = (v[1, 2] - v[1, 0]) / 2, (v[2, 1] - v[0, 1]) / 2
+    cx, cy = (min(max(c, 1), end - 1) for c, end in zip(peak, ends))
+    # OpenCV's kernel, or near the border one that is narrower in proportion.
+    full = kernel_size // 2
+    sigma = 0.3 * (full - 1) + 0.8
+    kernels = []
+    for c, end in zip((cx, cy), ends):
+        reach = min(c - 1, end - c - 1, full)
+        narrower = sigma * max(reach, 0.5) / full if reach < full else 0
+        kernels.append(cv2.getGaussianKernel(2 * reach + 1, narrower, cv2.CV_64F))
+    v = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)[cy - 1 : cy + 2, cx - 1 : cx + 2]
+    v = np.log(np.maximum(v, max(1e-3 * v.max(), 1e-30)))
+    slope = np.array([v[1, 2] - v[1, 0], v[2, 1] - v[0, 1]]) / 2
     dxx = v[1, 2] - 2 * v[1, 1] + v[1, 0]
     dyy = v[2, 1] - 2 * v[1, 1] + v[0, 1]
     dxy = v[2, 2] - v[1, 2] - v[2, 1] + 2 * v[1, 1] - v[1, 0] - v[0, 1] + v[0, 0]
-    dxy /= 2
-    det = dxx * dyy - dxy**2
-    curvature = (-dxx - dyy - math.hypot(dxx - dyy, 2 * dxy)) / 2
-    # A top that is all but flat is flat or curved by rounding alone.
-    clear = clear and abs(det - 1e-9) > 5e-10 and abs(curvature) > 4 * rounding
-    if dxx >= 0 or det <= 1e-9:
-        return Plain((x, y), score, clear, False)
-    step = (dxy * dy - dyy * dx) / det, (dxy * dx - dxx * dy) / det
-    # Of the slopes, and of the curvatures by which they are divided.
-    rounding *= (1 + 4 * math.hypot(*step)) / curvature
-    step = cx - x + step[0], cy - y + step[1]
-    found = (x + min(max(step[0], -1), 1), y + min(max(step[1], -1), 1))
-    clear = clear and rounding < 1e-4
-    # The built-in's step has no end, and its blur darkens the border.
-    inside = min(reach) >= kernel_size // 2 and max(map(abs, step)) < 0.99
-    return Plain(_within(found, h), score, clear, clear and inside and score > 0.3)
-
-
-def _kernel(kernel_size: int, reach: int) -> np.ndarray:
-    """OpenCV's kernel, or one that is narrower in proportion, near the border."""
-    full = kernel_size // 2
-    if reach >= full:
-        return cv2.getGaussianKernel(kernel_size, 0, cv2.CV_64F)
-    sigma = 0.3 * (full - 1) + 0.8
-    taps = np.arange(-reach, reach + 1)
-    weights = np.exp(-(taps**2) / (2 * (sigma * max(reach, 0.5) / full) ** 2))
-    return weights / weights.sum()
-
-
-def plain_offset(
-    maps: np.ndarray, radius: float, reading: str, kernel_size: int
-) -> Plain:
-    """Eq. 29 by any of the readings, see :func:`~.functional.decode_offset`.
-
-    Args:
-        maps: H, X and Y of a keypoint, shape (3, H, W).
-        radius: R, heatmap px.
-        reading: One of ``F.READINGS``.
-        kernel_size: Of the blur of H.
-    """
-    h, x_offset, y_offset = maps.astype(np.float64)
-    blurred = cv2.GaussianBlur(h, (kernel_size, kernel_size), 0)
-    (x, y), score, clear = _peak(np.where(h > 0, blurred, 0))
-    if not score:
-        return Plain((x, y), 0.0, clear, False)
-    if reading == 'voting':
-        (shift_x, shift_y), score = _vote(h, x_offset, y_offset, (x, y), radius)
-    else:
-        if reading == 'authors':
-            x_offset = cv2.GaussianBlur(x_offset, (7, 7), 0)
-            y_offset = cv2.GaussianBlur(y_offset, (7, 7), 0)
-        shift_x, shift_y = radius * x_offset[y, x], radius * y_offset[y, x]
-    found = x + shift_x, y + shift_y
-    # Others look for the peak also where H is empty, and leave the map.
-    elsewhere, _, also_clear = _peak(blurred)
-    same = elsewhere == (x, y) and clear and also_clear
-    return Plain(_within(found, h), score, clear, same and _within(found, h) == found)
+    curvature = np.array([[dxx, dxy / 2], [dxy / 2, dyy]])
+    if dxx >= 0 or np.linalg.det(curvature) <= 1e-9:
+        return peak, score
+    step = np.subtract((cx, cy), peak) - np.linalg.solve(curvature, slope)
+    return _within(peak + np.clip(step, -1, 1), h), score
 
 
 def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
@@ -149,25 +129,22 @@ def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
     return (cx, cy), math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
 
 
-def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float, bool]:
-    """The highest pixel, its height, and whether it is clearly the highest."""
+def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float]:
+    """The highest pixel and its height, or the middle and 0."""
     height, width = h.shape
     y, x = np.unravel_index(h.argmax(), h.shape)
-    second, first = np.partition(h, h.size - 2, axis=None)[-2:]
-    clear = bool(first - second >= TIE)
-    if first <= 0 or first - h.min() <= FLAT * first:
-        return (width // 2, height // 2), 0.0, clear
-    return (int(x), int(y)), float(first), clear
+    if h[y, x] <= 0 or h[y, x] - h.min() <= FLAT * h[y, x]:
+        return (width // 2, height // 2), 0.0
+    return (int(x), int(y)), float(h[y, x])
 
 
-def _within(point: Tuple[float, float], h: np.ndarray) -> Tuple[float, float]:
-    x, y = (min(max(c, 0), end) for c, end in zip(point, unit_length(h.shape[::-1])))
-    return x, y
+def _within(point: Any, h: np.ndarray) -> Point:
+    return tuple(np.clip(point, 0, unit_length(h.shape[::-1])))
 
 
 def authors_decoding(
     maps: np.ndarray, radius: float
-) -> Tuple[List[Tuple[float, float]], List[float]]:
+) -> Tuple[List[Point], List[float]]:
     """The authors' reading of offset maps with OpenCV, one map after another.
 
     Args:

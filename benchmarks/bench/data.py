@@ -3,6 +3,7 @@
 How the maps are made is told in ``bench.md.j2``, too.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Optional, Sequence, Tuple
 
@@ -48,10 +49,11 @@ SIZES = (
 )
 
 
+@dataclass
 class Setting:
     """Our codecs and the built-in one, and data of a size, always the same.
 
-    Args:
+    Attributes:
         codec: ``'gaussian'`` or ``'offset'``.
         size: The skeleton and its maps.
         batch: Samples.
@@ -59,27 +61,24 @@ class Setting:
         kind: Of the maps: ``'network'`` or a key of :data:`NOISES`.
         axis: What is varied, where it is only one thing; our default reading is all
             that is measured then.
-
-    Attributes:
-        ours: Our codecs by the name of their reading.
-        coder: The default one of them.
+        ours: Our codecs by the name of their reading, ``coder`` the default one.
         stock: The built-in codec, and ``stock_cfg`` its arguments.
     """
 
-    def __init__(
-        self,
-        codec: str,
-        size: Size,
-        batch: int,
-        device: str = 'cpu',
-        kind: str = 'network',
-        axis: Optional[str] = None,
-    ) -> None:
-        self.codec, self.size, self.batch = codec, size, batch
-        self.device, self.kind, self.axis = device, kind, axis
+    codec: str
+    size: Size
+    batch: int
+    device: str = 'cpu'
+    kind: str = 'network'
+    axis: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        codec, size, batch = self.codec, self.size, self.batch
         self.rng = np.random.default_rng(0)
         (width, height), sigma = size.heatmap_size, size.sigma
         self.input_size = 4 * width, 4 * height
+        #: As functions take them.
+        self.sizes = self.input_size, size.heatmap_size
         sizes = dict(input_size=self.input_size, heatmap_size=size.heatmap_size)
         if codec == 'gaussian':
             self.ours = {'DARK': UDPGaussianHeatmap(**sizes, sigma=sigma)}
@@ -87,7 +86,7 @@ class Setting:
         else:
             self.ours = {
                 reading: UDPOffsetHeatmap(**sizes, sigma=sigma, reading=reading)
-                for reading in (F.READINGS if axis is None else F.READINGS[:1])
+                for reading in (F.READINGS if self.axis is None else F.READINGS[:1])
             }
             factor = F.RADIUS_PER_SIGMA * sigma / max(width, height)
             kinds = dict(heatmap_type='combined', radius_factor=factor)
@@ -99,7 +98,7 @@ class Setting:
         self.shape = batch, size.keypoints * channels, height, width
         self.label = (
             f'{codec} codec, {size.keypoints} keypoints, {width}×{height}, batch '
-            f'{batch}' + (f', {kind}' if kind != 'network' else '')
+            f'{batch}' + f', {self.kind}' * (self.kind != 'network')
         )
 
     def points(self, *count: int) -> np.ndarray:
@@ -115,16 +114,12 @@ class Setting:
         target, _ = self.coder.target(points, torch.ones(count))
         maps = (HEIGHT * target).unflatten(1, (self.size.keypoints, self.channels))
 
-        kind = torch.from_numpy(self.rng.random(count))
-        second_peak, no_peak = kind < ODD, kind > 1 - ODD
-        others = torch.from_numpy(self.points(int(second_peak.sum())))
-        second, _ = self.coder.target(others, torch.ones(len(others)))
-        heights = torch.tensor([SECOND_HEIGHT, HEIGHT, HEIGHT])[: self.channels]
-        second = second.unflatten(0, (len(others), self.channels))
-        second *= heights[:, None, None]
-        first = maps[second_peak]
-        maps[second_peak] = torch.where(first[:, :1] < second[:, :1], second, first)
-        maps[no_peak] = 0
+        # A second peak is another keypoint's.
+        kind = torch.from_numpy(self.rng.random(count))[..., None, None, None]
+        other = maps.roll(1, 1)
+        other[:, :, 0] *= SECOND_HEIGHT / HEIGHT
+        is_other = (kind < ODD) & (maps[:, :, :1] < other[:, :, :1])
+        maps = torch.where(is_other, other, maps) * (kind <= 1 - ODD)
 
         noise = self.rng.standard_normal((NOISE_MAPS, *self.shape[2:]), np.float32)
         noise = np.stack([cv2.GaussianBlur(one, (5, 5), 0) for one in noise])

@@ -41,10 +41,10 @@ def arranged(how: str) -> Iterator[None]:
 
 
 def time_in_turn(calls: Calls, seconds: float, device: str) -> Dict[str, List[float]]:
-    """Time contenders in turn, so that what else the machine does hits all alike.
+    """Time warm contenders in turn, so that what the machine does hits all alike.
 
     Args:
-        calls: The contenders, each of which has been called before.
+        calls: The contenders.
         seconds: To spend on rounds, if the least number of them does not take longer.
         device: That on which they work.
 

@@ -1,31 +1,33 @@
-"""The bench's course: what is measured, in which order, and what is noted of it."""
+"""The bench's course: what is measured, what is noted of it, and what it leaves."""
 
 import gc
-import statistics
 import sys
 import tempfile
 import time
 from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
+from json import dumps
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional, Tuple
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmarks.page import machine
+from benchmarks.page import machine, render
 from udp_plugin.names import CODECS
-from udp_plugin.ui import UserError, console, progress, say
+from udp_plugin.ui import COLORS, STYLE, Table, UserError, console, say
 
 from . import cases
 from .answers import WrongAnswer
-from .cases import BUILTIN, OTHERS, Case
+from .cases import BUILTIN, OPENCV, Case
 from .data import NOISES, SIZES, Setting, Size
 from .measure import ALL, ONE, SHARED, arranged, peak_bytes, time_in_turn
 from .pipeline import pipeline_cases
-from .report import write
 
+TEMPLATE = Path(__file__).with_name('bench.md.j2')
 #: For the rounds of a case, of one where one thing is varied, and in a quick look.
 SECONDS, SCALING_SECONDS, QUICK_SECONDS = 2.0, 0.3, 0.02
 #: Sizes and batches of the whole pipeline, and those of which only one thing varies.
@@ -64,19 +66,20 @@ def run_bench(
         # Only what was asked for may be there.
         with redirect_stdout(sys.stderr) if json == '-' else nullcontext():
             content = dict(command=command, **measure(device, quick, to))
-        summary, *files = write(out, content)
+        summary, files = write(out, content)
         figures = (out / 'bench.json').read_text()
         if json == '-':
             print(figures, end='')
         elif json:
             Path(json).write_text(figures)
-    except WrongAnswer as error:
-        raise UserError(f'a wrong answer, so there are no figures: {error}') from error
     except OSError as error:
         raise UserError(str(error)) from error
     summary.print(to)
-    for line in (*content['left_out'], *files):
-        say(line, to)
+    for path in files:
+        say(path, to)
+
+
+# --- measuring ------------------------------------------------------------------------
 
 
 def measure(device: str, quick: bool, to: Console) -> dict:
@@ -86,83 +89,64 @@ def measure(device: str, quick: bool, to: Console) -> dict:
         WrongAnswer: A contender does not compute what it should.
     """
     started = time.monotonic()
-    found = dict(
-        date=time.strftime('%Y-%m-%d'),
-        machine=dict(machine(), device=device),
-        maps_compared=0,
-        left_out=[],
-        results=[],
-    )
-    with tempfile.TemporaryDirectory() as folder, progress(to) as bar:
-        task = bar.add_task('cases', total=None, note='')
-        for case in _cases(device, quick, folder, found['left_out']):
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in _cases(device, quick, folder):
             label = f'{case.operation}, {case.setting.label}'
-            bar.update(task, advance=1, note=label)
-            if not to.is_terminal:
-                say(f'{time.monotonic() - started:4.0f} s: {label}', to)
+            say(f'{time.monotonic() - started:4.0f} s: {label}', to)
             try:
                 with arranged(case.arrangements[0]):
-                    found['maps_compared'] += case.check()
+                    case.check()
             except WrongAnswer as error:
-                raise WrongAnswer(f'{label}: {error}') from error
+                raise WrongAnswer(f'no figures, {label}: {error}') from error
             seconds = SCALING_SECONDS if case.setting.axis else SECONDS
-            found['results'] += _timed(case, QUICK_SECONDS if quick else seconds)
+            results.append(_result(case, QUICK_SECONDS if quick else seconds))
             # Its maps, and networks, which are rings of references, go before the next.
             del case
             gc.collect()
-    return dict(found, seconds=round(time.monotonic() - started, 1))
+    return dict(
+        date=time.strftime('%Y-%m-%d'),
+        seconds=round(time.monotonic() - started, 1),
+        machine=dict(machine(), device=device),
+        results=results,
+    )
 
 
-def _timed(case: Case, seconds: float) -> Iterator[dict]:
-    """What is noted of a case: a row for each contender but the built-in."""
-    setting, times = case.setting, {}
+def _result(case: Case, seconds: float) -> dict:
+    """What is noted of a case."""
+    setting = case.setting
+    others = (BUILTIN, OPENCV)
+    contenders = {name: dict(ours=name not in others, times={}) for name in case.calls}
     for how in case.arrangements:
         with arranged(how):
-            # Of the second call or so: with it, all are warm.
-            peaks = {n: peak_bytes(c, setting.device) for n, c in case.calls.items()}
-            times[how] = time_in_turn(case.calls, seconds, setting.device)
-
-    def figures(name: str, how: str) -> dict:
-        ms, builtin = (times[how][each] for each in (name, BUILTIN))
-        return dict(
-            rounds=len(ms),
-            ms=statistics.median(ms),
-            p90_ms=float(np.percentile(ms, 90)),
-            builtin_ms=statistics.median(builtin),
-            builtin_p90_ms=float(np.percentile(builtin, 90)),
-            times_as_fast=statistics.median(builtin) / statistics.median(ms),
-        )
-
-    for name in case.calls:
-        if name != BUILTIN:
-            yield dict(
-                operation=case.operation,
-                codec=setting.codec,
-                contender=name,
-                ours=name not in OTHERS,
-                keypoints=setting.size.keypoints,
-                heatmap_size=setting.size.heatmap_size,
-                batch=setting.batch,
-                maps=setting.kind,
-                axis=setting.axis,
-                times={how: figures(name, how) for how in times},
-                peak_bytes=peaks[name],
-                builtin_peak_bytes=peaks[BUILTIN],
-                file_bytes=case.file_bytes.get(name),
+            for name, call in case.calls.items():
+                # Of the second call or so: with it, all are warm.
+                contenders[name]['peak_bytes'] = peak_bytes(call, setting.device)
+            times = time_in_turn(case.calls, seconds, setting.device)
+        for name, ms in times.items():
+            contenders[name]['times'][how] = dict(
+                rounds=len(ms),
+                ms=float(np.median(ms)),
+                p90_ms=float(np.percentile(ms, 90)),
             )
+    return dict(
+        operation=case.operation,
+        codec=setting.codec,
+        keypoints=setting.size.keypoints,
+        heatmap_size=setting.size.heatmap_size,
+        batch=setting.batch,
+        maps=setting.kind,
+        axis=setting.axis,
+        contenders=contenders,
+    )
 
 
-def _cases(
-    device: str, quick: bool, folder: str, left_out: List[str]
-) -> Iterator[Case]:
+def _cases(device: str, quick: bool, folder: str) -> Iterator[Case]:
     """All cases, or the least of each kind."""
-    in_graphs = device == 'cpu' and all(map(find_spec, ('onnx', 'onnxruntime')))
-    if not in_graphs:
-        left_out.append('decode in a graph: for the CPU, with onnx and onnxruntime')
     for size in [SIZES[0]._replace(batches=(1,))] if quick else SIZES:
         for batch in size.batches:
             for codec in CODECS:
-                yield from operations(Setting(codec, size, batch, device), in_graphs)
+                yield from operations(Setting(codec, size, batch, device))
     for size, batch in [(SIZES[0], 2)] if quick else PIPELINE:
         for codec in CODECS:
             yield from pipeline_cases(Setting(codec, size, batch, device), folder)
@@ -171,21 +155,70 @@ def _cases(
             for codec in CODECS:
                 setting = Setting(codec, size, batch, device, axis=axis)
                 yield cases.decode(setting)
-                yield cases.encode(setting)
+                yield cases.encode_batch(setting)
 
 
-def operations(setting: Setting, in_graphs: bool = True) -> Iterator[Case]:
+def operations(setting: Setting) -> Iterator[Case]:
     """All operations on maps as a network gives them, and decoding where it is hard."""
     codec, size, batch = setting.codec, setting.size, setting.batch
-    if batch == 1:
-        yield cases.encode(Setting(codec, size, 1), in_a_worker=True)
+    in_graphs = all(map(find_spec, ('onnx', 'onnxruntime')))
     yield cases.decode(setting, (ONE, ALL, SHARED))
-    if in_graphs and batch in size.batches[:2]:
+    if in_graphs and setting.device == 'cpu' and batch in size.batches[:2]:
         yield cases.decode_in_a_graph(setting)
-    yield cases.encode(setting)
+    if batch == 1:
+        yield cases.encode(Setting(codec, size, 1))
+    yield cases.encode_batch(setting)
     if codec == 'offset':
         yield cases.loss(setting)
     yield cases.flip(setting)
     if batch == size.batches[len(size.batches) // 2]:
         for kind in NOISES:
             yield cases.decode(Setting(codec, size, batch, setting.device, kind))
+
+
+# --- what it leaves -------------------------------------------------------------------
+
+
+def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
+    """Write ``bench.md``, a plot and ``bench.json``.
+
+    Returns:
+        tuple: how many times as fast as the built-ins ours are, and the files.
+    """
+    ratios: Dict[str, List[Tuple[float, str]]] = {}
+    for result in content['results']:
+        builtin = result['contenders'][BUILTIN]['times']
+        for contender in result['contenders'].values():
+            for how, times in contender['times'].items():
+                label = ', '.join([result['operation'], how][: len(builtin)])
+                label = label if result['maps'] == 'network' else 'decode, no peak'
+                if contender['ours'] and result['axis'] is None:
+                    ratio = builtin[how]['ms'] / times['ms']
+                    ratios.setdefault(label, []).append((ratio, result['codec']))
+    rows = []
+    for label, found in ratios.items():
+        values = [ratio for ratio, _ in found]
+        spread = min(values), np.median(values), max(values)
+        slower = f'{np.less(values, 0.97).sum()} of {len(values)}'
+        rows.append([label, *(f'{value:.3g}×' for value in spread), slower])
+    header = ['', 'least', 'median', 'most', 'slower by more than 3 %']
+    summary = Table('Times as fast as the built-ins', header, rows)
+
+    plot, figures = out / 'images' / 'bench_ratios.png', out / 'bench.json'
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4), layout='constrained')
+        ax = figure.subplots()
+        for place, found in enumerate(ratios.values()):
+            x, codecs = zip(*found)
+            colors = [COLORS[codec] for codec in codecs]
+            ax.scatter(x, [place] * len(x), s=14, c=colors, alpha=0.6)
+        ax.axvline(1, color='0.3', linewidth=1)
+        ax.set_yticks(range(len(ratios)), list(ratios))
+        ax.invert_yaxis()
+        ax.set(xscale='log', xlabel='times as fast as the built-in')
+        ax.xaxis.set_major_formatter('{x:g}×')
+        ax.grid(axis='y', color='0.93')
+        figure.savefig(plot)
+    figures.write_text(dumps(content, indent=1) + '\n')
+    page = render(TEMPLATE, out / 'bench.md', bench=content, summary=summary)
+    return summary, [page, plot, figures]
