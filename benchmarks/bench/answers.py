@@ -12,11 +12,6 @@ import numpy as np
 from udp_plugin.functional import unit_length
 from udp_plugin.ui import UserError
 
-#: A map that varies by less than this share of its maximum has no peak.
-FLAT = 1e-5
-
-Point = Tuple[float, float]
-
 
 class WrongAnswer(UserError):
     """Something that was to be timed does not compute what it should."""
@@ -48,7 +43,7 @@ def compare(
         )
 
 
-def plain_reading(maps: np.ndarray, codec: Any) -> Tuple[Point, float]:
+def plain_reading(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
     """What a codec of ours reads, see ``decode_dark`` and ``decode_offset`` of ``F``.
 
     Args:
@@ -58,38 +53,60 @@ def plain_reading(maps: np.ndarray, codec: Any) -> Tuple[Point, float]:
     Returns:
         tuple: (x, y) in heatmap px, and the score.
     """
-    maps = maps.astype(np.float64)
-    if len(maps) == 1:
-        return _dark(maps[0], codec.blur_kernel_size)
-    h, x_offset, y_offset = maps
-    kernel_size = dict(
-        voting=2 * int(2 * codec.radius) + 1,
-        authors=15,
-        toolbox=2 * codec.blur_kernel_size + 1,
-    )[codec.reading]
+    read = _dark if len(maps) == 1 else _offset
+    point, score = read(maps.astype(np.float64), codec)
+    return np.clip(point, 0, unit_length(maps.shape[:0:-1])), score
+
+
+def _offset(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
+    """Eq. 29 by any of the readings."""
+    h, offsets = maps[0], maps[1:]
+    sizes = {'voting': 2 * int(2 * codec.radius) + 1, 'authors': 15}
+    kernel_size = sizes.get(codec.reading, 2 * codec.blur_kernel_size + 1)
     blurred = cv2.GaussianBlur(h, (kernel_size, kernel_size), 0)
     (x, y), score = _peak(np.where(h > 0, blurred, 0))
     if not score:
-        return (x, y), score
+        return np.array([x, y]), score
     if codec.reading == 'voting':
-        shift, score = _vote(h, x_offset, y_offset, (x, y), codec.radius)
-        return _within(np.add((x, y), shift), h), score
+        return _vote(maps, x, y, codec.radius)
     if codec.reading == 'authors':
-        x_offset = cv2.GaussianBlur(x_offset, (7, 7), 0)
-        y_offset = cv2.GaussianBlur(y_offset, (7, 7), 0)
-    shift = codec.radius * np.array([x_offset[y, x], y_offset[y, x]])
-    return _within(np.add((x, y), shift), h), score
+        offsets = np.stack([cv2.GaussianBlur(each, (7, 7), 0) for each in offsets])
+    return (x, y) + codec.radius * offsets[:, y, x], score
 
 
-def _dark(h: np.ndarray, kernel_size: int) -> Tuple[Point, float]:
+def _vote(maps: np.ndarray, px: int, py: int, radius: float):
+    """Where the pixels around the peak point to, and how well they agree."""
+    reach = radius + math.sqrt(0.5)
+    side = math.ceil(reach)
+    height, width = maps.shape[1:]
+    columns = np.arange(max(px - side, 0), min(px + side + 1, width))
+    rows = np.arange(max(py - side, 0), min(py + side + 1, height))[:, None]
+    x, y = columns - px, rows - py
+    h, x_offset, y_offset = maps[:, rows, columns]
+    h = np.maximum(h, 0) * (x**2 + y**2 <= reach**2)
+    to_x = x + radius * np.clip(x_offset, -1, 1)
+    to_y = y + radius * np.clip(y_offset, -1, 1)
+    cx = cy = 0.0
+    for _ in range(5):
+        window = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 3) ** 2))
+        votes = h * window
+        cx, cy = (votes * to_x).sum() / votes.sum(), (votes * to_y).sum() / votes.sum()
+    spread = (votes * ((to_x - cx) ** 2 + (to_y - cy) ** 2)).sum() / votes.sum()
+    mean = votes.sum() / window.sum()
+    score = math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
+    return np.array([px + cx, py + cy]), score
+
+
+def _dark(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
     """DARK's step from the highest pixel."""
+    h = maps[0]
     peak, score = _peak(h)
     if not score:
         return peak, score
     ends = unit_length(h.shape[::-1])
     cx, cy = (min(max(c, 1), end - 1) for c, end in zip(peak, ends))
     # OpenCV's kernel, or near the border one that is narrower in proportion.
-    full = kernel_size // 2
+    full = codec.blur_kernel_size // 2
     sigma = 0.3 * (full - 1) + 0.8
     kernels = []
     for c, end in zip((cx, cy), ends):
@@ -105,46 +122,23 @@ def _dark(h: np.ndarray, kernel_size: int) -> Tuple[Point, float]:
     curvature = np.array([[dxx, dxy / 2], [dxy / 2, dyy]])
     if dxx >= 0 or np.linalg.det(curvature) <= 1e-9:
         return peak, score
-    step = np.subtract((cx, cy), peak) - np.linalg.solve(curvature, slope)
-    return _within(peak + np.clip(step, -1, 1), h), score
+    step = (cx, cy) - peak - np.linalg.solve(curvature, slope)
+    return peak + np.clip(step, -1, 1), score
 
 
-def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
-    """Where the pixels of the disc point to, from the peak, and how well they agree."""
-    reach = radius + math.sqrt(0.5)
-    side = math.ceil(reach)
-    near = tuple(slice(max(p - side, 0), p + side + 1) for p in peak[::-1])
-    y, x = (grid[near] for grid in np.indices(h.shape))
-    x, y = x - peak[0], y - peak[1]
-    h = np.maximum(h[near], 0) * (x**2 + y**2 <= reach**2)
-    to_x = x + radius * np.clip(x_offset[near], -1, 1)
-    to_y = y + radius * np.clip(y_offset[near], -1, 1)
-    cx = cy = 0.0
-    for _ in range(5):
-        window = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 3) ** 2))
-        votes = h * window
-        cx, cy = (votes * to_x).sum() / votes.sum(), (votes * to_y).sum() / votes.sum()
-    spread = (votes * ((to_x - cx) ** 2 + (to_y - cy) ** 2)).sum() / votes.sum()
-    mean = votes.sum() / window.sum()
-    return (cx, cy), math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
-
-
-def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float]:
+def _peak(h: np.ndarray) -> Tuple[np.ndarray, float]:
     """The highest pixel and its height, or the middle and 0."""
     height, width = h.shape
     y, x = np.unravel_index(h.argmax(), h.shape)
-    if h[y, x] <= 0 or h[y, x] - h.min() <= FLAT * h[y, x]:
-        return (width // 2, height // 2), 0.0
-    return (int(x), int(y)), float(h[y, x])
-
-
-def _within(point: Any, h: np.ndarray) -> Point:
-    return tuple(np.clip(point, 0, unit_length(h.shape[::-1])))
+    # A map that varies by less than a share of its maximum has no peak.
+    if h[y, x] <= 0 or h[y, x] - h.min() <= 1e-5 * h[y, x]:
+        return np.array([width // 2, height // 2]), 0.0
+    return np.array([x, y]), float(h[y, x])
 
 
 def authors_decoding(
     maps: np.ndarray, radius: float
-) -> Tuple[List[Point], List[float]]:
+) -> Tuple[List[Tuple[float, float]], List[float]]:
     """The authors' reading of offset maps with OpenCV, one map after another.
 
     Args:

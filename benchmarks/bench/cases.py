@@ -43,9 +43,6 @@ class Case(NamedTuple):
     arrangements: Sequence[str] = (ALL,)
 
 
-# --- decode ---------------------------------------------------------------------------
-
-
 def decode(setting: Setting, arrangements: Sequence[str] = (ALL,)) -> Case:
     """A batch of maps to keypoints."""
     maps = setting.maps
@@ -98,7 +95,7 @@ def _check_decoded(setting: Setting, calls: Calls, toolbox_px: bool = True) -> N
     def in_heatmap_px(keypoints: List[np.ndarray], toolbox_px: bool) -> np.ndarray:
         points = np.concatenate(keypoints).reshape(-1, 2)[chosen].astype(np.float64)
         if toolbox_px:
-            points = F.toolbox_to_input(points, setting.input_size)
+            points = F.toolbox_to_input(points, setting.sizes[0])
         return F.input_to_heatmap(points, *setting.sizes)
 
     builtin = in_heatmap_px([keypoints for keypoints, _ in calls[BUILTIN]()], True)
@@ -111,18 +108,14 @@ def _check_decoded(setting: Setting, calls: Calls, toolbox_px: bool = True) -> N
         keypoints, scores = calls[name]()
         keypoints = in_heatmap_px(keypoints, toolbox_px)
         scores = np.concatenate(scores).ravel()[chosen]
-        right, right_scores = map(
-            np.array, zip(*(plain_reading(m, codec) for m in maps))
-        )
+        plain = zip(*(plain_reading(each, codec) for each in maps))
+        right, right_scores = map(np.array, plain)
         compare(f'{name} against float64, px', keypoints, right, 1e-4, share)
         compare(f'{name} against float64, score', scores, right_scores, 1e-4, share)
         if name in others and setting.kind == 'network':
             # Others read a Gaussian near the border, or a flat one, in another way.
             what = f'{name} against the built-in or OpenCV, px'
             compare(what, keypoints, others[name], 1e-3, share=0.7)
-
-
-# --- encode ---------------------------------------------------------------------------
 
 
 def encode(setting: Setting) -> Case:
@@ -179,33 +172,27 @@ def compare_targets(
     compare('target against the built-in', maps, expected, allowed, share=1e-3)
 
 
-# --- loss and flip test ---------------------------------------------------------------
-
-
 def loss(setting: Setting) -> Case:
     """The loss of offset maps and its gradient."""
     target, maps = setting.drawn
     drawn = setting.rng.random((setting.batch, setting.size.keypoints)) > 0.1
     weights = torch.from_numpy(drawn.astype(np.float32)).to(setting.device)
     data = maps, target, weights
-    stock = CombinedTargetMSELoss(use_target_weight=True)
-    published = partial(F.offset_loss, published=True)
-    calls: Calls = {
-        BUILTIN: partial(_value_and_gradient, stock, *data),
-        'the default': partial(_value_and_gradient, F.offset_loss, *data),
-        'published': partial(_value_and_gradient, published, *data),
+    losses = {
+        BUILTIN: CombinedTargetMSELoss(use_target_weight=True),
+        'the default': F.offset_loss,
+        'published': partial(F.offset_loss, published=True),
     }
+    calls = {n: partial(_value_and_gradient, each, *data) for n, each in losses.items()}
 
     def check() -> None:
         few = [each[:CHECKED_LOSSES] for each in data]
-        in_double = [each.double() for each in few]
-        for name, came, expected in (
-            ('published against the built-in', calls['published'](), calls[BUILTIN]()),
-            (
-                'the default against float64',
-                _value_and_gradient(F.offset_loss, *few),
-                _value_and_gradient(F.offset_loss, *in_double),
-            ),
+        both = few, [each.double() for each in few]
+        default = [_value_and_gradient(F.offset_loss, *each) for each in both]
+        published = calls['published'](), calls[BUILTIN]()
+        for name, (came, expected) in (
+            ('published against the built-in', published),
+            ('the default against float64', default),
         ):
             compare(name, (came[0] / expected[0]).item(), 1, 1e-5)
             # On the device: there are many.

@@ -76,21 +76,20 @@ class Setting:
         codec, size, batch = self.codec, self.size, self.batch
         self.rng = np.random.default_rng(0)
         (width, height), sigma = size.heatmap_size, size.sigma
-        self.input_size = 4 * width, 4 * height
-        #: As functions take them.
-        self.sizes = self.input_size, size.heatmap_size
-        sizes = dict(input_size=self.input_size, heatmap_size=size.heatmap_size)
+        #: Of the network's input, at stride 4, and of the maps.
+        self.sizes = (4 * width, 4 * height), size.heatmap_size
         if codec == 'gaussian':
-            self.ours = {'DARK': UDPGaussianHeatmap(**sizes, sigma=sigma)}
+            self.ours = {'DARK': UDPGaussianHeatmap(*self.sizes, sigma=sigma)}
             kinds = dict(sigma=sigma, blur_kernel_size=F.dark_kernel_size(sigma))
         else:
             self.ours = {
-                reading: UDPOffsetHeatmap(**sizes, sigma=sigma, reading=reading)
+                reading: UDPOffsetHeatmap(*self.sizes, sigma=sigma, reading=reading)
                 for reading in (F.READINGS if self.axis is None else F.READINGS[:1])
             }
             factor = F.RADIUS_PER_SIGMA * sigma / max(width, height)
             kinds = dict(heatmap_type='combined', radius_factor=factor)
-        self.stock_cfg = dict(sizes, **kinds)
+        names = 'input_size', 'heatmap_size'
+        self.stock_cfg = dict(zip(names, self.sizes), **kinds)
         self.stock = UDPHeatmap(**self.stock_cfg)
         self.coder = next(iter(self.ours.values()))
         channels = self.channels = self.coder.channels_per_keypoint

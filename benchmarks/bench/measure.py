@@ -76,10 +76,9 @@ def time_in_turn(calls: Calls, seconds: float, device: str) -> Dict[str, List[fl
 
 
 def peak_bytes(call: Callable[[], Any], device: str) -> Optional[int]:
-    """What a call needs beyond what is there before it, its answer included.
+    """Bytes that a call needs beyond what is there before it, its answer included.
 
-    Returns:
-        Bytes on the device; None where the CPU's system does not tell them.
+    None where the CPU's system does not tell them.
     """
     if device == 'cuda':
         torch.cuda.synchronize()

@@ -49,13 +49,9 @@ BACKBONE = dict(
     base_channels=16,
 )
 HEAD = dict(in_channels=64, deconv_out_channels=(32, 32), deconv_kernel_sizes=(4, 4))
-IMAGE_SIZE = (640, 480)
 #: Samples that a worker makes in a call.
 LOADED = 4
-
 CONVERTED, ON_DEVICE = 'converted', 'converted, on_device=True'
-
-Configs = Dict[str, dict]
 
 
 def pipeline_cases(setting: Setting, folder: str) -> Iterator[Case]:
@@ -72,18 +68,15 @@ def pipeline_cases(setting: Setting, folder: str) -> Iterator[Case]:
     yield _validate(setting, found, person)
 
 
-# --- configs and data -----------------------------------------------------------------
-
-
-def configs(setting: Setting) -> Configs:
-    """The contenders' configs, of a slim network and the setting's size."""
+def configs(setting: Setting) -> Dict[str, dict]:
+    """The contenders' configs, of a slim network and this size."""
     stock = Config.fromfile(find_config(CONFIGS[setting.codec])).to_dict()
     codec = dict(setting.stock_cfg, type='UDPHeatmap')
     stock['model']['backbone'] = BACKBONE
     stock['model']['head'].update(HEAD, out_channels=setting.shape[1], decoder=codec)
     for step in stock['train_pipeline'] + stock['val_pipeline']:
         if step['type'] == 'TopdownAffine':
-            step['input_size'] = setting.input_size
+            step['input_size'] = setting.sizes[0]
         elif step['type'] == 'GenerateTarget':
             step['encoder'] = codec
 
@@ -98,9 +91,8 @@ def configs(setting: Setting) -> Configs:
 def _person(setting: Setting, folder: str) -> dict:
     """What a data set knows of a person, whose image is drawn."""
     rng = np.random.default_rng(0)
-    width, height = IMAGE_SIZE
-    image = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-    image = cv2.resize(image, IMAGE_SIZE, interpolation=cv2.INTER_CUBIC)
+    image = rng.integers(0, 256, (60, 80, 3), np.uint8)
+    image = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
     box = np.array([200, 40, 440, 440])
     points = rng.uniform(box[:2], box[2:], (setting.size.keypoints, 2))
     metainfo = metainfo_of(dict(type=DATASETS[setting.size.keypoints]))
@@ -125,7 +117,7 @@ def _loading(pipeline: List[dict], person: dict) -> Callable[[int], list]:
 
 
 def _networks(
-    setting: Setting, found: Configs, pipeline: str, person: dict
+    setting: Setting, found: Dict[str, dict], pipeline: str, person: dict
 ) -> Iterator[Tuple[str, nn.Module, dict]]:
     """The contenders' networks, of the same weights, and a batch for each."""
     weights = {}
@@ -138,10 +130,7 @@ def _networks(
         yield name, network, pseudo_collate(samples)
 
 
-# --- the parts ------------------------------------------------------------------------
-
-
-def _load(setting: Setting, found: Configs, person: dict) -> Case:
+def _load(setting: Setting, found: Dict[str, dict], person: dict) -> Case:
     setting = Setting(setting.codec, setting.size, LOADED)
     calls = {
         name: partial(_loading(cfg['train_pipeline'], person), LOADED)
@@ -158,7 +147,7 @@ def _load(setting: Setting, found: Configs, person: dict) -> Case:
     return Case('load', setting, calls, check, (ONE,))
 
 
-def _train(setting: Setting, found: Configs, person: dict) -> Case:
+def _train(setting: Setting, found: Dict[str, dict], person: dict) -> Case:
     calls = {}
     for name, network, batch in _networks(setting, found, 'train_pipeline', person):
         optimizer = build_optim_wrapper(network.train(), found[name]['optim_wrapper'])
@@ -177,7 +166,7 @@ def _train(setting: Setting, found: Configs, person: dict) -> Case:
     return Case('train', setting, calls, check)
 
 
-def _validate(setting: Setting, found: Configs, person: dict) -> Case:
+def _validate(setting: Setting, found: Dict[str, dict], person: dict) -> Case:
     found = {name: found[name] for name in (BUILTIN, CONVERTED)}
     maps, calls = setting.maps, {}
     mirrored = F.flip_maps(maps, person['flip_indices'], setting.channels)

@@ -1,6 +1,7 @@
 """The bench's course: what is measured, what is noted of it, and what it leaves."""
 
 import gc
+import shutil
 import sys
 import tempfile
 import time
@@ -14,7 +15,6 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from benchmarks.page import machine, render
 from udp_plugin.names import CODECS
@@ -60,37 +60,14 @@ def run_bench(
     """
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda, but torch finds no CUDA device here')
-    to = console(stderr=json == '-')
     try:
         (out / 'images').mkdir(parents=True, exist_ok=True)
-        # Only what was asked for may be there.
-        with redirect_stdout(sys.stderr) if json == '-' else nullcontext():
-            content = dict(command=command, **measure(device, quick, to))
-        summary, files = write(out, content)
-        figures = (out / 'bench.json').read_text()
-        if json == '-':
-            print(figures, end='')
-        elif json:
-            Path(json).write_text(figures)
     except OSError as error:
-        raise UserError(str(error)) from error
-    summary.print(to)
-    for path in files:
-        say(path, to)
-
-
-# --- measuring ------------------------------------------------------------------------
-
-
-def measure(device: str, quick: bool, to: Console) -> dict:
-    """Compare and time everything; returns what ``bench.json`` has.
-
-    Raises:
-        WrongAnswer: A contender does not compute what it should.
-    """
-    started = time.monotonic()
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
+        raise UserError(f'--out {out}: {error}') from error
+    to, started, results = console(stderr=json == '-'), time.monotonic(), []
+    # Only what was asked for may be on the standard output.
+    alone = redirect_stdout(sys.stderr) if json == '-' else nullcontext()
+    with alone, tempfile.TemporaryDirectory() as folder:
         for case in _cases(device, quick, folder):
             label = f'{case.operation}, {case.setting.label}'
             say(f'{time.monotonic() - started:4.0f} s: {label}', to)
@@ -104,12 +81,20 @@ def measure(device: str, quick: bool, to: Console) -> dict:
             # Its maps, and networks, which are rings of references, go before the next.
             del case
             gc.collect()
-    return dict(
+    content = dict(
+        command=command,
         date=time.strftime('%Y-%m-%d'),
         seconds=round(time.monotonic() - started, 1),
         machine=dict(machine(), device=device),
         results=results,
     )
+    summary, files = write(out, content)
+    if json == '-':
+        print(files[-1].read_text(), end='')
+    elif json:
+        shutil.copy(files[-1], json)
+    summary.print(to)
+    say('\n'.join(map(str, files)), to)
 
 
 def _result(case: Case, seconds: float) -> dict:
@@ -176,15 +161,8 @@ def operations(setting: Setting) -> Iterator[Case]:
             yield cases.decode(Setting(codec, size, batch, setting.device, kind))
 
 
-# --- what it leaves -------------------------------------------------------------------
-
-
 def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
-    """Write ``bench.md``, a plot and ``bench.json``.
-
-    Returns:
-        tuple: how many times as fast as the built-ins ours are, and the files.
-    """
+    """Write ``bench.md``, a plot and ``bench.json``; returns a summary, and files."""
     ratios: Dict[str, List[Tuple[float, str]]] = {}
     for result in content['results']:
         builtin = result['contenders'][BUILTIN]['times']
