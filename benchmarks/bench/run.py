@@ -168,7 +168,7 @@ def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
         builtin = result['contenders'][BUILTIN]['times']
         for contender in result['contenders'].values():
             for how, times in contender['times'].items():
-                label = ', '.join([result['operation'], how][: len(builtin)])
+                label = result['operation'] + f', {how}' * (len(builtin) > 1)
                 label = label if result['maps'] == 'network' else 'decode, no peak'
                 if contender['ours'] and result['axis'] is None:
                     ratio = builtin[how]['ms'] / times['ms']
@@ -193,7 +193,7 @@ def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
         ax.axvline(1, color='0.3', linewidth=1)
         ax.set_yticks(range(len(ratios)), list(ratios))
         ax.invert_yaxis()
-        ax.set(xscale='log', xlabel='times as fast as the built-in')
+        ax.set(xscale='log', xlabel='times as fast: Gaussian maps blue, offset green')
         ax.xaxis.set_major_formatter('{x:g}×')
         ax.grid(axis='y', color='0.93')
         figure.savefig(plot)
