@@ -189,14 +189,13 @@ def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
         for place, found in enumerate(ratios.values()):
             x, codecs = zip(*found)
             colors = [COLORS[codec] for codec in codecs]
-            ax.scatter(x, [place] * len(x), s=14, c=colors, alpha=0.6)
+            ax.scatter(x, [place] * len(x), s=14, c=colors, alpha=0.6, zorder=3)
         ax.axvline(1, color='0.3', linewidth=1)
         ax.set_yticks(range(len(ratios)), list(ratios))
         ax.invert_yaxis()
         ax.set(xscale='log', xlabel='times as fast: Gaussian maps blue, offset green')
         ax.xaxis.set_major_formatter('{x:g}×')
         ax.grid(axis='y', color='0.93')
-        ax.set_axisbelow(True)
         figure.savefig(plot)
     figures.write_text(dumps(content, indent=1) + '\n')
     page = render(TEMPLATE, out / 'bench.md', bench=content, summary=summary)
