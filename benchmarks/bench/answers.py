@@ -4,167 +4,88 @@ Here nothing is fast: one keypoint after another, each map blurred as a whole.
 """
 
 import math
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, Tuple
 
 import cv2
 import numpy as np
 
 from udp_plugin.functional import unit_length
-
-from . import WrongAnswer
-
-#: Two pixels nearer in height than this may be told apart by rounding alone.
-TIE = 1e-5
-#: Rounding of a sum in float32, as a share of the sum of its terms' sizes.
-ROUNDING = 5e-7
-#: A map that varies by less than this share of its maximum has no peak.
-FLAT = 1e-5
+from udp_plugin.ui import UserError
 
 
-def compare(name: str, came: Any, expected: Any, allowed: Any) -> None:
-    """Compare arrays.
+class WrongAnswer(UserError):
+    """Something that was to be timed does not compute what it should."""
+
+
+def compare(
+    what: str, came: Any, expected: Any, allowed: float, share: float = 0.0
+) -> None:
+    """Compare arrays, whose values may differ where rounding decides.
 
     Args:
-        name: Of what is compared.
+        what: Is compared.
         came: What was computed.
-        expected: What should have been, of each value or of all.
-        allowed: The difference by which a value may be off, for all or for each.
+        expected: What should have been, of the same shape.
+        allowed: The difference by which each value may be off.
+        share: Of the values that are not 0, as many as this may be off by more.
 
     Raises:
-        WrongAnswer: Shapes differ, or a value is off by more.
+        WrongAnswer: Shapes differ, or more values are off by more.
     """
-    came = np.asarray(came, dtype=np.float64)
-    expected = np.asarray(expected, dtype=np.float64)
-    if expected.ndim == 0:
-        expected = np.broadcast_to(expected, came.shape)
-    if came.shape != expected.shape:
+    if np.shape(came) != np.shape(expected):
+        raise WrongAnswer(f'{what}: {np.shape(came)} instead of {np.shape(expected)}')
+    off = np.abs(np.asarray(came, np.float64) - expected)
+    wrong = ~(off <= allowed)
+    if wrong.sum() > share * np.count_nonzero(expected):
         raise WrongAnswer(
-            f'{name}: expected an array of shape {expected.shape}, came {came.shape}'
-        )
-    off = np.nan_to_num(np.abs(came - expected), nan=np.inf)
-    allowed = np.broadcast_to(allowed, off.shape)
-    wrong = off > allowed
-    if wrong.any():
-        at = np.unravel_index((off * wrong).argmax(), off.shape)
-        where = f' at {", ".join(map(str, at))}' if at else ''
-        raise WrongAnswer(
-            f'{name}: expected {expected[at]:.7g}{where}, came {came[at]:.7g}, off by '
-            f'{off[at]:.2g} where {allowed[at]:.2g} is allowed; {wrong.sum()} of '
-            f'{wrong.size} values are wrong'
+            f'{what}: {wrong.sum()} of {wrong.size} values are off by more than '
+            f'{allowed:g}, in the median by {np.median(off[wrong]):.2g}'
         )
 
 
-class Plain(NamedTuple):
-    """The plain reading of a map."""
-
-    #: (x, y), heatmap px.
-    keypoint: Tuple[float, float]
-    score: float
-    #: Whether it does not depend on rounding which pixel is the highest.
-    clear: bool
-    #: Whether others are defined to read the same.
-    as_others: bool
-    #: What rounding to float32 may change in the keypoint, heatmap px.
-    rounding: float = 0.0
-
-
-def plain_dark(h: np.ndarray, kernel_size: int) -> Plain:
-    """DARK's step from the highest pixel, see :func:`~.functional.decode_dark`."""
-    h = h.astype(np.float64)
-    (x, y), score, clear = _peak(h)
-    if not score:
-        return Plain((x, y), 0.0, clear, False)
-    ends = unit_length(h.shape[::-1])
-    center = [min(max(c, 1), end - 1) for c, end in zip((x, y), ends)]
-    reach = [min(c, end - c) - 1 for c, end in zip(center, ends)]
-    kernels = [_kernel(kernel_size, r) for r in reach]
-    blurred = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)
-    cx, cy = center
-    near = slice(cy - 1, cy + 2), slice(cx - 1, cx + 2)
-    v = blurred[near]
-    v = np.maximum(v, max(1e-3 * v.max(), 1e-30))
-    # What rounding may change in logarithms, by which the step is then made.
-    rounding = (cv2.sepFilter2D(np.abs(h), cv2.CV_64F, *kernels)[near] / v).max()
-    rounding *= ROUNDING
-    v = np.log(v)
-    dx, dy = (v[1, 2] - v[1, 0]) / 2, (v[2, 1] - v[0, 1]) / 2
-    dxx = v[1, 2] - 2 * v[1, 1] + v[1, 0]
-    dyy = v[2, 1] - 2 * v[1, 1] + v[0, 1]
-    dxy = v[2, 2] - v[1, 2] - v[2, 1] + 2 * v[1, 1] - v[1, 0] - v[0, 1] + v[0, 0]
-    dxy /= 2
-    det = dxx * dyy - dxy**2
-    curvature = (-dxx - dyy - math.hypot(dxx - dyy, 2 * dxy)) / 2
-    # A top that is all but flat is flat or curved by rounding alone.
-    clear = clear and abs(det - 1e-9) > 5e-10 and abs(curvature) > 4 * rounding
-    if dxx >= 0 or det <= 1e-9:
-        return Plain((x, y), score, clear, False)
-    step = (dxy * dy - dyy * dx) / det, (dxy * dx - dxx * dy) / det
-    # Of the slopes, and of the curvatures by which they are divided.
-    rounding *= (1 + 4 * math.hypot(*step)) / curvature
-    step = cx - x + step[0], cy - y + step[1]
-    found = (x + min(max(step[0], -1), 1), y + min(max(step[1], -1), 1))
-    # The built-in's step has no end, and its blur darkens the border.
-    inside = min(reach) >= kernel_size // 2 and max(map(abs, step)) < 0.99
-    as_others = clear and inside and score > 0.3 and rounding < 2e-4
-    return Plain(_within(found, h), score, clear, as_others, rounding)
-
-
-def _kernel(kernel_size: int, reach: int) -> np.ndarray:
-    """OpenCV's kernel, or one that is narrower in proportion, near the border."""
-    full = kernel_size // 2
-    if reach >= full:
-        return cv2.getGaussianKernel(kernel_size, 0, cv2.CV_64F)
-    sigma = 0.3 * (full - 1) + 0.8
-    taps = np.arange(-reach, reach + 1)
-    weights = np.exp(-(taps**2) / (2 * (sigma * max(reach, 0.5) / full) ** 2))
-    return weights / weights.sum()
-
-
-def plain_offset(
-    maps: np.ndarray, radius: float, reading: str, kernel_size: int
-) -> Plain:
-    """Eq. 29 by any of the readings, see :func:`~.functional.decode_offset`.
+def plain_reading(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
+    """What a codec of ours reads, see ``decode_dark`` and ``decode_offset`` of ``F``.
 
     Args:
-        maps: H, X and Y of a keypoint, shape (3, H, W).
-        radius: R, heatmap px.
-        reading: One of ``F.READINGS``.
-        kernel_size: Of the blur of H.
+        maps: Of a keypoint, shape (C, H, W).
+        codec: The codec, with its reading.
+
+    Returns:
+        tuple: (x, y) in heatmap px, and the score.
     """
-    h, x_offset, y_offset = maps.astype(np.float64)
+    read = _dark if len(maps) == 1 else _offset
+    point, score = read(maps.astype(np.float64), codec)
+    return np.clip(point, 0, unit_length(maps.shape[:0:-1])), score
+
+
+def _offset(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
+    """Eq. 29 by any of the readings."""
+    h, offsets = maps[0], maps[1:]
+    sizes = {'voting': 2 * int(2 * codec.radius) + 1, 'authors': 15}
+    kernel_size = sizes.get(codec.reading, 2 * codec.blur_kernel_size + 1)
     blurred = cv2.GaussianBlur(h, (kernel_size, kernel_size), 0)
-    (x, y), score, clear = _peak(np.where(h > 0, blurred, 0))
+    (x, y), score = _peak(np.where(h > 0, blurred, 0))
     if not score:
-        return Plain((x, y), 0.0, clear, False)
-    if reading == 'voting':
-        (shift_x, shift_y), score = _vote(h, x_offset, y_offset, (x, y), radius)
-    else:
-        if reading == 'authors':
-            x_offset, y_offset = (
-                cv2.GaussianBlur(offset, (7, 7), 0) for offset in (x_offset, y_offset)
-            )
-        shift_x, shift_y = radius * x_offset[y, x], radius * y_offset[y, x]
-    found = x + shift_x, y + shift_y
-    # Others look for the peak also where H is empty, and leave the map.
-    elsewhere, _, also_clear = _peak(blurred)
-    same = elsewhere == (x, y) and clear and also_clear
-    return Plain(_within(found, h), score, clear, same and _within(found, h) == found)
+        return np.array([x, y]), score
+    if codec.reading == 'voting':
+        return _vote(maps, x, y, codec.radius)
+    if codec.reading == 'authors':
+        offsets = np.stack([cv2.GaussianBlur(each, (7, 7), 0) for each in offsets])
+    return (x, y) + codec.radius * offsets[:, y, x], score
 
 
-def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
-    """Where the pixels of the disc point to, from the peak, and how well they agree."""
-    height, width = h.shape
+def _vote(maps: np.ndarray, px: int, py: int, radius: float):
+    """Where the pixels around the peak point to, and how well they agree."""
     reach = radius + math.sqrt(0.5)
     side = math.ceil(reach)
-    columns = slice(max(peak[0] - side, 0), peak[0] + side + 1)
-    rows = slice(max(peak[1] - side, 0), peak[1] + side + 1)
-    x, y = np.meshgrid(
-        np.arange(width)[columns] - peak[0], np.arange(height)[rows] - peak[1]
-    )
-    disc = x**2 + y**2 <= reach**2
-    h = np.maximum(h[rows, columns], 0) * disc
-    to_x = x + radius * np.clip(x_offset[rows, columns], -1, 1)
-    to_y = y + radius * np.clip(y_offset[rows, columns], -1, 1)
+    height, width = maps.shape[1:]
+    columns = np.arange(max(px - side, 0), min(px + side + 1, width))
+    rows = np.arange(max(py - side, 0), min(py + side + 1, height))[:, None]
+    x, y = columns - px, rows - py
+    h, x_offset, y_offset = maps[:, rows, columns]
+    h = np.maximum(h, 0) * (x**2 + y**2 <= reach**2)
+    to_x = x + radius * np.clip(x_offset, -1, 1)
+    to_y = y + radius * np.clip(y_offset, -1, 1)
     cx = cy = 0.0
     for _ in range(5):
         window = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 3) ** 2))
@@ -173,23 +94,46 @@ def _vote(h, x_offset, y_offset, peak: Tuple[int, int], radius: float):
     spread = (votes * ((to_x - cx) ** 2 + (to_y - cy) ** 2)).sum() / votes.sum()
     mean = votes.sum() / window.sum()
     score = math.sqrt(mean / (1 + spread / (radius / 6) ** 2))
-    return (cx, cy), score
+    return np.array([px + cx, py + cy]), score
 
 
-def _peak(h: np.ndarray) -> Tuple[Tuple[int, int], float, bool]:
-    """The highest pixel, its height, and whether it is clearly the highest."""
+def _dark(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
+    """DARK's step from the highest pixel."""
+    h = maps[0]
+    peak, score = _peak(h)
+    if not score:
+        return peak, score
+    ends = unit_length(h.shape[::-1])
+    cx, cy = (min(max(c, 1), end - 1) for c, end in zip(peak, ends))
+    # OpenCV's kernel, or near the border one that is narrower in proportion.
+    full = codec.blur_kernel_size // 2
+    sigma = 0.3 * (full - 1) + 0.8
+    kernels = []
+    for c, end in zip((cx, cy), ends):
+        reach = min(c - 1, end - c - 1, full)
+        narrower = sigma * max(reach, 0.5) / full if reach < full else 0
+        kernels.append(cv2.getGaussianKernel(2 * reach + 1, narrower, cv2.CV_64F))
+    v = cv2.sepFilter2D(h, cv2.CV_64F, *kernels)[cy - 1 : cy + 2, cx - 1 : cx + 2]
+    v = np.log(np.maximum(v, max(1e-3 * v.max(), 1e-30)))
+    slope = np.array([v[1, 2] - v[1, 0], v[2, 1] - v[0, 1]]) / 2
+    dxx = v[1, 2] - 2 * v[1, 1] + v[1, 0]
+    dyy = v[2, 1] - 2 * v[1, 1] + v[0, 1]
+    dxy = v[2, 2] - v[1, 2] - v[2, 1] + 2 * v[1, 1] - v[1, 0] - v[0, 1] + v[0, 0]
+    curvature = np.array([[dxx, dxy / 2], [dxy / 2, dyy]])
+    if dxx >= 0 or np.linalg.det(curvature) <= 1e-9:
+        return peak, score
+    step = (cx, cy) - peak - np.linalg.solve(curvature, slope)
+    return peak + np.clip(step, -1, 1), score
+
+
+def _peak(h: np.ndarray) -> Tuple[np.ndarray, float]:
+    """The highest pixel and its height, or the middle and 0."""
     height, width = h.shape
     y, x = np.unravel_index(h.argmax(), h.shape)
-    second, first = np.partition(h, h.size - 2, axis=None)[-2:]
-    clear = bool(first - second >= TIE)
-    if first <= 0 or first - h.min() <= FLAT * first:
-        return (width // 2, height // 2), 0.0, clear
-    return (int(x), int(y)), float(first), clear
-
-
-def _within(point: Tuple[float, float], h: np.ndarray) -> Tuple[float, float]:
-    x, y = (min(max(c, 0), end) for c, end in zip(point, unit_length(h.shape[::-1])))
-    return x, y
+    # A map that varies by less than a share of its maximum has no peak.
+    if h[y, x] <= 0 or h[y, x] - h.min() <= 1e-5 * h[y, x]:
+        return np.array([width // 2, height // 2]), 0.0
+    return np.array([x, y]), float(h[y, x])
 
 
 def authors_decoding(
@@ -213,9 +157,3 @@ def authors_decoding(
         keypoints.append((px + radius * x[py, px], py + radius * y[py, px]))
         scores.append(score)
     return keypoints, scores
-
-
-def choose(count: int, at_most: int) -> np.ndarray:
-    """Indices of a sample, always the same one."""
-    chosen = np.random.default_rng(0).permutation(count)[:at_most]
-    return np.sort(chosen)

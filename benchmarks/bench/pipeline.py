@@ -1,4 +1,4 @@
-"""A stock config of MMPose's own UDP against the same with swapped names, as a whole.
+"""A stock config of MMPose's own UDP against the same as ``convert`` swaps its names.
 
 Its parts are built from configs, as the toolbox does it: the train pipeline of a
 worker, a training iteration, and a validation pass.
@@ -6,8 +6,9 @@ worker, a training iteration, and a validation pass.
 
 import copy
 from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import cv2
 import numpy as np
@@ -15,23 +16,27 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.registry import DATASETS, MODELS, TRANSFORMS
+from mmpose.registry import MODELS, TRANSFORMS
 from mmpose.utils import register_all_modules
+from torch import nn
 
 from udp_plugin import functional as F
-from udp_plugin.convert.zoo import find_config, zoo_folder
-from udp_plugin.demo.configs import SWAPS
+from udp_plugin.convert.check import metainfo_of, results_of
+from udp_plugin.convert.swaps import swap
+from udp_plugin.convert.zoo import find_config
 
 from .answers import compare
-from .cases import BUILTIN, Case, Setting
-from .data import Size
-from .measure import Calls
+from .cases import BUILTIN, Case, compare_targets
+from .data import Setting
+from .measure import ONE
 
-#: The zoo's config whose pipelines, head and optimizer are taken.
-CONFIG = 'td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192'
+#: The zoo's configs whose pipelines, head and optimizer are taken.
+CONFIGS = {
+    'gaussian': 'td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192',
+    'offset': 'td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192',
+}
 #: The data set whose skeleton it is, by number of keypoints.
-DATASETS_OF = {17: 'CocoDataset', 133: 'CocoWholeBodyDataset'}
+DATASETS = {17: 'CocoDataset', 133: 'CocoWholeBodyDataset'}
 #: A ResNet-18 without its last stage, as in the demo: so light that the rest shows.
 BACKBONE = dict(
     type='ResNet',
@@ -44,222 +49,142 @@ BACKBONE = dict(
     base_channels=16,
 )
 HEAD = dict(in_channels=64, deconv_out_channels=(32, 32), deconv_kernel_sizes=(4, 4))
-IMAGE_SIZE = (640, 480)
 #: Samples that a worker makes in a call.
 LOADED = 4
-
-SWAPPED = 'names swapped'
-ON_DEVICE = 'on_device=True'
-OWN_LOSS = 'UDPOffsetLoss'
+CONVERTED, ON_DEVICE = 'converted', 'converted, on_device=True'
 
 
-def stock_config(codec: str, size: Size) -> dict:
-    """The toolbox's own UDP, of a slim network."""
-    cfg = Config.fromfile(find_config(CONFIG)).to_dict()
-    encoder = dict(
-        type='UDPHeatmap', input_size=size.input_size, heatmap_size=size.heatmap_size
-    )
-    head = cfg['model']['head']
-    head.update(HEAD, out_channels=size.keypoints)
-    if codec == 'gaussian':
-        kernel_size = F.dark_kernel_size(size.sigma)
-        encoder.update(sigma=size.sigma, blur_kernel_size=kernel_size)
-    else:
-        encoder.update(heatmap_type='combined')
-        head['out_channels'] *= 3
-        head['loss'] = dict(type='CombinedTargetMSELoss', use_target_weight=True)
-        cfg['model']['test_cfg']['flip_mode'] = 'udp_combined'
-        # As in the zoo: the stock accuracy is not defined on these maps.
-        cfg['model']['train_cfg'] = dict(compute_acc=False)
-    head['decoder'] = encoder
-    cfg['model']['backbone'] = BACKBONE
-    for pipeline in (cfg['train_pipeline'], cfg['val_pipeline']):
-        for step in pipeline:
-            if step['type'] == 'TopdownAffine':
-                step['input_size'] = size.input_size
-            elif step['type'] == 'GenerateTarget':
-                step['encoder'] = encoder
-    return cfg
-
-
-def swap_names(node: Any, codec: str) -> Any:
-    """A copy of a config with UDP's names, and nothing else changed."""
-    names = dict(SWAPS, UDPHeatmap=f'UDP{codec.capitalize()}Heatmap')
-    if isinstance(node, dict):
-        swapped = {key: swap_names(value, codec) for key, value in node.items()}
-        if node.get('type') in names:
-            swapped['type'] = names[node['type']]
-        return swapped
-    if isinstance(node, (list, tuple)):
-        return type(node)(swap_names(value, codec) for value in node)
-    return node
-
-
-def configs(codec: str, size: Size) -> Dict[str, dict]:
-    """The contenders' configs."""
-    stock = stock_config(codec, size)
-    swapped = swap_names(stock, codec)
-    on_device = copy.deepcopy(swapped)
-    for step in on_device['train_pipeline']:
-        if step['type'] == SWAPS['GenerateTarget']:
-            step['on_device'] = True
-    found = {BUILTIN: stock, SWAPPED: swapped, ON_DEVICE: on_device}
-    if codec == 'offset':
-        found[OWN_LOSS] = copy.deepcopy(swapped)
-        found[OWN_LOSS]['model']['head'].update(
-            loss=dict(type=OWN_LOSS, use_target_weight=True),
-            # With the stock loss of combined targets, it counts maps.
-            out_channels=size.keypoints,
-        )
-    return found
-
-
-def cases(setting: Setting, folder: Path) -> Iterator[Case]:
-    """The three parts of a codec and size.
+def pipeline_cases(setting: Setting, folder: str) -> Iterator[Case]:
+    """A worker's samples, a training iteration, and a validation pass.
 
     Args:
         setting: The codec and the size; its maps stand in for the network's.
         folder: Where a picture is written.
     """
     register_all_modules()
-    found = configs(setting.codec, setting.size)
-    results = _person(setting.size, folder)
-    yield _load(setting, found, results)
-    yield _train(setting, found, results)
-    yield _validate(setting, found, results)
+    found, person = configs(setting), _person(setting, folder)
+    yield _load(setting, found, person)
+    yield _train(setting, found, person)
+    yield _validate(setting, found, person)
 
 
-# --- the parts ------------------------------------------------------------------------
+def configs(setting: Setting) -> Dict[str, dict]:
+    """The contenders' configs, of a slim network and this size."""
+    stock = Config.fromfile(find_config(CONFIGS[setting.codec])).to_dict()
+    codec = dict(setting.stock_cfg, type='UDPHeatmap')
+    stock['model']['backbone'] = BACKBONE
+    stock['model']['head'].update(HEAD, out_channels=setting.shape[1], decoder=codec)
+    for step in stock['train_pipeline'] + stock['val_pipeline']:
+        if step['type'] == 'TopdownAffine':
+            step['input_size'] = setting.sizes[0]
+        elif step['type'] == 'GenerateTarget':
+            step['encoder'] = codec
+
+    converted, _ = swap(stock, setting.codec)
+    on_device = copy.deepcopy(converted)
+    for step in on_device['train_pipeline']:
+        if 'encoder' in step:
+            step['on_device'] = True
+    return {BUILTIN: stock, CONVERTED: converted, ON_DEVICE: on_device}
 
 
-def _person(size: Size, folder: Path) -> dict:
+def _person(setting: Setting, folder: str) -> dict:
     """What a data set knows of a person, whose image is drawn."""
     rng = np.random.default_rng(0)
-    width, height = IMAGE_SIZE
-    image = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-    path = str(folder / 'person.jpg')
-    cv2.imwrite(path, cv2.resize(image, IMAGE_SIZE, interpolation=cv2.INTER_CUBIC))
-    metainfo = DATASETS.get(DATASETS_OF[size.keypoints]).METAINFO
-    file = zoo_folder().parent / metainfo['from_file']
-    box = np.array([[200, 40, 440, 440]], np.float32)
-    count = (1, size.keypoints)
-    points = rng.uniform(box[:, None, :2], box[:, None, 2:], (*count, 2))
-    return dict(
-        parse_pose_metainfo(dict(from_file=str(file))),
-        id=0,
-        img_id=0,
-        img_path=path,
-        bbox=box,
-        bbox_score=np.ones(1, np.float32),
-        keypoints=points.astype(np.float32),
-        keypoints_visible=(rng.random(count) < 0.9).astype(np.float32),
-    )
+    image = rng.integers(0, 256, (60, 80, 3), np.uint8)
+    image = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
+    box = np.array([200, 40, 440, 440])
+    points = rng.uniform(box[:2], box[2:], (setting.size.keypoints, 2))
+    metainfo = metainfo_of(dict(type=DATASETS[setting.size.keypoints]))
+    person = results_of(metainfo, image, box, points)
+    # To be read from its file.
+    cv2.imwrite(str(Path(folder, 'person.jpg')), person.pop('img'))
+    return dict(person, img_path=str(Path(folder, 'person.jpg')))
 
 
-def _loader(pipeline: List[dict], results: dict, count: int) -> Callable[[], list]:
-    """A call that makes samples as a worker does, the same ones each time."""
+def _loading(pipeline: List[dict], person: dict) -> Callable[[int], list]:
+    """Makes so many samples as a worker does, the same ones each time."""
     steps = Compose([TRANSFORMS.build(step) for step in pipeline])
 
-    def load() -> list:
+    def load(count: int) -> list:
         samples = []
         for seed in range(count):
             np.random.seed(seed)
-            samples.append(steps(copy.deepcopy(results)))
+            samples.append(steps(copy.deepcopy(person)))
         return samples
 
     return load
 
 
-def _load(setting: Setting, found: Dict[str, dict], results: dict) -> Case:
-    calls: Calls = {
-        name: _loader(cfg['train_pipeline'], results, LOADED)
+def _networks(
+    setting: Setting, found: Dict[str, dict], pipeline: str, person: dict
+) -> Iterator[Tuple[str, nn.Module, dict]]:
+    """The contenders' networks, of the same weights, and a batch for each."""
+    weights = {}
+    for name, cfg in found.items():
+        torch.manual_seed(0)
+        network = MODELS.build(cfg['model']).to(setting.device)
+        weights = weights or network.state_dict()
+        network.load_state_dict(weights)
+        samples = _loading(cfg[pipeline], person)(setting.batch)
+        yield name, network, pseudo_collate(samples)
+
+
+def _load(setting: Setting, found: Dict[str, dict], person: dict) -> Case:
+    setting = Setting(setting.codec, setting.size, LOADED)
+    calls = {
+        name: partial(_loading(cfg['train_pipeline'], person), LOADED)
         for name, cfg in found.items()
-        if name != OWN_LOSS
     }
 
-    def check() -> int:
-        stock, ours = (
+    def check() -> None:
+        ours, stock = (
             np.stack([s['data_samples'].gt_fields.heatmaps for s in calls[name]()])
-            for name in (BUILTIN, SWAPPED)
+            for name in (CONVERTED, BUILTIN)
         )
-        name = 'targets against the built-in'
-        if setting.codec == 'gaussian':
-            compare(name, ours, stock, 1e-3)
-        else:
-            disc = (stock[:, ::3] > 0) & (ours[:, ::3] > 0)
-            # Rounding of the warp decides on some pixels at the edge.
-            other = np.abs(stock[:, ::3] - ours[:, ::3]).sum() / disc.sum()
-            compare(f'{name}: share of other pixels', other, 0, 1e-3)
-            for axis in (1, 2):
-                compare(name, ours[:, axis::3][disc], stock[:, axis::3][disc], 1e-3)
-        return ours.shape[0] * ours.shape[1]
+        compare_targets(setting, ours, stock, allowed=1e-3)
 
-    return setting.case('load', calls, check, batch=LOADED, worker=True)
+    return Case('load', setting, calls, check, (ONE,))
 
 
-def _models(setting: Setting, found: Dict[str, dict]) -> Dict[str, torch.nn.Module]:
-    """Networks of the same weights."""
-    torch.manual_seed(0)
-    models: Dict[str, torch.nn.Module] = {}
-    for name, cfg in found.items():
-        models[name] = MODELS.build(cfg['model']).to(setting.device)
-        models[name].load_state_dict(models[BUILTIN].state_dict())
-    return models
+def _train(setting: Setting, found: Dict[str, dict], person: dict) -> Case:
+    calls = {}
+    for name, network, batch in _networks(setting, found, 'train_pipeline', person):
+        optimizer = build_optim_wrapper(network.train(), found[name]['optim_wrapper'])
+        calls[name] = partial(network.train_step, batch, optimizer)
 
-
-def _train(setting: Setting, found: Dict[str, dict], results: dict) -> Case:
-    calls: Calls = {}
-    for name, model in _models(setting, found).items():
-        cfg = found[name]
-        load = _loader(cfg['train_pipeline'], results, setting.batch)
-        optimizer = build_optim_wrapper(model.train(), cfg['optim_wrapper'])
-        calls[name] = partial(model.train_step, pseudo_collate(load()), optimizer)
-
-    def check() -> int:
+    def check() -> None:
         # Of the first step, from the same weights.
         losses = {name: call()['loss_kpt'].item() for name, call in calls.items()}
-        stock = losses[BUILTIN]
-        for name in (SWAPPED, ON_DEVICE):
-            what = f'{name}, loss against the built-in'
-            compare(what, losses[name], stock, 1e-3 * stock)
-        return 0
+        ratio = losses[ON_DEVICE] / losses[CONVERTED]
+        compare('loss of targets made on the device', ratio, 1, 1e-3)
+        # Convert gives offset maps another loss.
+        if setting.codec == 'gaussian':
+            ratio = losses[CONVERTED] / losses[BUILTIN]
+            compare('loss against the built-in', ratio, 1, 1e-3)
 
-    return setting.case('train', calls, check)
+    return Case('train', setting, calls, check)
 
 
-def _validate(setting: Setting, found: Dict[str, dict], results: dict) -> Case:
-    maps = setting.maps
-    mirrored = F.flip_maps(maps, results['flip_indices'], setting.channels)
-    found = {name: found[name] for name in (BUILTIN, SWAPPED)}
-    calls: Calls = {}
-    for name, model in _models(setting, found).items():
-        load = _loader(found[name]['val_pipeline'], results, setting.batch)
-        calls[name] = partial(
-            _predict, model.eval(), pseudo_collate(load()), [maps, mirrored]
-        )
+def _validate(setting: Setting, found: Dict[str, dict], person: dict) -> Case:
+    found = {name: found[name] for name in (BUILTIN, CONVERTED)}
+    maps, calls = setting.maps, {}
+    mirrored = F.flip_maps(maps, person['flip_indices'], setting.channels)
+    for name, network, batch in _networks(setting, found, 'val_pipeline', person):
+        # Untrained as it is, the network is given its maps.
+        given = cycle((maps, mirrored))
+        network.head.final_layer.register_forward_hook(lambda *_, g=given: next(g))
+        calls[name] = partial(torch.no_grad()(network.eval().test_step), batch)
 
-    def check() -> int:
-        samples = {name: call() for name, call in calls.items()}
+    def check() -> None:
         ours, stock = (
-            np.concatenate([s.pred_instances.keypoints for s in samples[name]])
-            for name in (SWAPPED, BUILTIN)
+            np.concatenate([s.pred_instances.keypoints for s in calls[name]()])
+            for name in (CONVERTED, BUILTIN)
         )
         # How maps are read is compared by itself, here it is done in two ways.
-        scale = samples[SWAPPED][0].metainfo['input_scale'][0]
+        off = np.median(np.linalg.norm(ours - stock, axis=-1))
+        scale = calls[CONVERTED]()[0].metainfo['input_scale'][0]
         pixel = scale / F.unit_length(setting.size.heatmap_size)[0]
-        off = np.median(np.linalg.norm(ours - stock, axis=-1)) / pixel
-        compare('predictions against the built-in, heatmap px, median', off, 0, 0.3)
-        return ours.shape[0] * ours.shape[1]
+        compare('predictions, heatmap px, median difference', off / pixel, 0, 0.3)
 
-    return setting.case('validate', calls, check)
-
-
-def _predict(model: torch.nn.Module, batch: dict, maps: List[torch.Tensor]) -> list:
-    """A validation step of a network that, untrained as it is, is given its maps."""
-    given = iter(maps)
-    hook = model.head.final_layer.register_forward_hook(lambda *_: next(given))
-    try:
-        with torch.no_grad():
-            return model.test_step(batch)
-    finally:
-        hook.remove()
+    return Case('validate', setting, calls, check)

@@ -1,340 +1,202 @@
-"""The bench's course: what is measured, in which order, and how far it is."""
+"""The bench's course: what is measured, what is noted of it, and what it leaves."""
 
-import contextlib
 import gc
+import shutil
 import sys
 import tempfile
 import time
-from argparse import Namespace
-from functools import partial
+from contextlib import nullcontext, redirect_stdout
+from importlib.util import find_spec
+from json import dumps
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
+import matplotlib
+import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from matplotlib.figure import Figure
 
-from udp_plugin.ui import signals_interrupt
+from benchmarks.page import machine, render
+from udp_plugin.names import CODECS
+from udp_plugin.ui import COLORS, STYLE, Table, UserError, console, say
 
-from . import WrongAnswer, cases, graphs
-from .cases import CODECS, Case, Facts, Setting
-from .data import NOISES, SIZES, Size
-from .measure import (
-    as_a_worker,
-    available_bytes,
-    copy_bandwidth,
-    median_ms,
-    operators,
-    peak_bytes,
-    time_in_turn,
-)
+from . import cases
+from .answers import WrongAnswer
+from .cases import BUILTIN, OPENCV, Case
+from .data import NOISES, SIZES, Setting, Size
+from .measure import ALL, ONE, SHARED, arranged, peak_bytes, time_in_turn
+from .pipeline import pipeline_cases
 
-#: What an operation needs with any contender, in the memory of its maps.
-OPERATIONS = {
-    cases.decode: 4,
-    graphs.decode_in_a_graph: 6,
-    cases.encode_batch: 4,
-    cases.loss: 8,
-    cases.flip: 5,
+TEMPLATE = Path(__file__).with_name('bench.md.j2')
+#: For the rounds of a case, of one where one thing is varied, and in a quick look.
+SECONDS, SCALING_SECONDS, QUICK_SECONDS = 1.5, 0.3, 0.02
+#: Sizes and batches of the whole pipeline, and those of which only one thing varies.
+PIPELINE = [(SIZES[0], 16), (SIZES[1], 8)]
+SCALING = {
+    'batch': [(Size(17, (48, 64), 2), n) for n in (1, 4, 16, 64, 256)],
+    'keypoints': [(Size(k, (48, 64), 2), 16) for k in (17, 34, 68, 136, 272)],
+    'pixels of a map': [(Size(17, (24 * s, 32 * s), s), 16) for s in (1, 2, 4, 8)],
 }
-#: Of which it is told where the time goes.
-PROFILED = ('decode', 'loss')
-#: Of the free memory, what it may need.
-MEMORY_SHARE = 1 / 3
-#: Maps whose answers are compared where one thing is varied.
-SCALING_CHECKED = 50
-
-#: Of the tables where nothing says how wide they may be.
-PLAIN_WIDTH = 150
-
-Scaling = Dict[str, List[Tuple[Size, int]]]
 
 
-def _scaling(
-    batches: Tuple[int, ...], keypoints: Tuple[int, ...], scales: Tuple[int, ...]
-) -> Scaling:
-    """Sizes and batches of which only one thing varies."""
-    maps = (48, 64)
-    return {
-        'batch': [(Size(17, maps, 2), batch) for batch in batches],
-        'keypoints': [(Size(count, maps, 2), 16) for count in keypoints],
-        'pixels of a map': [(Size(17, (24 * s, 32 * s), s), 16) for s in scales],
-    }
-
-
-class Plan(NamedTuple):
-    """How much is measured."""
-
-    sizes: Tuple[Size, ...]
-    #: Numbers of keypoints of the whole pipeline, and its batches.
-    pipeline: Dict[int, int]
-    scaling: Scaling
-    #: For the rounds of a case: of an operation, of a part of the pipeline, and where
-    #: one thing is varied.
-    seconds: float
-    pipeline_seconds: float
-    scaling_seconds: float
-
-
-FULL = Plan(
-    sizes=SIZES,
-    pipeline={17: 16, 133: 8},
-    scaling=_scaling((1, 4, 16, 64, 256), (17, 34, 68, 136, 272), (1, 2, 4, 8)),
-    seconds=2.0,
-    pipeline_seconds=4.0,
-    scaling_seconds=0.3,
-)
-#: A look in seconds: the least of everything.
-QUICK = Plan(
-    sizes=(SIZES[0]._replace(batches=(1,)),),
-    pipeline={17: 2},
-    scaling=_scaling((1, 2), (17, 34), (1, 2)),
-    seconds=0.02,
-    pipeline_seconds=0.02,
-    scaling_seconds=0.02,
-)
-
-
-class Result(NamedTuple):
-    """What was measured of a case."""
-
-    facts: Facts
-    #: What is varied, where only one thing is.
-    axis: Optional[str]
-    rounds: int
-    #: Medians of a call, by contender.
-    ms: Dict[str, float]
-    #: Beyond the inputs; None where the system does not tell.
-    peak_bytes: Dict[str, Optional[int]]
-    #: Of ours, see :func:`~.measure.operators`.
-    operators: Dict[str, List[Tuple[str, int, float]]]
-    #: That contenders add to the file of a model.
-    file_bytes: Dict[str, int]
-
-
-class Measured(NamedTuple):
-    """All that was measured."""
-
-    results: List[Result]
-    #: Bytes that a copy reads and writes a second: of the device, and in one thread.
-    bandwidth: Dict[str, float]
-    #: What was left out, and why.
-    left_out: List[str]
-    #: Maps whose answers were compared.
-    compared: int
-    seconds: float
-
-
-class Job(NamedTuple):
-    """Cases that share their data."""
-
-    title: str
-    make: Callable[[], Iterator[Case]]
-    #: What it takes beside the others, about seconds on two cores.
-    cost: float
-    axis: Optional[str] = None
-
-
-def run_bench(args: Namespace) -> int:
-    """Run the bench; returns the command's exit status.
+def run_bench(
+    out: Path,
+    command: str,
+    device: str = 'cpu',
+    quick: bool = False,
+    json: Optional[str] = None,
+) -> None:
+    """Measure, print a summary, and write ``bench.md``, a plot and ``bench.json``.
 
     Args:
-        args: Of ``udp-plugin bench``: ``device``, ``json``, ``out``, ``quick``, and the
-            ``command`` itself.
-    """
-    to_stdout = args.json == '-'
-    console = Console(highlight=False, stderr=to_stdout)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-
-    def complain(message: str) -> None:
-        console.print(f'error: {message}', style='red', markup=False, soft_wrap=True)
-
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        complain('--device cuda, but torch finds no CUDA device here')
-        return 2
-    # What it lacks is said before the work.
-    from . import report
-
-    # Only what was asked for may be there.
-    quiet = contextlib.redirect_stdout(sys.stderr) if to_stdout else None
-    try:
-        (args.out / 'images').mkdir(parents=True, exist_ok=True)
-        with quiet or contextlib.nullcontext(), signals_interrupt():
-            measured = measure(args.device, QUICK if args.quick else FULL, console)
-        report.report(args, measured, console)
-    except WrongAnswer as error:
-        complain(f'a wrong answer, so there are no figures: {error}')
-        return 1
-    except OSError as error:
-        complain(str(error))
-        return 2
-    except KeyboardInterrupt:
-        console.print('stopped')
-        return 130
-    return 0
-
-
-def measure(device: str, plan: Plan, console: Console) -> Measured:
-    """Compare and measure everything.
+        out: The folder.
+        command: As it was called, for ``bench.json``.
+        device: Where maps and networks are.
+        quick: The smallest sizes and few rounds.
+        json: A file for the figures, too; ``-`` prints them, and nothing else.
 
     Raises:
-        WrongAnswer: A contender does not compute what it should.
+        UserError: There is no such device or folder, or an answer is wrong.
     """
-    started = time.monotonic()
-    left_out: List[str] = []
-    results: List[Result] = []
-    compared = 0
-    columns = (TextColumn('{task.description}'), BarColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, speed_estimate_period=600
-    ) as progress, tempfile.TemporaryDirectory() as folder:
-        jobs = list(_jobs(device, plan, left_out, Path(folder)))
-        task = progress.add_task('', total=sum(job.cost for job in jobs))
-        bandwidth = {'device': copy_bandwidth(device)}
-        with as_a_worker():
-            bandwidth['one thread'] = copy_bandwidth('cpu')
-        for number, job in enumerate(jobs, 1):
-            since = time.monotonic()
-            for case in job.make():
-                progress.update(task, description=case.facts.label)
-                compared += _check(case)
-                results.append(_time(case, device, job.axis))
-                # Its maps go before the next ones come.
-                del case
-            # Networks are rings of references, which go only so.
-            gc.collect()
-            if device == 'cuda':
-                torch.cuda.empty_cache()
-            progress.advance(task, job.cost)
-            if not console.is_terminal:
-                console.print(
-                    f'[{number}/{len(jobs)}] {job.title}: '
-                    f'{time.monotonic() - since:.0f} s',
-                    markup=False,
-                    soft_wrap=True,
-                )
-    return Measured(results, bandwidth, left_out, compared, time.monotonic() - started)
-
-
-def _threads(case: Case) -> contextlib.AbstractContextManager:
-    return as_a_worker() if case.facts.worker else contextlib.nullcontext()
-
-
-def _check(case: Case) -> int:
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda, but torch finds no CUDA device here')
     try:
-        with _threads(case):
-            return case.check()
-    except WrongAnswer as error:
-        raise WrongAnswer(f'{case.facts.label}: {error}') from None
+        (out / 'images').mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--out {out}: {error}') from error
+    to, started, results = console(stderr=json == '-'), time.monotonic(), []
+    # Only what was asked for may be on the standard output.
+    alone = redirect_stdout(sys.stderr) if json == '-' else nullcontext()
+    with alone, tempfile.TemporaryDirectory() as folder:
+        for case in _cases(device, quick, folder):
+            label = f'{case.operation}, {case.setting.label}'
+            say(f'{time.monotonic() - started:4.0f} s: {label}', to)
+            try:
+                with arranged(case.arrangements[0]):
+                    case.check()
+            except WrongAnswer as error:
+                raise WrongAnswer(f'no figures, {label}: {error}') from error
+            seconds = SCALING_SECONDS if case.setting.axis else SECONDS
+            results.append(_result(case, QUICK_SECONDS if quick else seconds))
+            # Its maps, and networks, which are rings of references, go before the next.
+            del case
+            gc.collect()
+    content = dict(
+        command=command,
+        date=time.strftime('%Y-%m-%d'),
+        seconds=round(time.monotonic() - started, 1),
+        machine=dict(machine(), device=device),
+        results=results,
+    )
+    summary, files = write(out, content)
+    if json == '-':
+        print(files[-1].read_text(), end='')
+    elif json:
+        shutil.copy(files[-1], json)
+    summary.print(to)
+    say('\n'.join(map(str, files)), to)
 
 
-def _time(case: Case, device: str, axis: Optional[str]) -> Result:
-    device = 'cpu' if case.facts.worker else device
-    with _threads(case):
-        # Of the second call or so: with it, all are warm.
-        peaks = {name: peak_bytes(call, device) for name, call in case.calls.items()}
-        times = time_in_turn(case.calls, case.seconds, device)
-        profiled = axis is None and case.facts.operation in PROFILED
-        ours = [name for name in case.calls if profiled and name not in cases.OTHERS]
-        profile = {name: operators(case.calls[name], device) for name in ours}
-    rounds = len(next(iter(times.values())))
-    ms = {name: median_ms(each) for name, each in times.items()}
-    return Result(case.facts, axis, rounds, ms, peaks, profile, case.file_bytes)
+def _result(case: Case, seconds: float) -> dict:
+    """What is noted of a case."""
+    setting = case.setting
+    others = (BUILTIN, OPENCV)
+    contenders = {name: dict(ours=name not in others, times={}) for name in case.calls}
+    for how in case.arrangements:
+        with arranged(how):
+            for name, call in case.calls.items():
+                # Of the second call or so: with it, all are warm.
+                contenders[name]['peak_bytes'] = peak_bytes(call, setting.device)
+            times = time_in_turn(case.calls, seconds, setting.device)
+        for name, ms in times.items():
+            contenders[name]['times'][how] = dict(
+                rounds=len(ms),
+                ms=float(np.median(ms)),
+                p90_ms=float(np.percentile(ms, 90)),
+            )
+    return dict(
+        operation=case.operation,
+        codec=setting.codec,
+        keypoints=setting.size.keypoints,
+        heatmap_size=setting.size.heatmap_size,
+        batch=setting.batch,
+        maps=setting.kind,
+        axis=setting.axis,
+        contenders=contenders,
+    )
 
 
-# --- the jobs -------------------------------------------------------------------------
-
-
-def _jobs(device: str, plan: Plan, left_out: List[str], folder: Path) -> Iterator[Job]:
-    missing = graphs.what_is_missing(device)
-    if missing:
-        left_out.append(f'{graphs.OPERATION}: {missing}')
-    for size in plan.sizes:
+def _cases(device: str, quick: bool, folder: str) -> Iterator[Case]:
+    """All cases, or the least of each kind."""
+    for size in [SIZES[0]._replace(batches=(1,))] if quick else SIZES:
         for batch in size.batches:
             for codec in CODECS:
-                channels = 1 if codec == 'gaussian' else 3
-                gigabytes = 4e-9 * batch * size.keypoints * channels * size.pixels
-                setting = partial(Setting, codec, size, batch, device, plan.seconds)
-                yield Job(
-                    f'{codec} codec, {size.label}, batch {batch}',
-                    partial(_operations, setting, left_out),
-                    cost=5 * plan.seconds + 60 * gigabytes,
-                )
-    yield from _pipeline_jobs(device, plan, left_out, folder)
-    for axis, settings in plan.scaling.items():
-        for size, batch in settings:
-            yield Job(
-                f'{axis}: {size.label}, batch {batch}',
-                partial(_scale, size, batch, device, plan.scaling_seconds),
-                cost=6 * plan.scaling_seconds,
-                axis=axis,
-            )
+                yield from operations(Setting(codec, size, batch, device))
+    for size, batch in [(SIZES[0], 2)] if quick else PIPELINE:
+        for codec in CODECS:
+            yield from pipeline_cases(Setting(codec, size, batch, device), folder)
+    for axis, settings in SCALING.items():
+        for size, batch in settings[: 2 if quick else None]:
+            for codec in CODECS:
+                setting = Setting(codec, size, batch, device, axis=axis)
+                yield cases.decode(setting)
+                yield cases.encode_batch(setting)
 
 
-def _operations(
-    setting_of: Callable[..., Setting], left_out: List[str]
-) -> Iterator[Case]:
+def operations(setting: Setting) -> Iterator[Case]:
     """All operations on maps as a network gives them, and decoding where it is hard."""
-    setting = setting_of()
-    batches = setting.size.batches
-    if setting.batch == batches[0]:
-        yield cases.encode(setting)
-    operations = [
-        (operation, setting)
-        for operation in OPERATIONS
-        if _is_measured(operation, setting)
-    ]
-    if setting.batch == batches[len(batches) // 2]:
-        operations += [(cases.decode, setting_of(maps=maps)) for maps in NOISES]
-    for operation, each in operations:
-        needed = OPERATIONS[operation] * each.map_bytes
-        available = MEMORY_SHARE * available_bytes(each.device)
-        if needed > available:
-            left_out.append(
-                f'{operation.__name__}, {each.codec} codec, {each.size.label}, batch '
-                f'{each.batch}: it needs about {needed / 1e9:.1f} GB, which is more '
-                'than a third of the free memory'
-            )
-        else:
-            yield operation(each)
+    codec, size, batch = setting.codec, setting.size, setting.batch
+    in_graphs = all(map(find_spec, ('onnx', 'onnxruntime')))
+    yield cases.decode(setting, (ONE, ALL, SHARED))
+    if in_graphs and setting.device == 'cpu' and batch in size.batches[:2]:
+        yield cases.decode_in_a_graph(setting)
+    if batch == 1:
+        yield cases.encode(Setting(codec, size, 1))
+    yield cases.encode_batch(setting)
+    if codec == 'offset':
+        yield cases.loss(setting)
+    yield cases.flip(setting)
+    if batch == size.batches[len(size.batches) // 2]:
+        for kind in NOISES:
+            yield cases.decode(Setting(codec, size, batch, setting.device, kind))
 
 
-def _is_measured(operation: Callable, setting: Setting) -> bool:
-    if operation is cases.loss:
-        return setting.codec == 'offset'
-    if operation is graphs.decode_in_a_graph:
-        few = setting.batch in setting.size.batches[:2]
-        return few and not graphs.what_is_missing(setting.device)
-    return True
+def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
+    """Write ``bench.md``, a plot and ``bench.json``; returns a summary, and files."""
+    ratios: Dict[str, List[Tuple[float, str]]] = {}
+    for result in content['results']:
+        builtin = result['contenders'][BUILTIN]['times']
+        for contender in result['contenders'].values():
+            for how, times in contender['times'].items():
+                label = result['operation'] + f', {how}' * (len(builtin) > 1)
+                label = label if result['maps'] == 'network' else 'decode, no peak'
+                if contender['ours'] and result['axis'] is None:
+                    ratio = builtin[how]['ms'] / times['ms']
+                    ratios.setdefault(label, []).append((ratio, result['codec']))
+    rows = []
+    for label, found in ratios.items():
+        values = [ratio for ratio, _ in found]
+        spread = min(values), np.median(values), max(values)
+        slower = f'{np.less(values, 0.97).sum()} of {len(values)}'
+        rows.append([label, *(f'{value:.3g}×' for value in spread), slower])
+    header = ['', 'least', 'median', 'most', 'slower by more than 3 %']
+    summary = Table('Times as fast as the built-ins', header, rows)
 
-
-def _pipeline_jobs(
-    device: str, plan: Plan, left_out: List[str], folder: Path
-) -> Iterator[Job]:
-    try:
-        from . import pipeline
-    except ImportError as error:
-        left_out.append(f"the whole pipeline: MMPose's models are not there ({error})")
-        return
-    for size in SIZES:
-        batch = plan.pipeline.get(size.keypoints)
-        for codec in CODECS if batch else ():
-            setting = partial(
-                Setting, codec, size, batch, device, plan.pipeline_seconds
-            )
-            yield Job(
-                f'the whole pipeline, {codec} codec, {size.keypoints} keypoints',
-                lambda setting=setting: pipeline.cases(setting(), folder),
-                cost=4 * plan.pipeline_seconds + size.keypoints / 10,
-            )
-
-
-def _scale(size: Size, batch: int, device: str, seconds: float) -> Iterator[Case]:
-    """Encoding and decoding with the defaults."""
-    for codec in CODECS:
-        setting = Setting(
-            codec, size, batch, device, seconds, checked_maps=SCALING_CHECKED
-        )
-        yield cases.decode(setting, only_default=True)
-        yield cases.encode_batch(setting)
+    plot, figures = out / 'images' / 'bench_ratios.png', out / 'bench.json'
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4), layout='constrained')
+        ax = figure.subplots()
+        for place, found in enumerate(ratios.values()):
+            x, codecs = zip(*found)
+            colors = [COLORS[codec] for codec in codecs]
+            ax.scatter(x, [place] * len(x), s=14, c=colors, alpha=0.6, zorder=3)
+        ax.axvline(1, color='0.3', linewidth=1)
+        ax.set_yticks(range(len(ratios)), list(ratios))
+        ax.invert_yaxis()
+        ax.set(xscale='log', xlabel='times as fast: Gaussian maps blue, offset green')
+        ax.xaxis.set_major_formatter('{x:g}×')
+        ax.grid(axis='y', color='0.93')
+        figure.savefig(plot)
+    figures.write_text(dumps(content, indent=1) + '\n')
+    page = render(TEMPLATE, out / 'bench.md', bench=content, summary=summary)
+    return summary, [page, plot, figures]
