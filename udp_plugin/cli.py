@@ -418,9 +418,29 @@ def _infer(args: argparse.Namespace) -> int:
             'error: OpenCV is not installed: pip install opencv-python', file=sys.stderr
         )
         return 2
-    from .runtime.run import run_infer
+    from .runtime.run import check_file, check_picture, infer, write_picture
 
-    return run_infer(args)
+    try:
+        if args.out is not None:
+            check_picture(args.out, args.image)
+        if args.json not in (None, '-'):
+            check_file('--json', Path(args.json))
+        seen = infer(args.model, args.image, args.boxes)
+        content = seen.json(image=str(args.image), model=str(args.model))
+        if args.out is not None:
+            write_picture(args.out, seen)
+        if args.json not in (None, '-'):
+            Path(args.json).write_text(content + '\n', encoding='utf-8')
+    # Without rich, which `ui` has.
+    except (ImportError, OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    if args.json == '-':
+        print(content)
+        return 0
+    written = [f'written: {file}' for file in (args.out, args.json) if file is not None]
+    print(seen, *written, sep='\n')
+    return 0
 
 
 def _add_doctor(subparsers) -> None:
