@@ -8,6 +8,8 @@ import argparse
 import re
 import shlex
 import sys
+import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -363,9 +365,36 @@ def _export(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    from .export.run import run_export
+    from . import ui
+    from .export.run import DECODINGS, export, show
 
-    return run_export(args)
+    names = ('flip_test', 'dynamic_batch', 'normalized', 'source_keypoints', 'opset')
+    options = {name: getattr(args, name) for name in names}
+    started = time.monotonic()
+    with ui.ends_in_words(f'stopped; {args.out} is as it was'):
+        with ui.progress() as bars:
+            task = bars.add_task('', visible=False, note='')
+            progress = partial(bars.update, task, visible=True)
+            given = args.config, args.checkpoint, args.out
+            exported = export(*given, **options, images=args.verify, progress=progress)
+        show(exported)
+    if not exported.difference.good:
+        advice = (
+            'some networks (Swin) compute for a certain number of crops: export '
+            'without --dynamic-batch'
+            if args.dynamic_batch
+            else 'please report it with the config and the version of torch'
+        )
+        ui.say_error(
+            f'what was written does not compute what PyTorch does, so {args.out} is as '
+            f'it was; {advice}'
+        )
+        return 1
+    usage = f'Try it: udp-plugin infer {args.out} IMAGE --boxes X1,Y1,X2,Y2 -o OUT.png'
+    if args.decoding_only:
+        usage = f'Load it with {DECODINGS[args.out.suffix][1]}.'
+    ui.say(f'{usage}\ntook {time.monotonic() - started:.0f} s')
+    return 0
 
 
 def _add_infer(subparsers) -> None:

@@ -15,7 +15,7 @@ are those of Huang et al., arXiv:1911.07524v2, and the only place that knows the
 the width and height of the network's input, h and w those of the photograph.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -135,24 +135,27 @@ class PoseModel(ExportedModel):
         return np.ascontiguousarray(crops.transpose(0, 3, 1, 2))
 
     def predict(
-        self, crops: np.ndarray, regions: Regions
-    ) -> Tuple[np.ndarray, np.ndarray]:
+        self,
+        crops: np.ndarray,
+        regions: Regions,
+        outputs: Sequence[str] = ('keypoints', 'scores'),
+    ) -> List[np.ndarray]:
         """Run the model on as many crops as it takes at a time: step 3.
 
         Args:
             crops: Of :meth:`crop`, shape (N, 3, H, W).
             regions: Theirs; some models also map to the source themselves, in single
                 precision, and are given them for it.
+            outputs: Names of what is wanted.
 
         Returns:
-            tuple: keypoints in input px, float32 of shape (N, K, 2), where the last
-            pixel centre is at ``(W - 1, H - 1)``; and scores, float32 of shape (N, K).
+            Keypoints in input px, float32 of shape (N, K, 2), where the last pixel
+            centre is at ``(W - 1, H - 1)``; and scores, float32 of shape (N, K).
         """
         inputs = dict(crops=crops)
         if self.takes_boxes:
             inputs.update(zip(BOX_INPUTS, map(np.float32, regions)))
-        keypoints, scores = self.session.run(['keypoints', 'scores'], inputs)
-        return keypoints, scores
+        return self.session.run(list(outputs), inputs)
 
     def to_source(self, keypoints: np.ndarray, regions: Regions) -> np.ndarray:
         """Keypoints (N, K, 2) in input px to source px, in float64: step 4."""
