@@ -447,19 +447,17 @@ def _infer(args: argparse.Namespace) -> int:
             'error: OpenCV is not installed: pip install opencv-python', file=sys.stderr
         )
         return 2
-    from .runtime.run import check_file, check_picture, infer, write_picture
+    from .runtime.run import check_outputs, infer, write_picture
 
+    file = None if args.json in (None, '-') else Path(args.json)
     try:
-        if args.out is not None:
-            check_picture(args.out, args.image)
-        if args.json not in (None, '-'):
-            check_file('--json', Path(args.json))
+        check_outputs(args.image, args.out, file)
         seen = infer(args.model, args.image, args.boxes)
         content = seen.json(image=str(args.image), model=str(args.model))
         if args.out is not None:
             write_picture(args.out, seen)
-        if args.json not in (None, '-'):
-            Path(args.json).write_text(content + '\n', encoding='utf-8')
+        if file is not None:
+            file.write_text(content + '\n', encoding='utf-8')
     # Without rich, which `ui` has.
     except (ImportError, OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
@@ -467,8 +465,8 @@ def _infer(args: argparse.Namespace) -> int:
     if args.json == '-':
         print(content)
         return 0
-    written = [f'written: {file}' for file in (args.out, args.json) if file is not None]
-    print(seen, *written, sep='\n')
+    made = [f'written: {name}' for name in (args.out, args.json) if name is not None]
+    print(seen, *made, sep='\n')
     return 0
 
 

@@ -86,48 +86,45 @@ def export(
             graph.write_decoding(made, codec, keypoints, opset)
             progress(description='comparing', completed=2)
             difference = verify.compare_decoding(made, codec, keypoints)
-        size = sum(path.stat().st_size for path in made.parent.iterdir())
-        if difference.good:
-            _put_in_place(made, out)
+        # First weights that have a file of their own.
+        files = sorted(made.parent.iterdir(), reverse=True)
+        size = sum(file.stat().st_size for file in files)
+        for file in files if difference.good else []:
+            os.replace(file, out.with_name(file.name))
+        if difference.good and out.suffix == '.onnx' and len(files) == 1:
+            # Weights of the file that was there before.
+            out.with_name(f'{out.name}.data').unlink(missing_ok=True)
     progress(description='done', completed=total)
 
-    batch = 'B' if dynamic_batch or not checkpoint else '1'
-    width, height = codec.input_size if checkpoint else codec.heatmap_size
-    if checkpoint:
-        keypoints = len(trained.flip_indices)
-        crops = 'float32, normalised' if normalized else 'uint8, BGR'
-        about = [
-            ('model', trained.name),
-            ('crops', f'{batch} × 3 × {height} × {width}, {crops}'),
-        ]
-    else:
-        form, _ = DECODINGS[out.suffix]
-        channels = keypoints * codec.channels_per_keypoint
-        about = [
-            ('decoding of', trained.name),
-            ('as', f'{form}, opset {opset}' if out.suffix == '.onnx' else form),
-            ('maps', f'{batch} × {channels} × {height} × {width}, float32'),
-        ]
-    about += [
-        ('keypoints', f'{batch} × {keypoints} × 2, in pixels of the input'),
-        ('scores', f'{batch} × {keypoints}'),
-    ]
-    if source_keypoints:
-        about += [
-            ('centers, scales', f'{batch} × 2, in pixels of the photograph'),
-            ('rotations', f'{batch}, in degrees'),
-            (
-                'source_keypoints',
-                f'{batch} × {keypoints} × 2, in pixels of the photograph',
-            ),
-        ]
+    weights, only = bool(checkpoint), not checkpoint
+    batch = 'B' if dynamic_batch or only else '1'
+    shape = f'{batch} × {len(trained.flip_indices) if weights else keypoints}'
+    sides = codec.input_size if weights else codec.heatmap_size
+    channels = 3 if weights else keypoints * codec.channels_per_keypoint
+    given = f'{batch} × {channels} × {sides[1]} × {sides[0]}'
+    form, _ = DECODINGS[out.suffix]
     shown = ('radius', 'reading') if codec.channels_per_keypoint == 3 else ('sigma',)
-    settings = [f'{name} {getattr(codec, name)}' for name in shown]
-    about.append(('codec', ', '.join([type(codec).__name__, *settings])))
-    if checkpoint:
-        about += [('flip test', 'yes' if flip_test else 'no'), ('opset', str(opset))]
-    megabytes = f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'
-    return Exported(out, [*about, ('size', megabytes)], difference)
+    settings = ', '.join(f'{name} {getattr(codec, name)}' for name in shown)
+    pixels = '× 2, in pixels of the'
+    rows = [
+        (weights, 'model', trained.name),
+        (only, 'decoding of', trained.name),
+        (only, 'as', f'{form}, opset {opset}' if form == 'ONNX' else form),
+        (weights and not normalized, 'crops', f'{given}, uint8, BGR'),
+        (normalized, 'crops', f'{given}, float32, normalised'),
+        (only, 'maps', f'{given}, float32'),
+        (True, 'keypoints', f'{shape} {pixels} input'),
+        (True, 'scores', shape),
+        (source_keypoints, 'centers, scales', f'{batch} {pixels} photograph'),
+        (source_keypoints, 'rotations', f'{batch}, in degrees'),
+        (source_keypoints, 'source_keypoints', f'{shape} {pixels} photograph'),
+        (True, 'codec', f'{type(codec).__name__}, {settings}'),
+        (weights, 'flip test', 'yes' if flip_test else 'no'),
+        (weights, 'opset', str(opset)),
+        (size >= 1e5, 'size', f'{size / 1e6:.1f} MB'),
+        (size < 1e5, 'size', f'{size / 1e3:.0f} kB'),
+    ]
+    return Exported(out, [(name, text) for has, name, text in rows if has], difference)
 
 
 def _check_out(out: Path, suffixes: List[str]) -> None:
@@ -155,19 +152,6 @@ def _beside(out: Path) -> Iterator[Path]:
             f'--out {out}: {error.strerror or error}; name a file in a folder that '
             'can be written to, on a disk with room'
         ) from error
-
-
-def _put_in_place(made: Path, out: Path) -> None:
-    """Move what was made: first weights that have a file of their own."""
-    weights = out.with_name(f'{out.name}.data')
-    made_weights = made.with_name(weights.name)
-    beside = made_weights.exists()
-    if beside:
-        os.replace(made_weights, weights)
-    os.replace(made, out)
-    if not beside and out.suffix == '.onnx' and weights.exists():
-        # Those of the file that was there before.
-        weights.unlink()
 
 
 def show(exported: Exported) -> None:

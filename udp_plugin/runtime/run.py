@@ -83,20 +83,22 @@ def infer(
     return Inferred(pixels, boxes, loaded(pixels, boxes), loaded)
 
 
-def check_file(option: str, file: Path) -> None:
-    """An ``OSError`` unless a file that an option names can be written."""
-    if file.is_dir():
-        raise IsADirectoryError(f'{option} {file} is a folder; name a file in it')
-    if not file.parent.is_dir():
-        raise FileNotFoundError(
-            f'{option} must be a file in a folder that exists, got {file}; make '
-            f'{file.parent} first'
-        )
+def check_outputs(image: Path, out: Optional[Path], file: Optional[Path]) -> None:
+    """Refuse, before the work, a picture or a JSON file that cannot be written.
 
-
-def check_picture(out: Path, image: Path) -> None:
-    """An ``OSError`` or ``ValueError`` unless ``out`` can be drawn to."""
-    check_file('--out', out)
+    Raises:
+        OSError, ValueError: It is a folder, in none, or no picture.
+    """
+    for option, path in (('--out', out), ('--json', file)):
+        if path is not None and path.is_dir():
+            raise IsADirectoryError(f'{option} {path} is a folder; name a file in it')
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(
+                f'{option} must be a file in a folder that exists, got {path}; make '
+                f'{path.parent} first'
+            )
+    if out is None:
+        return
     if not out.suffix or not cv2.haveImageWriter(str(out)):
         raise ValueError(
             f'--out must be a picture that OpenCV can write, got {out}; name it '
