@@ -173,8 +173,7 @@ def tied(model: trained.Trained, exported: PoseModel, samples: list) -> np.ndarr
     There, noise of some units in the last place moves the keypoint; which networks
     trained for so short a time have now and then. Shape (N, K).
     """
-    flip_indices = model.flip_indices if exported.flip_test else None
-    network = graph.CropsToKeypoints(model, flip_indices).eval()
+    network = graph.CropsToKeypoints(model, exported.flip_test).eval()
     generator = torch.Generator().manual_seed(0)
     found = []
     for image, boxes in samples:

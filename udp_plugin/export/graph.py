@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,6 @@ class Decoding(nn.Module):
 
     It can be given to ``torch.jit.trace`` and ``torch.onnx.export``, and with torch
     2.7 or later to ``torch.export.export``. The number of samples is free.
-
-    Args:
-        codec: ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``.
     """
 
     def __init__(self, codec: UDPCodec) -> None:
@@ -36,16 +33,8 @@ class Decoding(nn.Module):
         self.codec = codec
 
     def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """Read maps.
-
-        Args:
-            maps: Shape (B, K * channels_per_keypoint, H, W).
-
-        Returns:
-            tuple: keypoints (B, K, 2) in input px, and scores (B, K).
-        """
-        in_onnx = torch.onnx.is_in_onnx_export()
-        with ONNXForms() if in_onnx else nullcontext():
+        """Keypoints (B, K, 2) in input px and scores (B, K) of maps (B, C, H, W)."""
+        with ONNXForms() if torch.onnx.is_in_onnx_export() else nullcontext():
             return self.codec.decode_tensors(maps)
 
 
@@ -54,22 +43,17 @@ class CropsToKeypoints(nn.Module):
 
     Args:
         trained: The model.
-        flip_indices: For the flip test, for each keypoint its mirror image's; without
-            them there is none.
+        flip_test: Average over the mirrored crop, too.
         normalized: Crops are given as the network takes them.
     """
 
     def __init__(
-        self,
-        trained: Trained,
-        flip_indices: Optional[Sequence[int]] = None,
-        normalized: bool = False,
+        self, trained: Trained, flip_test: bool = False, normalized: bool = False
     ) -> None:
         super().__init__()
         self.model, self.head = trained.model, trained.head
-        self.decoding = Decoding(trained.codec)
-        self.flip_indices = flip_indices
-        self.chosen = trained.chosen
+        self.decoding, self.chosen = Decoding(trained.codec), trained.chosen
+        self.flip_indices = trained.flip_indices if flip_test else None
         self.normalized = normalized
 
     def forward(
@@ -79,18 +63,14 @@ class CropsToKeypoints(nn.Module):
         scales: Optional[Tensor] = None,
         rotations: Optional[Tensor] = None,
     ) -> Tuple[Tensor, ...]:
-        """Find keypoints.
+        """Find keypoints (B, K, 2) in input px and their scores (B, K).
 
         Args:
             crops: Shape (B, 3, H, W): the colours of the photograph, 0 to 255, or what
                 the network takes, if they are normalized.
-            centers, scales, rotations: If given, of the crops' boxes, shapes (B, 2),
-                (B, 2) and (B), source px and degrees, see
-                :func:`~udp_plugin.functional.warp_matrix`.
-
-        Returns:
-            tuple: keypoints (B, K, 2) in input px and scores (B, K); with boxes also
-            keypoints (B, K, 2) in source px (Eq. 47).
+            centers, scales, rotations: Of the crops' boxes, shapes (B, 2), (B, 2) and
+                (B), source px and degrees; with them there are keypoints (B, K, 2) in
+                source px, too (Eq. 47).
         """
         keypoints, scores = self.decoding(self.maps(crops))
         if self.chosen is not None:
@@ -149,7 +129,7 @@ def write_model(
             f'its test_dataloader tells of {len(mirrors)} which are '
             "each other's mirror images; leave --flip-test out"
         )
-    module = CropsToKeypoints(trained, mirrors if flip_test else None, normalized)
+    module = CropsToKeypoints(trained, flip_test, normalized)
     width, height = trained.codec.input_size
     # Two, so that no batch of one is taken for a fixed size.
     batch = 2 if dynamic_batch else 1

@@ -29,7 +29,7 @@ class Exported(NamedTuple):
 
     Attributes:
         out: The file.
-        about: What it is, as rows of a table.
+        about: What it is, and how it compares, as rows of a table.
         difference: How far its answers are from PyTorch's.
     """
 
@@ -106,6 +106,11 @@ def export(
     shown = ('radius', 'reading') if codec.channels_per_keypoint == 3 else ('sigma',)
     settings = ', '.join(f'{name} {getattr(codec, name)}' for name in shown)
     pixels = '× 2, in pixels of the'
+    px, agreeing = difference.px, ~difference.beyond
+    most, score = px[agreeing].max(initial=0), difference.score[agreeing]
+    besides = (~agreeing).sum()
+    tied = 'where two peaks are as high'
+    why = tied if difference.good else 'more than rounding'
     rows = [
         (weights, 'model', trained.name),
         (only, 'decoding of', trained.name),
@@ -123,6 +128,14 @@ def export(
         (weights, 'opset', str(opset)),
         (size >= 1e5, 'size', f'{size / 1e6:.1f} MB'),
         (size < 1e5, 'size', f'{size / 1e3:.0f} kB'),
+        (True, 'compared with PyTorch', f'{px.size} keypoints of {len(px)} samples'),
+        (agreeing.any(), 'largest difference', f'{most:.1g} px of the input'),
+        (agreeing.any(), 'of scores', f'{score.max(initial=0):.1g}'),
+        (
+            besides,
+            'besides',
+            f'{besides} keypoints, {why}, up to {np.nanmax(px):.1g} px',
+        ),
     ]
     return Exported(out, [(name, text) for has, name, text in rows if has], difference)
 
@@ -156,20 +169,7 @@ def _beside(out: Path) -> Iterator[Path]:
 
 def show(exported: Exported) -> None:
     """Print what was written, and how far it is from PyTorch."""
-    difference = exported.difference
-    px, score, agreeing = difference.px, difference.score, ~difference.beyond
-    rows = [('compared with PyTorch', f'{px.size} keypoints of {len(px)} samples')]
-    if agreeing.any():
-        rows += [
-            ('largest difference', f'{px[agreeing].max():.1g} px of the input'),
-            ('of scores', f'{score[agreeing].max():.1g}'),
-        ]
-    if not agreeing.all():
-        tied = 'where two peaks are as high'
-        what = tied if difference.good else 'more than rounding'
-        many = f'{(~agreeing).sum()} keypoints'
-        rows.append(('besides', f'{many}, {what}, up to {np.nanmax(px):.1g} px'))
     table = Table(title=str(exported.out), title_justify='left', show_header=False)
-    for row in [*exported.about, *rows]:
+    for row in exported.about:
         table.add_row(*row)
     console().print(table)

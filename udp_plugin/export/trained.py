@@ -155,24 +155,19 @@ def load(path: Path, checkpoint: Path) -> Trained:
 
 @contextmanager
 def _refusing(problem: str, kind: bool = False) -> Iterator[None]:
-    """Raise a ``UserError`` that begins like this for whatever is raised within.
-
-    Args:
-        problem: The beginning.
-        kind: Whether the error's type follows.
-    """
+    """Whatever is raised within as a ``UserError``; ``kind`` says the error's type."""
     try:
         yield
     except Exception as error:
         text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
         if 'is not in the' in text:
             # Mmengine's hint at spelling and at its documentation follows.
-            text = text.split('. Please')[0] + (
-                '; the module that registers it belongs into custom_imports of the '
-                'config'
+            text = (
+                f'{text.split(". Please")[0]}; the module that registers it belongs '
+                'into custom_imports of the config'
             )
-        kind_of = f'{type(error).__name__}: ' if kind else ''
-        raise UserError(f'{problem}: {kind_of}{text}') from error
+        text = f'{type(error).__name__}: {text}' if kind else text
+        raise UserError(f'{problem}: {text}') from error
 
 
 def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:

@@ -17,12 +17,7 @@ from mmpose.apis import inference_topdown
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
-from udp_plugin.demo.figures import (
-    bounding_box,
-    draw_figure,
-    random_background,
-    random_figure,
-)
+from udp_plugin.demo import figures
 from udp_plugin.runtime import PoseModel
 from udp_plugin.runtime.checks import check_image
 from udp_plugin.ui import UserError
@@ -42,6 +37,7 @@ FIGURES, SIZE = 8, (240, 320)
 PHOTOGRAPHS = 50
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
+#: An image (h, w, 3) and boxes (N, 4), source px.
 Sample = Tuple[np.ndarray, np.ndarray]
 
 
@@ -73,25 +69,18 @@ class Difference(NamedTuple):
 
 
 def drawn() -> Iterator[Sample]:
-    """Drawn figures, each with one box more than the one before it.
-
-    Yields:
-        tuple: An image (h, w, 3) and boxes (N, 4), source px.
-    """
+    """Drawn figures, each with one box more than the one before it."""
     rng = np.random.default_rng(0)
     for count in range(1, FIGURES + 1):
-        figure = random_figure(rng, SIZE)
-        image = draw_figure(random_background(rng, SIZE), figure)
-        x, y, w, h = bounding_box(figure, SIZE)
+        figure = figures.random_figure(rng, SIZE)
+        image = figures.draw_figure(figures.random_background(rng, SIZE), figure)
+        x, y, w, h = figures.bounding_box(figure, SIZE)
         boxes = np.tile([x, y, x + w, y + h], (count, 1))
         yield image, boxes + rng.uniform(-10, 10, boxes.shape)
 
 
 def samples(folder: Optional[Path]) -> Tuple[int, Iterator[Sample]]:
-    """How many samples there are of the photographs of a folder, and each of them.
-
-    Args:
-        folder: None is drawn figures.
+    """How many samples a folder's photographs, or drawn figures are, and each of them.
 
     Raises:
         UserError: There is no photograph in it, or one cannot be read.
@@ -105,10 +94,10 @@ def samples(folder: Optional[Path]) -> Tuple[int, Iterator[Sample]]:
             f'({", ".join(SUFFIXES)})'
         )
     found = sorted(found)[:PHOTOGRAPHS]
-    return len(found), photographed(found)
+    return len(found), _photographed(found)
 
 
-def photographed(paths: List[Path]) -> Iterator[Sample]:
+def _photographed(paths: List[Path]) -> Iterator[Sample]:
     """Photographs, each with four boxes: the whole, and three parts of it."""
     rng = np.random.default_rng(0)
     for path in paths:
@@ -116,10 +105,9 @@ def photographed(paths: List[Path]) -> Iterator[Sample]:
         if image is None:
             raise UserError(f'--verify: {path} cannot be read as an image')
         try:
-            check_image(image)
+            height, width = check_image(image).shape[:2]
         except ValueError as error:
             raise UserError(f'--verify: {path}: {error}') from error
-        height, width = image.shape[:2]
         size = rng.uniform(0.2, 0.6, (3, 2))
         first = rng.uniform(0, 1 - size)
         parts = np.concatenate((first, first + size), 1) * np.tile([width, height], 2)
@@ -159,22 +147,22 @@ def compare(
             found = [ours.keypoints]
             if exported.takes_boxes:
                 # What the file says of the source itself.
-                parts = [regions.part(slice(i, i + 1)) for i in range(len(boxes))]
-                name = ['source_keypoints']
-                answers = [
-                    exported.predict(exported.crop(image, part), part, name)[0]
-                    for part in parts
-                ]
-                found.append(np.concatenate(answers))
+                said = []
+                for i in range(len(boxes)):
+                    one = regions.part(slice(i, i + 1))
+                    crop = exported.crop(image, one)
+                    said += exported.predict(crop, one, ['source_keypoints'])
+                found.append(np.concatenate(said))
         except Exception as error:
             # Onnxruntime's errors have no base.
             advice = (
                 '\nif the network fixes the size of its batch, export without '
                 '--dynamic-batch'
+                if exported.takes_any_number
+                else ''
             )
             raise UserError(
-                f'the exported model fails on {len(boxes)} crops: {error}'
-                + (advice if exported.takes_any_number else '')
+                f'the exported model fails on {len(boxes)} crops: {error}{advice}'
             ) from error
         peaks += int((ours.scores != 0).sum())
         results = inference_topdown(model, image, boxes)
@@ -196,14 +184,9 @@ def compare(
 
 
 def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
-    """Run a decoding that was written alone, and the codec, on the same maps.
+    """Run a codec's decoding of K keypoints, and the file of it, on the same maps.
 
     Maps as a network makes them, noise, and what is not finite, flat or empty.
-
-    Args:
-        path: The file, whose suffix says as what it was written.
-        codec: What was written.
-        keypoints: ``K``.
     """
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor(F.unit_length(codec.input_size))
