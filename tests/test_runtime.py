@@ -19,7 +19,7 @@ from mmpose.datasets.transforms import GetBBoxCenterScale
 
 from udp_plugin import cli
 from udp_plugin.datasets import TopDownAffineUDP
-from udp_plugin.runtime import PoseModel, draw
+from udp_plugin.runtime import PoseModel, draw, run
 from udp_plugin.runtime.session import METADATA
 
 INPUT = (192, 256)
@@ -421,13 +421,6 @@ def test_other_inputs_and_outputs(tmp_path, given, message):
         PoseModel(save(tmp_path / 'a.onnx', text, as_json(metadata())))
 
 
-def test_without_onnxruntime(tmp_path, monkeypatch):
-    file = centroid_model(tmp_path / 'model.onnx')
-    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(ImportError, match='pip install onnxruntime'):
-        PoseModel(file)
-
-
 # Drawing.
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
@@ -571,8 +564,8 @@ def test_the_command_needs_neither_torch_nor_mmpose(scene):
     assert (drawn != cv2.imread(str(folder / 'photo.png'))).any()
 
 
-def test_the_command_without_options(scene, capsys):
-    folder, _ = scene
+def test_the_command_with_and_without_options(scene, capsys):
+    folder, places = scene
     before = sorted(folder.iterdir())
     assert infer(folder) == 0
     printed = capsys.readouterr()
@@ -580,9 +573,6 @@ def test_the_command_without_options(scene, capsys):
     assert 'written' not in printed.out and printed.err == ''
     assert sorted(folder.iterdir()) == before
 
-
-def test_json(scene, capsys):
-    folder, places = scene
     file = folder / 'keypoints.json'
     assert infer(folder, '--boxes', '9,8,420,300', '--json', str(file)) == 0
     assert f'written: {file}' in capsys.readouterr().out
@@ -593,53 +583,44 @@ def test_json(scene, capsys):
     assert person['box'] == [9, 8, 420, 300] and len(person['scores']) == 3
     np.testing.assert_allclose(person['keypoints'], places, atol=0.05)
     assert content['keypoint_names'] == ['nose', 'left_eye', 'right_eye']
+    # The same as a function.
+    seen = run.infer(folder / 'model.onnx', folder / 'photo.png', [[9, 8, 420, 300]])
+    np.testing.assert_array_equal(seen.found.keypoints[0], person['keypoints'])
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('files', 'options', 'message'),
     [
-        (dict(model='nothing.onnx'), 'nothing.onnx is no file'),
-        (dict(model='photo.png'), 'model must be an ONNX file'),
-        (dict(image='nothing.png'), 'IMAGE must be .*nothing.png cannot be read: No'),
-        (dict(image='model.onnx'), 'IMAGE must be .*is none that OpenCV can read'),
-        (dict(image='empty.png'), 'IMAGE must be .*is none that OpenCV can read'),
-        (dict(image='.'), 'IMAGE must be .* cannot be read'),
+        (dict(model='nothing.onnx'), '', 'nothing.onnx is no file'),
+        (dict(model='photo.png'), '', 'model must be an ONNX file'),
+        (dict(image='nothing.png'), '', 'IMAGE must .*nothing.png cannot be read: No'),
+        (dict(image='model.onnx'), '', 'IMAGE must be .*is none that OpenCV can read'),
+        (dict(image='empty.png'), '', 'IMAGE must be .*is none that OpenCV can read'),
+        (dict(image='.'), '', 'IMAGE must be .* cannot be read'),
+        ({}, '--boxes 9,9,99,99 50,50,10,90', r'boxes\[1\] must have its right'),
+        ({}, '--boxes nan,9,99,99', r'boxes\[0\] must be finite'),
+        ({}, '-o {}/none/out.png', '--out must be a file in a folder that exists'),
+        ({}, '-o {}/out.doc', 'name it out.png, say'),
+        ({}, '-o {}/out', 'name it out.png, say'),
+        ({}, '-o {}', 'is a folder; name a file in it'),
+        ({}, '-o .', r'--out \. is a folder'),
+        ({}, '--json {}', 'is a folder; name a file in it'),
+        ({}, '-o {}/photo.png', 'is IMAGE itself'),
+        ({}, '--json {}/none/out.json', '--json must be a file in a folder'),
+        ({}, '-o {}/out.pbm', 'out.pbm cannot hold this picture'),
+        ({}, '-o {}/out.pgm', 'out.pgm cannot hold this picture'),
     ],
 )
-def test_bad_files_of_the_command(scene, capfd, arguments, message):
+def test_what_the_command_cannot_do(scene, capfd, files, options, message):
     folder, _ = scene
     (folder / 'empty.png').touch()
-    assert infer(folder, **arguments) == 2
+    before = (folder / 'photo.png').read_bytes()
+    assert infer(folder, *options.format(folder).split(), **files) == 2
     printed = capfd.readouterr()
     assert printed.out == ''
     # One line, and nothing of OpenCV's own or onnxruntime's.
     assert printed.err.startswith('error: ') and printed.err.count('\n') == 1
     assert re.search(message, printed.err)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--boxes', '9,9,99,99', '50,50,10,90'], 'boxes[1] must have its right'),
-        (['--boxes', 'nan,9,99,99'], 'boxes[0] must be finite'),
-        (['-o', '{}/none/out.png'], '--out must be a file in a folder that exists'),
-        (['-o', '{}/out.doc'], 'name it out.png, say'),
-        (['-o', '{}/out'], 'name it out.png, say'),
-        (['-o', '{}'], 'is a folder; name a file in it'),
-        (['-o', '.'], '--out . is a folder'),
-        (['--json', '{}'], 'is a folder; name a file in it'),
-        (['-o', '{}/photo.png'], 'is IMAGE itself'),
-        (['--json', '{}/none/out.json'], '--json must be a file in a folder'),
-    ],
-)
-def test_bad_options_of_the_command(scene, capfd, arguments, message):
-    folder, _ = scene
-    before = (folder / 'photo.png').read_bytes()
-    assert infer(folder, *(one.format(folder) for one in arguments)) == 2
-    printed = capfd.readouterr()
-    assert printed.out == ''
-    assert printed.err.startswith('error: ') and printed.err.count('\n') == 1
-    assert message in printed.err
     assert (folder / 'photo.png').read_bytes() == before
 
 
@@ -660,6 +641,9 @@ def test_the_command_without_what_it_needs(scene, monkeypatch, capsys, module, m
     assert infer(scene[0]) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error
+    if module == 'onnxruntime':
+        with pytest.raises(ImportError, match=message):
+            PoseModel(scene[0] / 'model.onnx')
 
 
 def test_providers_that_are_not_there(tmp_path):
@@ -668,12 +652,3 @@ def test_providers_that_are_not_there(tmp_path):
         with pytest.raises(ValueError, match='providers must be a list of some of'):
             PoseModel(file, providers=providers)
     assert PoseModel(file, providers=['CPUExecutionProvider']).takes_any_number
-
-
-def test_pictures_that_a_format_cannot_hold(tmp_path, capsys):
-    model = centroid_model(tmp_path / 'model.onnx')
-    cv2.imwrite(str(tmp_path / 'a.png'), GREY)
-    for name in ('out.pbm', 'out.pgm'):
-        arguments = ['infer', str(model), str(tmp_path / 'a.png'), '-o']
-        assert cli.main([*arguments, str(tmp_path / name)]) == 2
-        assert f'{name} cannot hold this picture' in capsys.readouterr().err
