@@ -83,17 +83,11 @@ def _why(error: Exception, opset: int) -> str:
     operator = re.search(r"operator '?([\w:]+)|ONNX export of (\w+)", text)
     versions = f'torch {torch.__version__}'
     if operator:
-        name = operator[1] or operator[2]
-        if opset > OPSET:
-            return (
-                f'--opset {opset} has a form of the operator {name} that {versions} '
-                f'does not write ({text[:200]}); take --opset {OPSET}'
-            )
+        name = f'the operator {operator[1] or operator[2]}'
+        newer = f'has a form of {name} that {versions} does not write'
+        problem = newer if opset > OPSET else f'lacks {name}'
         other = ', or a network without it' if opset == OPSET else ''
-        return (
-            f'--opset {opset} lacks the operator {name} ({text[:200]}); take --opset '
-            f'{OPSET}{other}'
-        )
+        return f'--opset {opset} {problem} ({text[:200]}); take --opset {OPSET}{other}'
     if re.search('opset.version', text):
         return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
     return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'

@@ -19,10 +19,7 @@ CONVERSIONS = {
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
-    """``image`` if it is a photograph as ``cv2.imread`` gives it.
-
-    Args:
-        image: Shape (h, w, 3), uint8, BGR.
+    """``image`` if it is a photograph (h, w, 3), uint8, BGR, as of ``cv2.imread``.
 
     Raises:
         ValueError: It is anything else, such as None, grey, RGBA or floating.
@@ -54,10 +51,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
 
 
 def check_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Boxes as float64 of shape (N, 4), none of which is empty.
-
-    Args:
-        boxes: Left, top, right and bottom in source px, shape (N, 4), or nothing.
+    """Boxes (N, 4) of left, top, right and bottom in source px as float64.
 
     Raises:
         ValueError: The shape is another, or a box is not finite or not larger than
