@@ -13,65 +13,99 @@ import sys
 import cv2
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from mmpose.datasets.transforms import GetBBoxCenterScale
-from onnx import TensorProto, helper, numpy_helper
 
 from udp_plugin import cli
 from udp_plugin.datasets import TopDownAffineUDP
-from udp_plugin.runtime import PoseModel, draw
+from udp_plugin.runtime import PoseModel, draw, run
 from udp_plugin.runtime.session import METADATA
 
 INPUT = (192, 256)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-BOX_INPUTS = dict(centers=['B', 2], scales=['B', 2], rotations=['B'])
 
 
 def metadata(**changes):
     """What `udp-plugin export` writes of a model."""
-    return dict(
-        dict(
-            made_by='udp_plugin',
-            version='1.0',
-            config='td-hm_centroid',
-            input_size=INPUT,
-            heatmap_size=(48, 64),
-            codec=dict(type='UDPGaussianHeatmap', sigma=2),
-            keypoint_names=['nose', 'left_eye', 'right_eye'],
-            flip_pairs=[[1, 2]],
-            skeleton=[[0, 1], [0, 2]],
-            padding=1.25,
-            color='BGR',
-            normalized=False,
-            mean=MEAN,
-            std=STD,
-            flip_test=False,
-            measure='unit length',
-        ),
-        **changes,
+    told = dict(
+        made_by='udp_plugin',
+        version='1.0',
+        config='td-hm_centroid',
+        input_size=INPUT,
+        heatmap_size=(48, 64),
+        codec=dict(type='UDPGaussianHeatmap', sigma=2),
+        keypoint_names=['nose', 'left_eye', 'right_eye'],
+        flip_pairs=[[1, 2]],
+        skeleton=[[0, 1], [0, 2]],
+        padding=1.25,
+        color='BGR',
+        normalized=False,
+        mean=MEAN,
+        std=STD,
+        flip_test=False,
+        measure='unit length',
     )
+    return {**told, **changes}
 
 
-class Graph:
-    """An ONNX graph, put together node by node."""
-
-    def __init__(self):
-        self.nodes, self.constants = [], []
-
-    def constant(self, values, dtype=np.float32):
-        name = f'constant{len(self.constants)}'
-        values = np.asarray(values, dtype=dtype)
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
-
-    def __call__(self, kind, *inputs, name=None, **attributes):
-        name = name or f'node{len(self.nodes)}'
-        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
-        return name
+def as_json(told):
+    return {key: json.dumps(one) for key, one in told.items()}
 
 
-def value(name, shape, kind=TensorProto.FLOAT):
-    return helper.make_tensor_value_info(name, kind, shape)
+def save(file, text, entries):
+    """A model in ONNX's own notation, as a file."""
+    made = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 13]>' + text)
+    onnx.helper.set_model_props(made, dict(entries))
+    onnx.checker.check_model(made, full_check=True)
+    onnx.save(made, str(file))
+    return file
+
+
+def numbers(values):
+    return '{' + ', '.join(map(str, values)) + '}'
+
+
+CENTROIDS = """
+    centroids ({kind}[{batch}, 3, {h}, {w}] crops{inputs}) =>
+        (float[{batch}, 3, 2] keypoints, float[{batch}, 3] scores{outputs})
+    <float[3, 1, 1] std = {std}, float[3, 1, 1] mean = {mean},
+    float[{w}] x = {x}, float[{h}, 1] y = {y}, int64[2] sides = {{2, 3}},
+    int64[1] two = {{2}}, {constants}> {{
+        colors = Cast<to = 1>(crops)
+        scaled = Mul(colors, std)
+        light = Add(scaled, mean)
+        total = ReduceSum<keepdims = 0>(light, sides)
+        along_x = Mul(light, x)
+        along_y = Mul(light, y)
+        sum_x = ReduceSum<keepdims = 0>(along_x, sides)
+        sum_y = ReduceSum<keepdims = 0>(along_y, sides)
+        mean_x = Div(sum_x, total)
+        mean_y = Div(sum_y, total)
+        row_x = Unsqueeze(mean_x, two)
+        row_y = Unsqueeze(mean_y, two)
+        keypoints = Concat<axis = 2>(row_x, row_y)
+        {rest}
+    }}"""
+BRIGHTEST = dict(
+    inputs='',
+    outputs='',
+    constants='float[1] white = {255}',
+    rest="""
+        most = ReduceMax<axes = [2, 3], keepdims = 0>(light)
+        scores = Div(most, white)""",
+)
+GIVEN_BOXES = dict(
+    inputs=', float[B, 2] centers, float[B, 2] scales, float[B] rotations',
+    outputs=', float[B, 3, 2] source_keypoints',
+    constants='int64[1] zero = {0}, int64[1] one = {1}',
+    rest="""
+        x_of_center = Gather<axis = 1>(centers, zero)
+        width = Gather<axis = 1>(scales, zero)
+        degrees = Unsqueeze(rotations, one)
+        scores = Concat<axis = 1>(x_of_center, width, degrees)
+        source_keypoints = Identity(keypoints)""",
+)
 
 
 def centroid_model(file, batch='B', boxes=False, entries=(), **changes):
@@ -82,51 +116,16 @@ def centroid_model(file, batch='B', boxes=False, entries=(), **changes):
     they are, instead of its own with ``changes``.
     """
     told = metadata(**changes)
-    width, height = told['input_size']
-    graph, normalized = Graph(), told['normalized']
-    light = graph('Cast', 'crops', to=TensorProto.FLOAT)
-    if normalized:
-        std, mean = (np.reshape(told[key], (3, 1, 1)) for key in ('std', 'mean'))
-        light = graph('Mul', light, graph.constant(std))
-        light = graph('Add', light, graph.constant(mean))
-    axes = graph.constant([2, 3], np.int64)
-    total = graph('ReduceSum', light, axes, keepdims=0)
-    centroids = []
-    for places in (np.arange(width), np.arange(height)[:, None]):
-        weighted = graph('Mul', light, graph.constant(places))
-        weighted = graph('ReduceSum', weighted, axes, keepdims=0)
-        centroid = graph('Div', weighted, total)
-        centroids.append(graph('Unsqueeze', centroid, graph.constant([2], np.int64)))
-    graph('Concat', *centroids, name='keypoints', axis=2)
-    kind = TensorProto.FLOAT if normalized else TensorProto.UINT8
-    inputs = [value('crops', [batch, 3, height, width], kind)]
-    outputs = [value('keypoints', [batch, 3, 2]), value('scores', [batch, 3])]
-    if boxes:
-        inputs += [value(name, shape) for name, shape in BOX_INPUTS.items()]
-        first, one = graph.constant([0], np.int64), graph.constant([1], np.int64)
-        x = graph('Gather', 'centers', first, axis=1)
-        width = graph('Gather', 'scales', first, axis=1)
-        degrees = graph('Unsqueeze', 'rotations', one)
-        graph('Concat', x, width, degrees, name='scores', axis=1)
-        graph('Identity', 'keypoints', name='source_keypoints')
-        outputs.append(value('source_keypoints', [batch, 3, 2]))
-    else:
-        most = graph('ReduceMax', light, axes=[2, 3], keepdims=0)
-        graph('Div', most, graph.constant(255), name='scores')
-    entries = entries or {key: json.dumps(one) for key, one in told.items()}
-    return save(file, graph, inputs, outputs, entries)
-
-
-def save(file, graph, inputs, outputs, entries):
-    made = helper.make_model(
-        helper.make_graph(graph.nodes, 'model', inputs, outputs, graph.constants),
-        opset_imports=[helper.make_opsetid('', 13)],
-        ir_version=8,
+    w, h = told['input_size']
+    values = dict(x=range(w), y=range(h), std=[1, 1, 1], mean=[0, 0, 0])
+    if told['normalized']:
+        values.update(std=told['std'], mean=told['mean'])
+    text = CENTROIDS.format(
+        kind='float' if told['normalized'] else 'uint8',
+        **dict(batch=batch, w=w, h=h, **(GIVEN_BOXES if boxes else BRIGHTEST)),
+        **{name: numbers(each) for name, each in values.items()},
     )
-    helper.set_model_props(made, dict(entries))
-    onnx.checker.check_model(made, full_check=True)
-    onnx.save(made, str(file))
-    return file
+    return save(file, text, entries or as_json(told))
 
 
 def photograph(places, size=(480, 360), sigma=7.0):
@@ -174,13 +173,8 @@ def test_without_boxes_it_is_one_person_who_fills_the_photograph(model):
     image = photograph(places)
     found = model(image)
     assert farthest(found, places) < 0.05
-    np.testing.assert_array_equal(
-        found.keypoints, model(image, [[0, 0, 480, 360]]).keypoints
-    )
-
-
-def test_no_boxes_no_people(model):
-    image = np.zeros((30, 40, 3), np.uint8)
+    whole = model(image, [[0, 0, 480, 360]])
+    np.testing.assert_array_equal(found.keypoints, whole.keypoints)
     for boxes in ([], np.zeros((0, 4))):
         keypoints, scores = model(image, boxes)
         assert keypoints.shape == (0, 3, 2) and scores.shape == (0, 3)
@@ -210,7 +204,7 @@ def test_every_person_has_its_own_answer(model):
     )
 
 
-@pytest.mark.parametrize('batch', [1, None])
+@pytest.mark.parametrize('batch', [1, '?'])
 @pytest.mark.parametrize('changes', [dict(), dict(normalized=True)], ids=str)
 @pytest.mark.parametrize('color', ['BGR', 'RGB'])
 def test_colors_and_normalised_crops(tmp_path, batch, changes, color):
@@ -256,11 +250,8 @@ def test_the_answer_is_in_double_precision(model):
 
 
 def test_the_model_says_what_it_is(model):
-    told = metadata()
-    for key in set(METADATA) - {'made_by', 'measure'}:
-        assert json.loads(json.dumps(getattr(model, key))) == json.loads(
-            json.dumps(told[key])
-        )
+    said = {key: getattr(model, key) for key in METADATA}
+    assert as_json(said) == as_json(metadata())
 
 
 @pytest.mark.parametrize('dtype', [np.float64, np.float32])
@@ -317,11 +308,8 @@ def test_no_photograph(model, image, message):
         model(image, [[0, 0, 10, 10]])
     with pytest.raises(ValueError, match=f'^image must .*{message}'):
         draw(image, np.zeros((1, 3, 2)), np.zeros((1, 3)), [])
-
-
-def test_photographs_up_to_the_longest_side(model):
-    model(np.zeros((2, 32766, 3), np.uint8))
-    model(np.zeros((1, 1, 3), np.uint8))
+    for size in ((2, 32766), (1, 1)):
+        model(np.zeros((*size, 3), np.uint8))
 
 
 NAN, INF = float('nan'), float('inf')
@@ -341,6 +329,7 @@ NAN, INF = float('nan'), float('inf')
         ([[0, 0, 9], [1, 1, 3, 4]], 'must be an array of numbers'),
         ('0,0,9,9', 'must be an array of numbers'),
         ({}, 'must be an array of numbers'),
+        ([[0, 0, 9, 9], [-1e300, 0, 1e300, 9]], r'boxes\[1\] must be in source px'),
     ],
 )
 def test_no_boxes_that_can_be_cropped(model, boxes, message):
@@ -359,90 +348,77 @@ def test_no_file(tmp_path):
         PoseModel(tmp_path / 'nothing.onnx')
     with pytest.raises(FileNotFoundError, match='is no file'):
         PoseModel(tmp_path)
+    for content in (b'', b'# not a model\n', bytes(range(256))):
+        (tmp_path / 'model.onnx').write_bytes(content)
+        with pytest.raises(ValueError, match='model must be an ONNX file'):
+            PoseModel(tmp_path / 'model.onnx')
 
 
-@pytest.mark.parametrize('content', [b'', b'# not a model\n', bytes(range(256))])
-def test_no_onnx_file(tmp_path, content):
-    (tmp_path / 'model.onnx').write_bytes(content)
-    with pytest.raises(ValueError, match='model must be an ONNX file'):
-        PoseModel(tmp_path / 'model.onnx')
+def without(key):
+    return {name: one for name, one in as_json(metadata()).items() if name != key}
 
 
-@pytest.mark.parametrize(
-    'entries',
-    [
-        {'producer': 'somebody'},
-        {'made_by': '"somebody"'},
-        {'made_by': 'udp_plugin'},
-        {'made_by': '["udp_plugin"]'},
-    ],
-)
-def test_somebody_else_s_model(tmp_path, entries):
-    file = centroid_model(tmp_path / 'model.onnx', entries=entries)
-    with pytest.raises(ValueError, match=r'must be a file that `udp-plugin export`'):
-        PoseModel(file)
-
-
-def test_a_model_with_other_entries_too(tmp_path):
-    entries = {key: json.dumps(one) for key, one in metadata().items()}
-    PoseModel(
-        centroid_model(tmp_path / 'a.onnx', entries=dict(entries, more='by a {tool'))
-    )
-
-
-@pytest.mark.parametrize('key', sorted(set(METADATA) - {'made_by'}))
-def test_metadata_that_lack_something(tmp_path, key):
-    entries = {k: json.dumps(one) for k, one in metadata().items() if k != key}
-    file = centroid_model(tmp_path / 'model.onnx', entries=entries)
-    with pytest.raises(ValueError, match=f'lacks the metadata {key}; export it again'):
-        PoseModel(file)
+OURS = r'must be a file that `udp-plugin export`'
 
 
 @pytest.mark.parametrize(
-    ('made', 'told', 'message'),
+    ('entries', 'made', 'message'),
     [
-        (dict(), dict(measure='pixels'), "'unit length', got 'pixels'"),
-        (dict(), dict(input_size=(96, 128)), r'crops uint8 \(B, 3, 128, 96\).*, got'),
-        (dict(), dict(keypoint_names=['nose']), r'keypoints float \(B, 1, 2\).*, got'),
-        (dict(), dict(normalized=True), r'inputs crops float .*, got crops uint8'),
-        (dict(normalized=True), dict(), r'inputs crops uint8 .*, got crops float'),
-        (dict(batch=4), dict(), 'one crop at a time or any number, got 4'),
+        # Somebody else's.
+        ({'producer': 'somebody'}, {}, OURS),
+        ({'made_by': '"somebody"'}, {}, OURS),
+        ({'made_by': 'udp_plugin'}, {}, OURS),
+        ({'made_by': '["udp_plugin"]'}, {}, OURS),
+        # What lacks something.
+        *[
+            (without(key), {}, f'lacks the metadata {key}; export it again')
+            for key in sorted(set(METADATA) - {'made_by'})
+        ],
+        # What does not fit the model.
+        *[
+            (as_json(metadata(**told)), made, message)
+            for made, told, message in (
+                ({}, dict(measure='pixels'), "'unit length', got 'pixels'"),
+                (
+                    {},
+                    dict(input_size=(96, 128)),
+                    r'crops uint8 \(B, 3, 128, 96\).*, got',
+                ),
+                (
+                    {},
+                    dict(keypoint_names=['nose']),
+                    r'keypoints float \(B, 1, 2\).*, got',
+                ),
+                ({}, dict(normalized=True), 'inputs crops float .*, got crops uint8'),
+                (dict(normalized=True), {}, 'inputs crops uint8 .*, got crops float'),
+                (dict(batch=4), {}, 'one crop at a time or any number, got 4'),
+            )
+        ],
     ],
 )
-def test_metadata_that_do_not_fit_the_model(tmp_path, made, told, message):
-    entries = {k: json.dumps(one) for k, one in metadata(**told).items()}
+def test_metadata_that_are_not_the_model_s(tmp_path, entries, made, message):
     file = centroid_model(tmp_path / 'model.onnx', entries=entries, **made)
     with pytest.raises(ValueError, match=message):
         PoseModel(file)
 
 
-def test_other_inputs_and_outputs(tmp_path):
-    entries = {k: json.dumps(one) for k, one in metadata().items()}
-    maps, graph = [1, 3, 256, 192], Graph()
-    graph('Identity', 'input', name='maps')
-    file = save(
-        tmp_path / 'a.onnx',
-        graph,
-        [value('input', maps)],
-        [value('maps', maps)],
-        entries,
-    )
-    with pytest.raises(ValueError, match=r'inputs crops uint8 .*, got input float'):
-        PoseModel(file)
-    graph = Graph()
-    graph('Identity', 'crops', name='maps')
-    kind = TensorProto.UINT8
-    inputs, outputs = [value('crops', maps, kind)], [value('maps', maps, kind)]
-    file = save(tmp_path / 'b.onnx', graph, inputs, outputs, entries)
-    with pytest.raises(ValueError, match=r'outputs keypoints float .*, got maps'):
-        PoseModel(file)
+def test_a_model_with_other_entries_too(tmp_path):
+    entries = dict(as_json(metadata()), more='by a {tool')
+    PoseModel(centroid_model(tmp_path / 'a.onnx', entries=entries))
 
 
-def test_without_onnxruntime(tmp_path, monkeypatch):
-    file = centroid_model(tmp_path / 'model.onnx')
-    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(ImportError, match='pip install onnxruntime'):
-        PoseModel(file)
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ('float[1, 3, 256, 192] input', r'inputs crops uint8 .*, got input float'),
+        ('uint8[1, 3, 256, 192] crops', r'outputs keypoints float .*, got maps'),
+    ],
+)
+def test_other_inputs_and_outputs(tmp_path, given, message):
+    kind, name = given.rsplit(' ', 1)
+    text = f'model ({given}) => ({kind} maps) {{ maps = Identity({name}) }}'
+    with pytest.raises(ValueError, match=message):
+        PoseModel(save(tmp_path / 'a.onnx', text, as_json(metadata())))
 
 
 # Drawing.
@@ -588,8 +564,8 @@ def test_the_command_needs_neither_torch_nor_mmpose(scene):
     assert (drawn != cv2.imread(str(folder / 'photo.png'))).any()
 
 
-def test_the_command_without_options(scene, capsys):
-    folder, _ = scene
+def test_the_command_with_and_without_options(scene, capsys):
+    folder, places = scene
     before = sorted(folder.iterdir())
     assert infer(folder) == 0
     printed = capsys.readouterr()
@@ -597,9 +573,6 @@ def test_the_command_without_options(scene, capsys):
     assert 'written' not in printed.out and printed.err == ''
     assert sorted(folder.iterdir()) == before
 
-
-def test_json(scene, capsys):
-    folder, places = scene
     file = folder / 'keypoints.json'
     assert infer(folder, '--boxes', '9,8,420,300', '--json', str(file)) == 0
     assert f'written: {file}' in capsys.readouterr().out
@@ -610,53 +583,42 @@ def test_json(scene, capsys):
     assert person['box'] == [9, 8, 420, 300] and len(person['scores']) == 3
     np.testing.assert_allclose(person['keypoints'], places, atol=0.05)
     assert content['keypoint_names'] == ['nose', 'left_eye', 'right_eye']
+    # The same as a function.
+    seen = run.infer(folder / 'model.onnx', folder / 'photo.png', [[9, 8, 420, 300]])
+    np.testing.assert_array_equal(seen.found.keypoints[0], person['keypoints'])
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('files', 'options', 'message'),
     [
-        (dict(model='nothing.onnx'), 'nothing.onnx is no file'),
-        (dict(model='photo.png'), 'model must be an ONNX file'),
-        (dict(image='nothing.png'), 'IMAGE must be .*nothing.png cannot be read: No'),
-        (dict(image='model.onnx'), 'IMAGE must be .*is none that OpenCV can read'),
-        (dict(image='empty.png'), 'IMAGE must be .*is none that OpenCV can read'),
-        (dict(image='.'), 'IMAGE must be .* cannot be read'),
+        (dict(model='nothing.onnx'), '', 'nothing.onnx is no file'),
+        (dict(model='photo.png'), '', 'model must be an ONNX file'),
+        (dict(image='nothing.png'), '', 'IMAGE must .*nothing.png cannot be read: No'),
+        (dict(image='model.onnx'), '', 'IMAGE must be .*is none that OpenCV can read'),
+        (dict(image='empty.png'), '', 'IMAGE must be .*is none that OpenCV can read'),
+        (dict(image='.'), '', 'IMAGE must be .* cannot be read'),
+        ({}, '--boxes 9,9,99,99 50,50,10,90', r'boxes\[1\] must have its right'),
+        ({}, '--boxes nan,9,99,99', r'boxes\[0\] must be finite'),
+        ({}, '-o {}/none/out.png', '--out must be a file in a folder that exists'),
+        ({}, '-o {}/out.doc', 'name it out.png, say'),
+        ({}, '-o {}/out', 'name it out.png, say'),
+        ({}, '-o {}', 'is a folder; name a file in it'),
+        ({}, '-o .', r'--out \. is a folder'),
+        ({}, '--json {}', 'is a folder; name a file in it'),
+        ({}, '-o {}/photo.png', 'is IMAGE itself'),
+        ({}, '--json {}/none/out.json', '--json must be a file in a folder'),
     ],
 )
-def test_bad_files_of_the_command(scene, capfd, arguments, message):
+def test_what_the_command_cannot_do(scene, capfd, files, options, message):
     folder, _ = scene
     (folder / 'empty.png').touch()
-    assert infer(folder, **arguments) == 2
+    before = (folder / 'photo.png').read_bytes()
+    assert infer(folder, *options.format(folder).split(), **files) == 2
     printed = capfd.readouterr()
     assert printed.out == ''
     # One line, and nothing of OpenCV's own or onnxruntime's.
     assert printed.err.startswith('error: ') and printed.err.count('\n') == 1
     assert re.search(message, printed.err)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--boxes', '9,9,99,99', '50,50,10,90'], 'boxes[1] must have its right'),
-        (['--boxes', 'nan,9,99,99'], 'boxes[0] must be finite'),
-        (['-o', '{}/none/out.png'], '--out must be a file in a folder that exists'),
-        (['-o', '{}/out.doc'], 'name it out.png, say'),
-        (['-o', '{}/out'], 'name it out.png, say'),
-        (['-o', '{}'], 'is a folder; name a file in it'),
-        (['-o', '.'], '--out . is a folder'),
-        (['--json', '{}'], 'is a folder; name a file in it'),
-        (['-o', '{}/photo.png'], 'is IMAGE itself'),
-        (['--json', '{}/none/out.json'], '--json must be a file in a folder'),
-    ],
-)
-def test_bad_options_of_the_command(scene, capfd, arguments, message):
-    folder, _ = scene
-    before = (folder / 'photo.png').read_bytes()
-    assert infer(folder, *(one.format(folder) for one in arguments)) == 2
-    printed = capfd.readouterr()
-    assert printed.out == ''
-    assert printed.err.startswith('error: ') and printed.err.count('\n') == 1
-    assert message in printed.err
     assert (folder / 'photo.png').read_bytes() == before
 
 
@@ -677,6 +639,9 @@ def test_the_command_without_what_it_needs(scene, monkeypatch, capsys, module, m
     assert infer(scene[0]) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error
+    if module == 'onnxruntime':
+        with pytest.raises(ImportError, match=message):
+            PoseModel(scene[0] / 'model.onnx')
 
 
 def test_providers_that_are_not_there(tmp_path):
@@ -687,16 +652,7 @@ def test_providers_that_are_not_there(tmp_path):
     assert PoseModel(file, providers=['CPUExecutionProvider']).takes_any_number
 
 
-def test_a_box_of_no_photograph(tmp_path):
-    model = PoseModel(centroid_model(tmp_path / 'model.onnx'))
-    with pytest.raises(ValueError, match=r'boxes\[1\] must be in source px'):
-        model(GREY, [[0, 0, 9, 9], [-1e300, 0, 1e300, 9]])
-
-
-def test_pictures_that_a_format_cannot_hold(tmp_path, capsys):
-    model = centroid_model(tmp_path / 'model.onnx')
-    cv2.imwrite(str(tmp_path / 'a.png'), GREY)
+def test_pictures_that_a_format_cannot_hold(scene, capsys):
     for name in ('out.pbm', 'out.pgm'):
-        arguments = ['infer', str(model), str(tmp_path / 'a.png'), '-o']
-        assert cli.main([*arguments, str(tmp_path / name)]) == 2
+        assert infer(scene[0], '-o', str(scene[0] / name)) == 2
         assert f'{name} cannot hold this picture' in capsys.readouterr().err

@@ -8,6 +8,8 @@ import argparse
 import re
 import shlex
 import sys
+import time
+from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -388,9 +390,36 @@ def _export(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    from .export.run import run_export
+    from . import ui
+    from .export.run import DECODINGS, export, show
 
-    return run_export(args)
+    names = ('flip_test', 'dynamic_batch', 'normalized', 'source_keypoints', 'opset')
+    options = {name: getattr(args, name) for name in names}
+    started = time.monotonic()
+    with ui.ends_in_words(f'stopped; {args.out} is as it was'):
+        with ui.progress() as bars:
+            task = bars.add_task('', visible=False, note='')
+            progress = partial(bars.update, task, visible=True)
+            given = args.config, args.checkpoint, args.out
+            exported = export(*given, **options, images=args.verify, progress=progress)
+        show(exported)
+    if not exported.difference.good:
+        advice = (
+            'some networks (Swin) compute for a certain number of crops: export '
+            'without --dynamic-batch'
+            if args.dynamic_batch
+            else 'please report it with the config and the version of torch'
+        )
+        ui.say_error(
+            f'what was written does not compute what PyTorch does, so {args.out} is as '
+            f'it was; {advice}'
+        )
+        return 1
+    usage = f'Try it: udp-plugin infer {args.out} IMAGE --boxes X1,Y1,X2,Y2 -o OUT.png'
+    if args.decoding_only:
+        usage = f'Load it with {DECODINGS[args.out.suffix][1]}.'
+    ui.say(f'{usage}\ntook {time.monotonic() - started:.0f} s')
+    return 0
 
 
 def _add_infer(subparsers) -> None:
@@ -443,9 +472,27 @@ def _infer(args: argparse.Namespace) -> int:
             'error: OpenCV is not installed: pip install opencv-python', file=sys.stderr
         )
         return 2
-    from .runtime.run import run_infer
+    from .runtime.run import check_outputs, infer, write_picture
 
-    return run_infer(args)
+    file = None if args.json in (None, '-') else Path(args.json)
+    try:
+        check_outputs(args.image, args.out, file)
+        seen = infer(args.model, args.image, args.boxes)
+        content = seen.json(image=str(args.image), model=str(args.model))
+        if args.out is not None:
+            write_picture(args.out, seen)
+        if file is not None:
+            file.write_text(content + '\n', encoding='utf-8')
+    # Without rich, which `ui` has.
+    except (ImportError, OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    if args.json == '-':
+        print(content)
+        return 0
+    made = [f'written: {name}' for name in (args.out, args.json) if name is not None]
+    print(seen, *made, sep='\n')
+    return 0
 
 
 def _add_doctor(subparsers) -> None:

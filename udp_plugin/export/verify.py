@@ -7,36 +7,22 @@ float32's sums.
 """
 
 from pathlib import Path
-from typing import (
-    Callable,
-    Iterable,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
 import onnxruntime
 import torch
 from mmpose.apis import inference_topdown
-from torch import Tensor
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
-from udp_plugin.demo.figures import (
-    bounding_box,
-    draw_figure,
-    random_background,
-    random_figure,
-)
-from udp_plugin.runtime import PoseModel, Regions
+from udp_plugin.demo import figures
+from udp_plugin.runtime import PoseModel
 from udp_plugin.runtime.checks import check_image
 from udp_plugin.ui import UserError
 
+from .graph import OUTPUTS
 from .trained import Trained
 
 #: What float32 may do to a coordinate, in input px, and to a score, of its own size
@@ -51,6 +37,7 @@ FIGURES, SIZE = 8, (240, 320)
 PHOTOGRAPHS = 50
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
+#: An image (h, w, 3) and boxes (N, 4), source px.
 Sample = Tuple[np.ndarray, np.ndarray]
 
 
@@ -82,81 +69,56 @@ class Difference(NamedTuple):
 
 
 def drawn() -> Iterator[Sample]:
-    """Drawn figures, each with one box more than the one before it.
-
-    Yields:
-        tuple: An image (h, w, 3) and boxes (N, 4), source px.
-    """
+    """Drawn figures, each with one box more than the one before it."""
     rng = np.random.default_rng(0)
     for count in range(1, FIGURES + 1):
-        figure = random_figure(rng, SIZE)
-        image = draw_figure(random_background(rng, SIZE), figure)
-        x, y, w, h = bounding_box(figure, SIZE)
+        figure = figures.random_figure(rng, SIZE)
+        image = figures.draw_figure(figures.random_background(rng, SIZE), figure)
+        x, y, w, h = figures.bounding_box(figure, SIZE)
         boxes = np.tile([x, y, x + w, y + h], (count, 1))
         yield image, boxes + rng.uniform(-10, 10, boxes.shape)
 
 
-def photographs(folder: Path) -> List[Path]:
-    """The images of a folder.
+def samples(folder: Optional[Path]) -> Tuple[int, Iterator[Sample]]:
+    """How many samples a folder's photographs, or drawn figures are, and each of them.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no photograph in it, or one cannot be read.
     """
+    if folder is None:
+        return FIGURES, drawn()
     found = [path for path in folder.glob('*') if path.suffix.lower() in SUFFIXES]
     if not found:
         raise UserError(
-            f'--verify {folder} must be a folder with photographs ('
-            + ', '.join(SUFFIXES)
-            + ')'
+            f'--verify {folder} must be a folder with photographs '
+            f'({", ".join(SUFFIXES)})'
         )
-    return sorted(found)[:PHOTOGRAPHS]
+    found = sorted(found)[:PHOTOGRAPHS]
+    return len(found), _photographed(found)
 
 
-def of_photographs(paths: List[Path]) -> Iterator[Sample]:
-    """Photographs, each with four boxes: the whole, and some part of it.
-
-    Yields:
-        tuple: An image (h, w, 3) and boxes (4, 4), source px.
-
-    Raises:
-        UserError: One cannot be read.
-    """
+def _photographed(paths: List[Path]) -> Iterator[Sample]:
+    """Photographs, each with four boxes: the whole, and three parts of it."""
     rng = np.random.default_rng(0)
     for path in paths:
         image = cv2.imread(str(path))
         if image is None:
             raise UserError(f'--verify: {path} cannot be read as an image')
         try:
-            check_image(image)
+            height, width = check_image(image).shape[:2]
         except ValueError as error:
             raise UserError(f'--verify: {path}: {error}') from error
-        height, width = image.shape[:2]
         size = rng.uniform(0.2, 0.6, (3, 2))
         first = rng.uniform(0, 1 - size)
         parts = np.concatenate((first, first + size), 1) * np.tile([width, height], 2)
         yield image, np.concatenate(([[0, 0, width, height]], parts))
 
 
-def _source_keypoints(
-    exported: PoseModel, image: np.ndarray, regions: Regions
-) -> Optional[np.ndarray]:
-    """What a file that takes boxes says of the source itself, shape (N, K, 2)."""
-    if 'source_keypoints' not in [out.name for out in exported.session.get_outputs()]:
-        return None
-    found = []
-    for i in range(len(regions.centers)):
-        one = regions.part(slice(i, i + 1))
-        inputs = {name: box.astype(np.float32) for name, box in one._asdict().items()}
-        inputs['crops'] = exported.crop(image, one)
-        found.append(exported.session.run(['source_keypoints'], inputs)[0])
-    return np.concatenate(found)
-
-
 def compare(
     path: Path,
     trained: Trained,
     samples: Iterable[Sample],
-    progress: Optional[Callable[[], None]] = None,
+    progress: Callable[..., None] = lambda **state: None,
 ) -> Difference:
     """Run a model file and MMPose on the same photographs.
 
@@ -164,7 +126,7 @@ def compare(
         path: The file.
         trained: What it was exported from.
         samples: Photographs and boxes.
-        progress: Called after each photograph.
+        progress: Called with ``advance=1`` after each photograph.
 
     Raises:
         UserError: The file cannot be run, or no keypoint is found at all.
@@ -182,32 +144,36 @@ def compare(
         regions = exported.regions(boxes)
         try:
             ours = exported(image, boxes)
-            in_source = _source_keypoints(exported, image, regions)
+            found = [ours.keypoints]
+            if exported.takes_boxes:
+                # What the file says of the source itself.
+                said = []
+                for i in range(len(boxes)):
+                    one = regions.part(slice(i, i + 1))
+                    crop = exported.crop(image, one)
+                    said += exported.predict(crop, one, ['source_keypoints'])
+                found.append(np.concatenate(said))
         except Exception as error:
             # Onnxruntime's errors have no base.
             advice = (
                 '\nif the network fixes the size of its batch, export without '
                 '--dynamic-batch'
+                if exported.takes_any_number
+                else ''
             )
             raise UserError(
-                f'the exported model fails on {len(boxes)} crops: {error}'
-                + (advice if exported.takes_any_number else '')
+                f'the exported model fails on {len(boxes)} crops: {error}{advice}'
             ) from error
         peaks += int((ours.scores != 0).sum())
-        pixel = (regions.scales / F.unit_length(exported.input_size))[:, None]
         results = inference_topdown(model, image, boxes)
         theirs = [result.pred_instances for result in results]
         right = np.concatenate([each.keypoints for each in theirs])
-        away = [ours.keypoints - right]
-        if in_source is not None:
-            away.append(in_source - ours.keypoints)
-        away = np.abs(np.stack(away) / pixel).max(0)
+        pixel = (regions.scales / F.unit_length(exported.input_size))[:, None]
+        away = np.abs(np.diff([right, *found], axis=0) / pixel).max(0)
         distances.append(np.hypot(away[..., 0], away[..., 1]))
         right = np.concatenate([each.keypoint_scores for each in theirs])
-        size = np.maximum(np.abs(right), 1)
-        scores.append(np.abs(ours.scores - right) / size)
-        if progress:
-            progress()
+        scores.append(np.abs(ours.scores - right) / np.maximum(np.abs(right), 1))
+        progress(advance=1)
     if not peaks:
         raise UserError(
             'the network finds no keypoint in any of the crops, so that there is '
@@ -218,42 +184,29 @@ def compare(
 
 
 def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
-    """Run a decoding that was written alone, and the codec, on the same maps.
+    """Run a codec's decoding of K keypoints, and the file of it, on the same maps.
 
     Maps as a network makes them, noise, and what is not finite, flat or empty.
-
-    Args:
-        path: The file, whose suffix says as what it was written.
-        codec: What was written.
-        keypoints: ``K``.
     """
-    channels = codec.channels_per_keypoint
     generator = torch.Generator().manual_seed(0)
-    width, height = codec.heatmap_size
-
-    def random(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    points = random(8, keypoints, 2) * torch.tensor(F.unit_length(codec.input_size))
+    size = torch.tensor(F.unit_length(codec.input_size))
+    points = torch.rand(8, keypoints, 2, generator=generator) * size
     maps, _ = codec.encode_batch(points)
-    maps = maps + 0.1 * (random(*maps.shape) - 0.5)
-    odd = random(6, keypoints * channels, height, width)
+    maps = maps + 0.1 * (torch.rand(maps.shape, generator=generator) - 0.5)
+    odd = torch.rand(6, *maps.shape[1:], generator=generator)
     odd[1], odd[2], odd[3], odd[4] = 0.0, float('nan'), 3.0, -1.0
     odd[5, :, 0, 0] = float('inf')
     maps = torch.cat((maps, odd))
     with torch.no_grad():
         right, right_score = codec.decode_tensors(maps)
-        found, score = (torch.as_tensor(each) for each in _run(path, maps))
+        if path.suffix == '.onnx':
+            cpu = ['CPUExecutionProvider']
+            session = onnxruntime.InferenceSession(str(path), providers=cpu)
+            answers = session.run(OUTPUTS, {'maps': maps.numpy()})
+        elif path.suffix == '.pt':
+            answers = torch.jit.load(str(path))(maps)
+        else:
+            answers = torch.export.load(str(path)).module()(maps)
+        found, score = map(torch.as_tensor, answers)
     px = (found - right).norm(dim=-1).numpy()
     return Difference(px, (score - right_score).abs().numpy())
-
-
-def _run(path: Path, maps: Tensor) -> Sequence:
-    if path.suffix == '.onnx':
-        session = onnxruntime.InferenceSession(
-            str(path), providers=['CPUExecutionProvider']
-        )
-        return session.run(['keypoints', 'scores'], {'maps': maps.numpy()})
-    if path.suffix == '.pt':
-        return torch.jit.load(str(path))(maps)
-    return torch.export.load(str(path)).module()(maps)

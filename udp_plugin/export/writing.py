@@ -7,7 +7,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, Sequence
 
 import onnx
 import torch
@@ -22,9 +22,9 @@ from . import OPSET
 LARGEST = 2**31 - 2**20
 
 
-def as_metadata(values: dict) -> Dict[str, str]:
+def as_metadata(**values: Any) -> Dict[str, str]:
     """Values in JSON, with those that mark a file as this package's."""
-    values = dict(made_by='udp_plugin', version=__version__, **values)
+    values.update(made_by='udp_plugin', version=__version__)
     return {name: json.dumps(value) for name, value in values.items()}
 
 
@@ -32,7 +32,7 @@ def write_onnx(
     path: Path,
     module: nn.Module,
     inputs: Dict[str, Tensor],
-    outputs: List[str],
+    outputs: Sequence[str],
     metadata: Dict[str, str],
     dynamic: Sequence[str],
     opset: int,
@@ -51,11 +51,8 @@ def write_onnx(
     Raises:
         UserError: An operator is not in this opset, or cannot be exported.
     """
-    axes = {name: {0: 'batch'} for name in dynamic}
-    options = {}
-    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
-        # Later releases of torch would take their other exporter.
-        options['dynamo'] = False
+    # Later releases of torch would take their other exporter.
+    other = 'dynamo' in inspect.signature(torch.onnx.export).parameters
     # A folder of its own: of what is too large for a file, torch leaves one a tensor.
     with recorded(), TemporaryDirectory(prefix='.export', dir=path.parent) as folder:
         recording = str(Path(folder, path.name))
@@ -66,18 +63,17 @@ def write_onnx(
                 recording,
                 opset_version=opset,
                 input_names=list(inputs),
-                output_names=outputs,
-                dynamic_axes=axes,
-                **options,
+                output_names=list(outputs),
+                dynamic_axes={name: {0: 'batch'} for name in dynamic},
+                **(dict(dynamo=False) if other else {}),
             )
         except Exception as error:
             raise UserError(_why(error, opset)) from error
         model = onnx.load(recording)
     onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = 'udp_plugin', __version__
-    large = model.ByteSize() > LARGEST
-    options = dict(save_as_external_data=True, location=f'{path.name}.data')
-    onnx.save(model, str(path), **(options if large else {}))
+    large = dict(save_as_external_data=True, location=f'{path.name}.data')
+    onnx.save(model, str(path), **(large if model.ByteSize() > LARGEST else {}))
     onnx.checker.check_model(str(path))
 
 
@@ -87,16 +83,11 @@ def _why(error: Exception, opset: int) -> str:
     operator = re.search(r"operator '?([\w:]+)|ONNX export of (\w+)", text)
     versions = f'torch {torch.__version__}'
     if operator:
-        name = operator[1] or operator[2]
-        if opset > OPSET:
-            return (
-                f'--opset {opset} has a form of the operator {name} that {versions} '
-                f'does not write ({text[:200]}); take --opset {OPSET}'
-            )
-        return (
-            f'--opset {opset} lacks the operator {name} ({text[:200]}); take --opset '
-            f'{OPSET}' + (', or a network without it' if opset == OPSET else '')
-        )
+        name = f'the operator {operator[1] or operator[2]}'
+        newer = f'has a form of {name} that {versions} does not write'
+        problem = newer if opset > OPSET else f'lacks {name}'
+        other = ', or a network without it' if opset == OPSET else ''
+        return f'--opset {opset} {problem} ({text[:200]}); take --opset {OPSET}{other}'
     if re.search('opset.version', text):
         return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
     return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'

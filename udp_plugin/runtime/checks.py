@@ -11,7 +11,7 @@ LONGEST_SIDE = 2**15 - 2
 #: no photograph.
 FARTHEST = 1e6
 
-#: What to do with arrays that are no photographs yet.
+#: What to do with arrays that are no photographs yet, by their number of channels.
 CONVERSIONS = {
     1: 'a grey one becomes one by cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)',
     4: 'one with transparency becomes one by cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)',
@@ -19,29 +19,29 @@ CONVERSIONS = {
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
-    """``image`` if it is a photograph as ``cv2.imread`` gives it.
-
-    Args:
-        image: Shape (h, w, 3), uint8, BGR.
+    """``image`` if it is a photograph (h, w, 3), uint8, BGR, as of ``cv2.imread``.
 
     Raises:
         ValueError: It is anything else, such as None, grey, RGBA or floating.
     """
-    expected = 'image must be a uint8 array of shape (h, w, 3), BGR as of cv2.imread'
+    got = None
     if image is None:
-        raise ValueError(
-            f'{expected}, got None, which is what cv2.imread gives for a file that it '
-            'cannot read; check the path'
+        got = (
+            'None, which is what cv2.imread gives for a file that it cannot read; '
+            'check the path'
         )
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f'{expected}, got {type(image).__name__}')
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] in CONVERSIONS):
+    elif not isinstance(image, np.ndarray):
+        got = type(image).__name__
+    elif image.ndim == 2 or (image.ndim == 3 and image.shape[2] in CONVERSIONS):
         channels = 1 if image.ndim == 2 else image.shape[2]
+        got = f'shape {image.shape}; {CONVERSIONS[channels]}'
+    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        got = f'shape {image.shape}, {image.dtype}'
+    if got:
         raise ValueError(
-            f'{expected}, got shape {image.shape}; {CONVERSIONS[channels]}'
+            'image must be a uint8 array of shape (h, w, 3), BGR as of cv2.imread, '
+            f'got {got}'
         )
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f'{expected}, got shape {image.shape}, {image.dtype}')
     if not 1 <= min(image.shape[:2]) <= max(image.shape[:2]) <= LONGEST_SIDE:
         raise ValueError(
             f'image must have sides of 1 to {LONGEST_SIDE} pixels, got shape '
@@ -51,10 +51,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
 
 
 def check_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Boxes as float64 of shape (N, 4), none of which is empty.
-
-    Args:
-        boxes: Left, top, right and bottom in source px, shape (N, 4), or nothing.
+    """Boxes (N, 4) of left, top, right and bottom in source px as float64.
 
     Raises:
         ValueError: The shape is another, or a box is not finite or not larger than
@@ -68,29 +65,24 @@ def check_boxes(boxes: np.ndarray) -> np.ndarray:
             'boxes must have shape (N, 4), a row of left, top, right and bottom for '
             f'each person, got shape {checked.shape}'
         )
-    for i, box in enumerate(checked):
-        if not np.isfinite(box).all():
-            raise ValueError(f'boxes[{i}] must be finite, got {box.tolist()}')
-        if np.abs(box).max() > FARTHEST:
-            raise ValueError(
-                f'boxes[{i}] must be in source px, at most {FARTHEST:g} away, got '
-                f'{box.tolist()}'
-            )
-        if (box[2:] <= box[:2]).any():
-            raise ValueError(
-                f'boxes[{i}] must have its right beyond its left and its bottom beyond '
-                f'its top, got {box.tolist()}; boxes are left, top, right and bottom, '
-                'not left, top, width and height'
-            )
+    far = np.abs(checked) > FARTHEST
+    for must, broken, hint in (
+        ('be finite', ~np.isfinite(checked), ''),
+        (f'be in source px, at most {FARTHEST:g} away', far, ''),
+        (
+            'have its right beyond its left and its bottom beyond its top',
+            checked[:, 2:] <= checked[:, :2],
+            '; boxes are left, top, right and bottom, not left, top, width and height',
+        ),
+    ):
+        if broken.any():
+            i = broken.any(axis=1).argmax()
+            raise ValueError(f'boxes[{i}] must {must}, got {checked[i].tolist()}{hint}')
     return checked
 
 
 def check_rotations(rotations: Optional[np.ndarray], count: int) -> np.ndarray:
-    """Rotations as float64 of shape (N,), zeros for None.
-
-    Args:
-        rotations: Degrees, shape (N,).
-        count: ``N``.
+    """Rotations in degrees as float64 of shape (count,), zeros for None.
 
     Raises:
         ValueError: The shape is another, or one is not finite.

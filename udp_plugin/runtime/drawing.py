@@ -23,8 +23,9 @@ SHIFT = 8
 #: Radius of a keypoint, in sizes of the person: all of them together always cover the
 #: same part of a person, however many they are. And the least one, in source px.
 RADIUS, LEAST = 0.08, 2.0
-#: Radius of the white edge around a keypoint, and width of lines, in its radius.
-EDGE, LINE = 1.35, 0.7
+#: Radius of the white edge around a keypoint, and width of lines and boxes, in its
+#: radius.
+EDGE, LINE, BOX = 1.35, 0.7, 1 / 3
 
 
 def draw(
@@ -65,54 +66,32 @@ def draw(
                 f'boxes must be as many as people, got {len(boxes)} of '
                 f'{len(keypoints)} people'
             )
+    smooth = dict(lineType=cv2.LINE_AA, shift=SHIFT)
     for i, points in enumerate(keypoints):
         color = COLORS[i % len(COLORS)]
         near = (np.abs(points) < FARTHEST).all(-1)
         shown = near & (scores[i] >= threshold)
         # What is left out may be anywhere, and says nothing about the person's size.
-        radius = _radius(points[shown], len(points))
+        size = np.ptp(points[shown], axis=0).max() if shown.any() else 0.0
+        radius = max(LEAST, RADIUS * size / len(points) ** 0.5)
         if boxes is not None:
-            _draw_box(drawn, boxes[i], color, _width(radius / 3))
-        _draw_person(drawn, points, shown, skeleton, color, radius)
+            corners = map(_fixed, boxes[i].reshape(2, 2))
+            cv2.rectangle(drawn, *corners, color, _width(BOX * radius), **smooth)
+        for pair in skeleton:
+            if shown[list(pair)].all():
+                ends = map(_fixed, points[list(pair)])
+                cv2.line(drawn, *ends, color, _width(LINE * radius), **smooth)
+        for point in points[shown]:
+            for length, paint in ((EDGE * radius, WHITE), (radius, color)):
+                length = round(length * 2**SHIFT)
+                cv2.circle(drawn, _fixed(point), length, paint, cv2.FILLED, **smooth)
     return drawn
-
-
-def _radius(points: np.ndarray, num_keypoints: int) -> float:
-    """The radius of a person's keypoints, of which these are shown, in source px."""
-    size = np.ptp(points, axis=0).max() if len(points) else 0.0
-    return max(LEAST, RADIUS * size / num_keypoints**0.5)
 
 
 def _width(pixels: float) -> int:
     return max(1, round(pixels))
 
 
-def _fixed(values: np.ndarray) -> Tuple[int, ...]:
-    """Numbers in OpenCV's fixed-point form."""
-    return tuple(int(value) for value in np.rint(values * 2**SHIFT))
-
-
-def _draw_person(drawn, points, shown, skeleton, color, radius) -> None:
-    """Draw the keypoints (K, 2) that are shown (K,), and the lines between them."""
-    for i, j in skeleton:
-        if shown[i] and shown[j]:
-            cv2.line(
-                drawn,
-                _fixed(points[i]),
-                _fixed(points[j]),
-                color,
-                _width(LINE * radius),
-                cv2.LINE_AA,
-                SHIFT,
-            )
-    for point in points[shown]:
-        for size, paint in ((EDGE * radius, WHITE), (radius, color)):
-            fixed_size = round(size * 2**SHIFT)
-            cv2.circle(
-                drawn, _fixed(point), fixed_size, paint, cv2.FILLED, cv2.LINE_AA, SHIFT
-            )
-
-
-def _draw_box(drawn, box, color, width) -> None:
-    first, last = box.reshape(2, 2)
-    cv2.rectangle(drawn, _fixed(first), _fixed(last), color, width, cv2.LINE_AA, SHIFT)
+def _fixed(point: np.ndarray) -> Tuple[int, ...]:
+    """A point in OpenCV's fixed-point form."""
+    return tuple(int(value) for value in np.rint(point * 2**SHIFT))

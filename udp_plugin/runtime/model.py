@@ -15,8 +15,7 @@ are those of Huang et al., arXiv:1911.07524v2, and the only place that knows the
 the width and height of the network's input, h and w those of the photograph.
 """
 
-from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 from udp_plugin import functional as F
 
 from .checks import check_boxes, check_image, check_rotations
-from .session import BOX_INPUTS, open_model
+from .session import BOX_INPUTS, ExportedModel
 
 #: So many crops go into the model at a time, if it takes several.
 CROPS_AT_ONCE = 32
@@ -61,59 +60,12 @@ class Keypoints(NamedTuple):
     scores: np.ndarray
 
 
-class PoseModel:
+class PoseModel(ExportedModel):
     """A model that ``udp-plugin export`` wrote, with the steps around it.
 
-    Args:
-        path: The ``.onnx`` file.
-        providers: onnxruntime's execution providers, such as
-            ``['CUDAExecutionProvider']``; None is the CPU.
-
-    Attributes:
-        input_size: ``(W, H)`` of the network's input in pixels.
-        heatmap_size: ``(width, height)`` of its output in pixels.
-        codec: The ``type`` and the settings of its codec.
-        keypoint_names: K names.
-        flip_pairs: Pairs of indices of keypoints that are each other's mirror image.
-        skeleton: Pairs of indices of keypoints between which lines are drawn.
-        padding: The factor by which boxes are enlarged.
-        color: ``'BGR'`` or ``'RGB'``: the order in which crops have their channels.
-        normalized: Whether crops are float32, less ``mean`` and over ``std``; else
-            they are uint8, and the model does that.
-        mean, std: Three numbers each, in the order of ``color``.
-        flip_test: Whether the model averages over the mirrored crop, too.
-        takes_any_number: Of crops at a time; else one.
-        config: The config that it was exported from.
-        version: The version of this package that exported it.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-        FileNotFoundError: There is no such file.
-        ValueError: It is no ONNX file, or not one that ``udp-plugin export`` wrote.
+    Arguments and attributes are those of
+    :class:`~udp_plugin.runtime.session.ExportedModel`.
     """
-
-    def __init__(
-        self, path: Union[str, Path], providers: Optional[Sequence] = None
-    ) -> None:
-        self.session, metadata = open_model(path, providers)
-        self.input_size: Tuple[int, int] = tuple(metadata['input_size'])
-        self.heatmap_size: Tuple[int, int] = tuple(metadata['heatmap_size'])
-        self.codec: Dict[str, Any] = metadata['codec']
-        self.keypoint_names: Tuple[str, ...] = tuple(metadata['keypoint_names'])
-        self.flip_pairs = tuple(map(tuple, metadata['flip_pairs']))
-        self.skeleton = tuple(map(tuple, metadata['skeleton']))
-        self.padding: float = metadata['padding']
-        self.color: str = metadata['color']
-        self.normalized: bool = metadata['normalized']
-        self.mean: Tuple[float, ...] = tuple(metadata['mean'])
-        self.std: Tuple[float, ...] = tuple(metadata['std'])
-        self.flip_test: bool = metadata['flip_test']
-        self.config: str = metadata['config']
-        self.version: str = metadata['version']
-
-        inputs = {each.name: each.shape for each in self.session.get_inputs()}
-        self._takes_boxes = set(BOX_INPUTS) <= set(inputs)
-        self.takes_any_number = inputs['crops'][0] != 1
 
     def __call__(
         self,
@@ -156,12 +108,7 @@ class PoseModel:
     ) -> Regions:
         """Boxes, enlarged to show some surroundings and to the input's aspect ratio.
 
-        Args:
-            boxes: Left, top, right and bottom in source px, shape (N, 4).
-            rotations: Degrees, shape (N,); None is zeros.
-
-        Raises:
-            ValueError: See :meth:`__call__`.
+        This is step 1. Arguments and errors are those of :meth:`__call__`.
         """
         boxes = check_boxes(boxes)
         centers, scales = F.box_center_scale(boxes, self.padding)
@@ -169,11 +116,7 @@ class PoseModel:
         return Regions(centers, scales, check_rotations(rotations, len(boxes)))
 
     def crop(self, image: np.ndarray, regions: Regions) -> np.ndarray:
-        """The regions as the model takes them: step 2.
-
-        Args:
-            image: uint8 of shape (h, w, 3), BGR.
-            regions: Of :meth:`regions`.
+        """The regions of an image (h, w, 3) as the model takes them: step 2.
 
         Returns:
             Shape (N, 3, H, W), uint8, or float32 if the model takes normalised
@@ -181,8 +124,7 @@ class PoseModel:
         """
         width, height = self.input_size
         crops = np.empty((len(regions.centers), height, width, 3), dtype=np.uint8)
-        matrices = F.warp_matrix(*regions, self.input_size)
-        for i, matrix in enumerate(matrices):
+        for i, matrix in enumerate(F.warp_matrix(*regions, self.input_size)):
             crops[i] = cv2.warpAffine(
                 image, matrix, self.input_size, flags=cv2.INTER_LINEAR
             )
@@ -193,38 +135,30 @@ class PoseModel:
         return np.ascontiguousarray(crops.transpose(0, 3, 1, 2))
 
     def predict(
-        self, crops: np.ndarray, regions: Regions
-    ) -> Tuple[np.ndarray, np.ndarray]:
+        self,
+        crops: np.ndarray,
+        regions: Regions,
+        outputs: Sequence[str] = ('keypoints', 'scores'),
+    ) -> List[np.ndarray]:
         """Run the model on as many crops as it takes at a time: step 3.
 
         Args:
             crops: Of :meth:`crop`, shape (N, 3, H, W).
             regions: Theirs; some models also map to the source themselves, in single
                 precision, and are given them for it.
+            outputs: Names of what is wanted.
 
         Returns:
-            tuple: keypoints in input px, float32 of shape (N, K, 2), where the last
-            pixel centre is at ``(W - 1, H - 1)``; and scores, float32 of shape (N, K).
+            Keypoints in input px, float32 of shape (N, K, 2), where the last pixel
+            centre is at ``(W - 1, H - 1)``; and scores, float32 of shape (N, K).
         """
-        inputs = {'crops': crops}
-        if self._takes_boxes:
-            inputs.update(
-                (name, each.astype(np.float32))
-                for name, each in zip(BOX_INPUTS, regions)
-            )
-        keypoints, scores = self.session.run(['keypoints', 'scores'], inputs)
-        return keypoints, scores
+        inputs = dict(crops=crops)
+        if self.takes_boxes:
+            inputs.update(zip(BOX_INPUTS, map(np.float32, regions)))
+        return self.session.run(list(outputs), inputs)
 
     def to_source(self, keypoints: np.ndarray, regions: Regions) -> np.ndarray:
-        """Input px to source px, in double precision: step 4.
-
-        Args:
-            keypoints: Input px, shape (N, K, 2).
-            regions: Those of the crops that they were found in.
-
-        Returns:
-            Source px, float64 of shape (N, K, 2).
-        """
+        """Keypoints (N, K, 2) in input px to source px, in float64: step 4."""
         return F.input_to_source(keypoints, *regions, self.input_size)
 
 

@@ -3,42 +3,51 @@
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple, Union
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from typing import Any, Dict, Optional, Sequence, Union
 
 #: What the model says of itself, each as JSON.
+# fmt: off
 METADATA = (
-    'made_by',
-    'version',
-    'config',
-    'input_size',
-    'heatmap_size',
-    'codec',
-    'keypoint_names',
-    'flip_pairs',
-    'skeleton',
-    'padding',
-    'color',
-    'normalized',
-    'mean',
-    'std',
-    'flip_test',
-    'measure',
+    'made_by', 'version', 'config', 'input_size', 'heatmap_size', 'codec',
+    'keypoint_names', 'flip_pairs', 'skeleton', 'padding', 'color', 'normalized',
+    'mean', 'std', 'flip_test', 'measure',
 )
-#: Inputs that a model has together or not at all, and their shapes.
-BOX_INPUTS = {'centers': (None, 2), 'scales': (None, 2), 'rotations': (None,)}
+# fmt: on
+#: Inputs that a model has together or not at all, and their types and shapes.
+BOX_INPUTS = dict(
+    centers=('float', (None, 2)),
+    scales=('float', (None, 2)),
+    rotations=('float', (None,)),
+)
+AGAIN = 'export it again with this version of udp-plugin'
 
 
-def open_model(
-    path: Union[str, Path], providers: Optional[Sequence] = None
-) -> Tuple['InferenceSession', Dict[str, Any]]:
-    """The session of an exported model, and its metadata.
+class ExportedModel:
+    """A file that ``udp-plugin export`` wrote, opened, and what it says of itself.
 
     Args:
         path: The ``.onnx`` file.
-        providers: onnxruntime's execution providers; None is the CPU.
+        providers: onnxruntime's execution providers, such as
+            ``['CUDAExecutionProvider']``; None is the CPU.
+
+    Attributes:
+        session: Of onnxruntime.
+        input_size, heatmap_size: ``(width, height)`` of the network's input and output
+            in pixels.
+        codec: The ``type`` and the settings of its codec.
+        keypoint_names: K names.
+        flip_pairs: Pairs of indices of keypoints that are each other's mirror image.
+        skeleton: Pairs of indices of keypoints between which lines are drawn.
+        padding: The factor by which boxes are enlarged.
+        color: ``'BGR'`` or ``'RGB'``: the order in which crops have their channels.
+        normalized: Whether crops are float32, less ``mean`` and over ``std``; else
+            they are uint8, and the model does that.
+        mean, std: Three numbers each, in the order of ``color``.
+        flip_test: Whether the model averages over the mirrored crop, too.
+        config, version: The config that it was exported from, and by which version of
+            this package.
+        takes_any_number: Of crops at a time; else one.
+        takes_boxes: Whether it maps to the source itself, too.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -46,116 +55,107 @@ def open_model(
         ValueError: ``providers`` is no list of those that this onnxruntime has, or
             the file is no ONNX file, or not one that ``udp-plugin export`` wrote.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ImportError(
-            'onnxruntime, which runs exported models, is not installed: '
-            'pip install onnxruntime'
-        ) from None
-    providers = ['CPUExecutionProvider'] if providers is None else providers
-    available = onnxruntime.get_available_providers()
-    # With options, a provider is a pair.
-    asked = [each if isinstance(each, str) else each[0] for each in providers]
-    if isinstance(providers, str) or not set(asked) <= set(available):
-        raise ValueError(
-            f'providers must be a list of some of {available}, which this onnxruntime '
-            f'has, got {providers!r}'
-        )
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f'model must be a file that `udp-plugin export` wrote, and {path} is no '
-            'file; check the path'
-        )
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=list(providers))
-    # onnxruntime's errors have no base but this one.
-    except Exception as error:
-        raise ValueError(
-            f'model must be an ONNX file, and onnxruntime {onnxruntime.__version__} '
-            f'cannot load {path}: {error}'
-        ) from error
-    metadata = _read_metadata(session, path)
-    _check_interface(session, metadata, path)
-    return session, metadata
 
-
-def _read_metadata(session: 'InferenceSession', path) -> Dict[str, Any]:
-    # Others, who quantise a model, say, may have left entries that are no JSON.
-    found = session.get_modelmeta().custom_metadata_map
-    metadata = {}
-    with suppress(ValueError):
-        metadata = {key: json.loads(found[key]) for key in METADATA if key in found}
-    if metadata.get('made_by') != 'udp_plugin':
-        raise ValueError(
-            f'model must be a file that `udp-plugin export` wrote, and {path} does not '
-            'say that it is (metadata made_by); export the model with it'
-        )
-    missing = [key for key in METADATA if key not in metadata]
-    if missing:
-        raise ValueError(
-            f'model {path} lacks the metadata {", ".join(missing)}; export it again '
-            'with this version of udp-plugin'
-        )
-    if metadata['measure'] != 'unit length':
-        raise ValueError(
-            f"model {path} must measure by 'unit length', got {metadata['measure']!r}; "
-            'export it again with this version of udp-plugin'
-        )
-    return metadata
-
-
-def _check_interface(session: 'InferenceSession', metadata: dict, path) -> None:
-    """A ``ValueError`` unless inputs and outputs are those that metadata promise."""
-    width, height = metadata['input_size']
-    num_keypoints = len(metadata['keypoint_names'])
-    kind = 'float' if metadata['normalized'] else 'uint8'
-    inputs = {'crops': (f'tensor({kind})', (None, 3, height, width))}
-    outputs = {
-        'keypoints': ('tensor(float)', (None, num_keypoints, 2)),
-        'scores': ('tensor(float)', (None, num_keypoints)),
-    }
-    found_inputs = {one.name: (one.type, one.shape) for one in session.get_inputs()}
-    found_outputs = {one.name: (one.type, one.shape) for one in session.get_outputs()}
-    if set(found_inputs) != {'crops'}:
-        inputs.update((n, ('tensor(float)', s)) for n, s in BOX_INPUTS.items())
-        outputs['source_keypoints'] = ('tensor(float)', (None, num_keypoints, 2))
-    for what, expected, found in (
-        ('inputs', inputs, found_inputs),
-        ('outputs', outputs, found_outputs),
-    ):
-        if set(expected) != set(found) or not all(
-            _fits(found[name], expected[name]) for name in expected
-        ):
+    def __init__(
+        self, path: Union[str, Path], providers: Optional[Sequence] = None
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ImportError(
+                'onnxruntime, which runs exported models, is not installed: '
+                'pip install onnxruntime'
+            ) from None
+        providers = ['CPUExecutionProvider'] if providers is None else providers
+        available = onnxruntime.get_available_providers()
+        # With options, a provider is a pair.
+        asked = [each if isinstance(each, str) else each[0] for each in providers]
+        if isinstance(providers, str) or not set(asked) <= set(available):
             raise ValueError(
-                f'model {path} must have the {what} {_listed(expected)}, as its '
-                f'metadata say, got {_listed(found)}; export it again with this '
-                'version of udp-plugin'
+                f'providers must be a list of some of {available}, which this '
+                f'onnxruntime has, got {providers!r}'
             )
-    batch = found_inputs['crops'][1][0]
-    if isinstance(batch, int) and batch != 1:
-        raise ValueError(
-            f'model {path} must take one crop at a time or any number, got {batch}'
+        ours = 'model must be a file that `udp-plugin export` wrote, and'
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{ours} {path} is no file; check the path')
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(path), providers=list(providers)
+            )
+        # onnxruntime's errors have no base but this one.
+        except Exception as error:
+            raise ValueError(
+                f'model must be an ONNX file, and onnxruntime '
+                f'{onnxruntime.__version__} cannot load {path}: {error}'
+            ) from error
+        found, told = self.session.get_modelmeta().custom_metadata_map, {}
+        # Others, who quantise a model, say, may have left entries that are no JSON.
+        with suppress(ValueError):
+            told = {key: json.loads(found[key]) for key in METADATA if key in found}
+        if told.get('made_by') != 'udp_plugin':
+            raise ValueError(
+                f'{ours} {path} does not say that it is (metadata made_by); export '
+                'the model with it'
+            )
+        missing = ', '.join(key for key in METADATA if key not in told)
+        if missing:
+            raise ValueError(f'model {path} lacks the metadata {missing}; {AGAIN}')
+        if told['measure'] != 'unit length':
+            raise ValueError(
+                f"model {path} must measure by 'unit length', got "
+                f'{told["measure"]!r}; {AGAIN}'
+            )
+        for key, value in told.items():
+            setattr(self, key, _tuples(value))
+        self._check_interface(path)
+
+    def _check_interface(self, path: Union[str, Path]) -> None:
+        """A ``ValueError`` unless inputs and outputs are as metadata promise."""
+        width, height = self.input_size
+        count = len(self.keypoint_names)
+        kind = 'float' if self.normalized else 'uint8'
+        inputs = dict(crops=(kind, (None, 3, height, width)))
+        outputs = dict(
+            keypoints=('float', (None, count, 2)), scores=('float', (None, count))
         )
+        self.takes_boxes = len(self.session.get_inputs()) > 1
+        if self.takes_boxes:
+            inputs.update(BOX_INPUTS)
+            outputs['source_keypoints'] = outputs['keypoints']
+        for what, expected, arguments in (
+            ('inputs', inputs, self.session.get_inputs()),
+            ('outputs', outputs, self.session.get_outputs()),
+        ):
+            found = {one.name: (one.type[7:-1], one.shape) for one in arguments}
+            if set(expected) != set(found) or not all(
+                _fits(*found[name], *expected[name]) for name in expected
+            ):
+                raise ValueError(
+                    f'model {path} must have the {what} {_listed(expected)}, as its '
+                    f'metadata say, got {_listed(found)}; {AGAIN}'
+                )
+        batch = next(i for i in self.session.get_inputs() if i.name == 'crops').shape[0]
+        if isinstance(batch, int) and batch != 1:
+            raise ValueError(
+                f'model {path} must take one crop at a time or any number, got {batch}'
+            )
+        self.takes_any_number = batch != 1
 
 
-def _fits(found: Tuple[str, list], expected: Tuple[str, tuple]) -> bool:
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _fits(kind: str, shape: Sequence, expected_kind: str, expected: Sequence) -> bool:
     """Whether type and shape are as expected; lengths that are not fixed always are."""
-    (kind, shape), (expected_kind, expected_shape) = found, expected
-    return (
-        kind == expected_kind
-        and len(shape) == len(expected_shape)
-        and all(
-            length == wanted
-            for length, wanted in zip(shape, expected_shape)
-            if isinstance(length, int) and wanted is not None
-        )
-    )
+    fixed = [(n, wanted) for n, wanted in zip(shape, expected) if isinstance(n, int)]
+    same_kind = kind == expected_kind and len(shape) == len(expected)
+    return same_kind and all(wanted in (n, None) for n, wanted in fixed)
 
 
 def _listed(interface: Dict[str, tuple]) -> str:
     return ', '.join(
-        f'{name} {kind[len("tensor(") : -1]} '
-        f'({", ".join("B" if n is None else str(n) for n in shape)})'
+        f'{name} {kind} ({", ".join("B" if n is None else str(n) for n in shape)})'
         for name, (kind, shape) in interface.items()
     )
