@@ -8,14 +8,24 @@ target of the keypoints that are seen, in the image or in its mirror image.
 
 import copy
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 from mmpose.models.pose_estimators import TopdownPoseEstimator
-from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.registry import MODELS, TRANSFORMS
 from mmpose.utils import register_all_modules
 from torch import Tensor, nn
 
@@ -32,6 +42,8 @@ LOADERS = {
 }
 #: Maps that are made, flipped and read at once: as many numbers as fit well in memory.
 NUMBERS_AT_ONCE = 2**24
+#: What stands for an input: it tells a head whether it has been mirrored.
+MARKER = torch.tensor([0.0, 1.0])
 
 
 class Flow(NamedTuple):
@@ -57,6 +69,10 @@ class Flow(NamedTuple):
         """The index of the first step whose config has the key."""
         return next((i for i, step in enumerate(self.steps) if key in step), None)
 
+    def place(self, index: Optional[int]) -> str:
+        """Where a step is in the config; the flow's name if there is no such step."""
+        return self.name if index is None else self.places[index]
+
 
 class Warped(NamedTuple):
     """A sample as it comes from the warp, and at the end of its pipeline.
@@ -76,16 +92,10 @@ class Warped(NamedTuple):
     scale: np.ndarray
     end: dict
 
-
-class _Eyes(nn.Module):
-    """In the backbone's place: it hands on what it is given."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs
-
-
-#: What stands for an input: it tells a head whether it has been mirrored.
-MARKER = torch.tensor([0.0, 1.0])
+    @property
+    def size(self) -> Tuple[int, int]:
+        """Width and height of the network's input, in pixels."""
+        return self.image.shape[1], self.image.shape[0]
 
 
 class Parts:
@@ -96,6 +106,7 @@ class Parts:
 
     Attributes:
         flows: The ways of samples, each kind once.
+        train, test: The flows that train, if any, and that are tested.
         model: The config's estimator and head, without backbone and neck.
         head: The head that makes heatmaps.
         input_size, heatmap_size: ``(width, height)`` in pixels, by the head's codec.
@@ -133,10 +144,24 @@ class Parts:
         self.input_size = tuple(int(n) for n in self.head.decoder.input_size)
         self.heatmap_size = tuple(int(n) for n in self.head.decoder.heatmap_size)
         self.metainfo = self.metainfo_of(self.test)
-        self._target = self._target_step()
-        self.num_keypoints, self.channels = self._shape_of_targets()
+        encoder = None if self.train is None else self.train.find('encoder')
+        #: The training pipeline's step that makes targets; the head's codec without.
+        self._target = None if encoder is None else self._steps(self.train)[encoder]
+        self.num_keypoints = count = self.metainfo['num_keypoints']
+        # By the codec's own count, of a number of keypoints that no codec has.
+        middle = np.full((1, 2, 2), np.asarray(self.input_size) / 2)
+        self.channels = self.encode(middle).shape[1] // 2
+        if self.channels not in (1, 3):
+            raise UserError(
+                f'its target has {self.channels} maps a keypoint; the audit knows '
+                'heatmaps, of one, and offset maps, of three'
+            )
+        self.outputs = list(range(count))
         some = self.model.test_cfg.get('output_keypoint_indices')
-        self.outputs = list(some or range(self.metainfo['num_keypoints']))
+        if some:
+            self.outputs = list(some)
+            made = getattr(self.head, 'out_channels', None)
+            self.num_keypoints = made // self.channels if made else count
 
     # --- before the network -----------------------------------------------------------
 
@@ -148,9 +173,8 @@ class Parts:
 
     def flip_indices_of(self, flow: Flow) -> List[int]:
         """Those of the samples: of a wrapper's metainfo, where it has some."""
-        metainfo = [self.metainfo_of(flow)]
-        metainfo += [metainfo_of(dataset) for _, dataset in flow.around]
-        return list(metainfo[-1]['flip_indices'])
+        last = metainfo_of(flow.around[-1][1]) if flow.around else None
+        return list((last or self.metainfo_of(flow))['flip_indices'])
 
     def person(
         self, flow: Flow, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray
@@ -178,24 +202,21 @@ class Parts:
         """
         results, warped = person, None
         around = {index: metainfo_of(dataset) for index, dataset in flow.around}
-        for index, transform in enumerate(self._transforms(flow)):
-            if index in around:
-                results.update(of_sample(around[index]))
+        for index, transform in enumerate(self._steps(flow)):
+            results.update(of_sample(around.get(index, {})))
             results = transform(results)
             if results is None:
                 raise UserError(f'the {flow.name} pipeline dropped a sample')
-            if warped is None and 'transformed_keypoints' in results:
-                if 'input_size' not in results:
-                    continue
+            done = 'transformed_keypoints' in results and 'input_size' in results
+            if warped is None and done:
                 # MMPose 1.1 leaves the box itself alone.
                 center = results.get('input_center', results['bbox_center'])
                 scale = results.get('input_scale', results['bbox_scale'])
+                keypoints = results['transformed_keypoints']
                 warped = Warped(
                     image=results['img'],
                     source=np.array(results['keypoints'][0, :, :2], float),
-                    keypoints=np.array(
-                        results['transformed_keypoints'][0, :, :2], float
-                    ),
+                    keypoints=np.array(keypoints[0, :, :2], float),
                     center=np.array(center, float).reshape(2),
                     scale=np.array(scale, float).reshape(2),
                     end={},
@@ -209,68 +230,43 @@ class Parts:
             )
         return warped._replace(end=results)
 
-    def _transforms(self, flow: Flow) -> list:
+    def _steps(self, flow: Flow) -> list:
         if flow.name not in self._built:
             self._built[flow.name] = [TRANSFORMS.build(step) for step in flow.steps]
         return self._built[flow.name]
 
-    def _target_step(self) -> Optional[Any]:
-        index = None if self.train is None else self.train.find('encoder')
-        return None if index is None else self._transforms(self.train)[index]
-
-    def _shape_of_targets(self) -> Tuple[int, int]:
-        # By the codec's own count, of a number of keypoints that no codec has.
-        places = np.full((1, 2, 2), np.asarray(self.input_size) / 2)
-        channels = self._encode_one(places, np.ones((1, 2))).shape[0] // 2
-        head = getattr(self.head, 'out_channels', None)
-        if channels not in (1, 3):
-            raise UserError(
-                f'its target has {channels} maps a keypoint; the audit knows heatmaps, '
-                'of one, and offset maps, of three'
-            )
-        some = self.model.test_cfg.get('output_keypoint_indices')
-        if some and head:
-            return head // channels, channels
-        return self.metainfo['num_keypoints'], channels
-
-    def encode(self, keypoints: np.ndarray, visible: np.ndarray) -> Tensor:
+    def encode(self, keypoints: np.ndarray) -> Tensor:
         """The targets of keypoints, by the training pipeline's own step.
 
         Args:
-            keypoints: Shape (N, K, 2), input px.
-            visible: Shape (N, K).
+            keypoints: Shape (N, K, 2), input px; what is not finite is not visible.
 
         Returns:
             Maps (N, K * channels, H, W), float32: of the last level, where there are
             several.
         """
-        return torch.stack(
-            [
-                self._encode_one(points[None], seen[None])
-                for points, seen in zip(keypoints, visible)
-            ]
-        )
+        return torch.stack([self._encode_one(points[None]) for points in keypoints])
 
-    def _encode_one(self, keypoints: np.ndarray, visible: np.ndarray) -> Tensor:
-        keypoints = np.where(visible[..., None] > 0, keypoints, 0)
-        keypoints = keypoints.astype(np.float32)
+    def _encode_one(self, keypoints: np.ndarray) -> Tensor:
+        visible = np.isfinite(keypoints).all(-1)
+        keypoints = np.where(visible[..., None], keypoints, 0).astype(np.float32)
         visible = visible.astype(np.float32)
         if self._target is None:
             maps = self.head.decoder.encode(keypoints, visible)['heatmaps']
             return torch.as_tensor(np.asarray(maps))
-        results = dict(
-            keypoints=keypoints,
-            transformed_keypoints=keypoints,
-            keypoints_visible=visible,
-            dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
+        results = self._target(
+            dict(
+                keypoints=keypoints,
+                transformed_keypoints=keypoints,
+                keypoints_visible=visible,
+                dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
+            )
         )
-        results = self._target(results)
         if 'target_codecs' in results:
             # Left to the head.
-            maps = results['target_codecs'][0][-1].encode(keypoints, visible)
-            maps = maps['heatmaps']
-        else:
-            maps = results['heatmaps']
+            codec = results['target_codecs'][0][-1]
+            results = codec.encode(keypoints, visible)
+        maps = results['heatmaps']
         if isinstance(maps, list):
             levels = getattr(self.head, 'level_indices', None)
             maps = maps[levels[-1] if levels else -1]
@@ -303,27 +299,25 @@ class Parts:
             (N, C, H, W).
         """
         read: List[Tensor] = []
-        one = not hasattr(self.head, 'num_stages')
+        decode, one = self.head.decode, not hasattr(self.head, 'num_stages')
 
         def forward(feats: Any) -> Any:
-            # A copy, since what comes after a network may write on its maps.
             flipped = bool(torch.as_tensor(feats)[0, 0, 0, 0] > 0)
+            # A copy, since what comes after a network may write on its maps.
             made = (mirrored if flipped else maps).clone()
             return made if one else [made]
-
-        decode = self.head.decode
 
         def remember(batch: Tensor) -> list:
             read[:] = [batch.clone()]
             return decode(batch)
 
-        with replaced(self.head, forward=forward, decode=remember):
-            test_cfg = self.model.test_cfg
-            if flip_test is not None:
-                test_cfg = {**test_cfg, 'flip_test': flip_test}
-            with replaced(self.model, test_cfg=test_cfg), torch.no_grad():
-                inputs = MARKER.expand(len(samples), 1, 1, 2)
-                samples = self.model(inputs, list(samples), mode='predict')
+        test_cfg = dict(self.model.test_cfg)
+        if flip_test is not None:
+            test_cfg['flip_test'] = flip_test
+        inputs = MARKER.expand(len(samples), 1, 1, 2)
+        head = replaced(self.head, forward=forward, decode=remember)
+        with head, replaced(self.model, test_cfg=test_cfg), torch.no_grad():
+            samples = self.model(inputs, list(samples), mode='predict')
         keypoints = [sample.pred_instances.keypoints[0, :, :2] for sample in samples]
         return np.stack(keypoints).astype(float), read[0]
 
@@ -351,6 +345,13 @@ class Parts:
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
 
+    def read_targets(
+        self, keypoints: np.ndarray, read: Callable[[Tensor], np.ndarray]
+    ) -> np.ndarray:
+        """Encode keypoints (N, K, 2) in input px, and read the maps, in batches."""
+        batches = self.batches(len(keypoints))
+        return np.concatenate([read(self.encode(keypoints[b])) for b in batches])
+
 
 @contextmanager
 def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
@@ -369,7 +370,8 @@ def _estimator(cfg: Config) -> TopdownPoseEstimator:
     settings = copy.deepcopy(cfg.model.to_dict())
     for key in ('neck', 'data_preprocessor', 'init_cfg', 'pretrained'):
         settings.pop(key, None)
-    settings['backbone'] = dict(type=_Eyes)
+    # It hands the marker on.
+    settings['backbone'] = dict(type=nn.Identity)
     settings['test_cfg'] = settings.get('test_cfg') or {}
     head = settings.get('head') or {}
     if head.get('pose_cfg'):
@@ -405,109 +407,81 @@ def _flows(cfg: Config) -> List[Flow]:
     for name, key in LOADERS.items():
         loader = cfg.get(key)
         if loader and loader.get('dataset'):
-            found += _of_dataset(name, loader.dataset, f'{key}.dataset', [])
-    found += _of_hooks(cfg, [flow for flow in found if flow.name == 'train'])
+            found += _of_dataset(name, loader.dataset, f'{key}.dataset')
+    if any(flow.training for flow in found):
+        for index, hook in enumerate(cfg.get('custom_hooks') or []):
+            if hook.get('switch_pipeline'):
+                # Only the outermost pipeline is switched.
+                outer = cfg.train_dataloader.dataset
+                outer = dict(outer, pipeline=hook['switch_pipeline'])
+                place = f'custom_hooks[{index}].switch_pipeline'
+                name, inside = 'train, stage 2', 'train_dataloader.dataset'
+                found += _of_dataset(name, outer, inside, place)
     once: List[Flow] = []
     for flow in found:
-        # Data sets that differ in nothing but their keypoints have one way.
-        like = [f for f in once if _geometry(f) == _geometry(flow)]
-        like = [f for f in like if f.training == flow.training]
-        if not flow.training:
-            like = [f for f in like if _data(f) == _data(flow)]
-        if not like:
-            same = sum(f.name.split(' (')[0] == flow.name for f in once)
+        like = next((i for i, one in enumerate(once) if _alike(one, flow)), None)
+        if like is None:
+            same = sum(one.name.split(' (')[0] == flow.name for one in once)
             name = f'{flow.name} ({same + 1})' if same else flow.name
             once.append(flow._replace(name=name))
-        elif flow.name not in like[0].name:
-            index = once.index(like[0])
-            once[index] = like[0]._replace(name=f'{like[0].name}, {flow.name}')
+        elif flow.name not in once[like].name:
+            once[like] = once[like]._replace(name=f'{once[like].name}, {flow.name}')
     return once
 
 
-def _geometry(flow: Flow) -> List[dict]:
-    return [step for step in flow.steps if type_name(step) != 'KeypointConverter']
+def _alike(one: Flow, other: Flow) -> bool:
+    """Whether flows have one way; in training, keypoints of other data do not matter.
 
-
-def _data(flow: Flow) -> tuple:
-    """What decides which keypoints a flow's data have."""
-    return flow.dataset.get('type'), flow.dataset.get('metainfo')
+    Test data's keypoints are those of the data set's type and metainfo.
+    """
+    steps = [
+        [step for step in flow.steps if type_name(step) != 'KeypointConverter']
+        for flow in (one, other)
+    ]
+    data = [(f.dataset.get('type'), f.dataset.get('metainfo')) for f in (one, other)]
+    return (
+        steps[0] == steps[1]
+        and one.training == other.training
+        and (one.training or data[0] == data[1])
+    )
 
 
 def _of_dataset(
-    name: str, dataset: dict, place: str, after: list, around: Sequence[dict] = ()
-) -> List[Flow]:
+    name: str, dataset: dict, place: str, pipeline: str = '', after: Sequence = ()
+) -> Iterator[Flow]:
     """The flows of a data set, or of those in a wrapper.
 
     Args:
         name: Of the flow.
         dataset: Its config.
-        place: Where that is.
-        after: Places, steps and data sets of the wrappers' pipelines.
-        around: The wrappers.
+        place: Where that is in the whole config.
+        pipeline: Where its pipeline is, if elsewhere.
+        after: The steps of the wrappers, each with its place and its wrapper.
     """
     steps = [
-        (f'{place}.pipeline[{index}]', _plain(step), dataset)
+        (
+            f'{pipeline or place + ".pipeline"}[{index}]',
+            step.to_dict() if hasattr(step, 'to_dict') else dict(step),
+            dataset,
+        )
         for index, step in enumerate(dataset.get('pipeline') or [])
         # Colours do not matter here, and its library may be missing.
         if type_name(step) != 'Albumentation'
     ]
     steps += after
-    inner = dataset.get('dataset') or dataset.get('datasets')
-    if inner:
-        around = [*around, dataset]
-        several = isinstance(inner, (list, tuple))
-        inner = dict(enumerate(inner)) if several else {None: inner}
-        return [
-            flow
-            for index, one in inner.items()
-            for flow in _of_dataset(
-                name,
-                one,
-                f'{place}.dataset' if index is None else f'{place}.datasets[{index}]',
-                steps,
-                around,
-            )
+    inner = dataset.get('dataset') or dataset.get('datasets') or []
+    several = isinstance(inner, (list, tuple))
+    for index, one in enumerate(inner if several else [inner]):
+        where = f'{place}.datasets[{index}]' if several else f'{place}.dataset'
+        yield from _of_dataset(name, one, where, after=steps)
+    if not inner:
+        owners = [owner for _, _, owner in steps]
+        around = [
+            (index, owner)
+            for index, owner in enumerate(owners)
+            if owner is not dataset and owner.get('metainfo')
+            # Its first step.
+            if not index or owners[index - 1] is not owner
         ]
-    replaced = []
-    for wrapper in around:
-        first = [i for i, (_, _, owner) in enumerate(steps) if owner is wrapper]
-        if wrapper.get('metainfo') and first:
-            replaced.append((first[0], wrapper))
-    return [
-        Flow(
-            name,
-            [step for _, step, _ in steps],
-            [where for where, _, _ in steps],
-            dataset,
-            replaced,
-        )
-    ]
-
-
-def _of_hooks(cfg: Config, train: List[Flow]) -> List[Flow]:
-    flows = []
-    for index, hook in enumerate(cfg.get('custom_hooks') or []):
-        pipeline = hook.get('switch_pipeline')
-        if pipeline and train:
-            place = f'custom_hooks[{index}].switch_pipeline'
-            # Only the outermost pipeline is switched.
-            outer = dict(cfg.train_dataloader.dataset, pipeline=pipeline)
-            name = 'train, stage 2'
-            for flow in _of_dataset(name, outer, 'train_dataloader.dataset', []):
-                theirs = 'train_dataloader.dataset.pipeline['
-                places = [w.replace(theirs, f'{place}[') for w in flow.places]
-                flows.append(flow._replace(places=places))
-    return flows
-
-
-def _plain(step: Any) -> Dict[str, Any]:
-    return step.to_dict() if hasattr(step, 'to_dict') else dict(step)
-
-
-def build_codec(cfg: Any) -> Any:
-    """A codec of a config's, or None if it cannot be built."""
-    try:
-        return KEYPOINT_CODECS.build(copy.deepcopy(cfg))
-    except Exception:
-        # Whoever uses it says so: the head or the target.
-        return None
+        settings, places = [step for _, step, _ in steps], [at for at, _, _ in steps]
+        yield Flow(name, settings, places, dataset, around)
