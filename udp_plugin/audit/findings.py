@@ -1,7 +1,7 @@
 """What does not go together in a config: each mismatch by name, with line and fix."""
 
-from functools import cached_property, partial
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from functools import cached_property
+from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 from .errors import mean_of_worse_axis
 from .lines import Lines
 from .parts import Flow, Parts, replaced
-from .people import IMAGE_SIZE
-from .result import ERROR, WARNING, Audit, Finding
+from .result import Audit, Finding, finding
 from .theory import expected_coding
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
 
@@ -42,20 +41,14 @@ GAUSSIAN_LOSSES = {
     'AdaptiveWingLoss',
     'FocalHeatmapLoss',
 }
-OUR_CODECS = 'UDPGaussianHeatmap or UDPOffsetHeatmap'
-
-_error = partial(Finding, ERROR)
-_warning = partial(Finding, WARNING)
 
 
 def find(audit: Audit, cfg: Config) -> List[Finding]:
     """All findings, errors first."""
     found = _Checks(audit, cfg).run()
-    if audit.failure and not any(f.severity == ERROR for f in found):
-        what = f'predicting fails: {audit.failure}'
-        fix = 'what the message says; tools/test.py fails in the same way'
-        found.append(_error('prediction', 'model', '', what, fix))
-    return sorted(found, key=lambda finding: finding.severity != ERROR)
+    if audit.failure and not any(one.severity == 'error' for one in found):
+        found.append(finding('prediction', 'model', failure=audit.failure))
+    return sorted(found, key=lambda one: one.severity != 'error')
 
 
 class _Checks:
@@ -69,15 +62,13 @@ class _Checks:
     def __init__(self, audit: Audit, cfg: Config) -> None:
         self.audit, self.cfg, self.lines = audit, cfg, Lines(cfg)
         self.parts, self.coding, self.flip = audit.parts, audit.coding, audit.flip
-        self.transforms = audit.transforms
+        self.transforms, self.test_cfg = audit.transforms, audit.parts.model.test_cfg
         self.found: List[Finding] = []
-        decoder = type(self.parts.head.decoder).__name__
-        self.codec = decoder
-        self.codec_line = self.lines.find('type', decoder)
+        self.codec = type(self.parts.head.decoder).__name__
+        self.codec_line = self.lines.find('type', self.codec)
         self.our_head = isinstance(self.parts.head, UDPHead)
-        kind = self.coding.kind
         #: How everything has to measure that goes with the target.
-        self.wanted = PIXELS if kind == CELLS else kind
+        self.wanted = PIXELS if self.coding.kind == CELLS else self.coding.kind
         #: Mean errors on the worse axis: of coding, and of warping there and back.
         self.coding_off = mean_of_worse_axis(self.coding.errors)
         end = audit.end_to_end
@@ -108,16 +99,15 @@ class _Checks:
             self.found += check()
         return self.found
 
-    def has_error(self, *names: str) -> bool:
-        """Whether one of these errors has been found, or any if none is named."""
-        errors = [f.name for f in self.found if f.severity == ERROR]
-        return any(not names or name in names for name in errors)
+    def errors(self) -> List[str]:
+        """The names of the errors that have been found."""
+        return [one.name for one in self.found if one.severity == 'error']
 
     @cached_property
     def other_codec(self) -> bool:
         """Whether target and head have codecs of two kinds, to be mended first."""
         found = self.targets_are_made_by_the_codec_that_reads_them()
-        return any(finding.where.endswith('.encoder') for finding in found)
+        return any(one.where.endswith('.encoder') for one in found)
 
     @property
     def reads_what_was_coded(self) -> bool:
@@ -125,17 +115,22 @@ class _Checks:
         limit = 1.1 * self.coding_expected + TOLERANCE
         return self.coding.answer == self.wanted and self.coding_off <= limit
 
+    def line(self, *settings: Tuple[str, Any], flow: Optional[Flow] = None) -> str:
+        """The line of the first setting, a key and a value, that stands anywhere.
+
+        With a flow, it is in a variable that has the flow's settings.
+        """
+        inside = _variables(flow) if flow else ()
+        lines = (self.lines.find(*setting, inside=inside) for setting in settings)
+        return next(filter(None, lines), '')
+
     def warp_at(self, flow: Flow) -> Tuple[str, str]:
         """Place and line of a flow's warp."""
         index = _warp_step(flow)
         if index is None:
-            return flow.place(None), ''
-        return flow.place(index), self.line_of(flow, type_name(flow.steps[index]))
-
-    def line_of(self, flow: Flow, name: Optional[str]) -> str:
-        """The line of a flow's step of this type."""
-        line = self.lines.find('type', name, _variables(flow))
-        return line or self.lines.find('type', name)
+            return flow.name, ''
+        named = 'type', type_name(flow.steps[index])
+        return flow.place(index), self.line(named, flow=flow) or self.line(named)
 
     # --- warps ------------------------------------------------------------------------
 
@@ -144,158 +139,95 @@ class _Checks:
             return
         warps = [t for t in self.transforms if t.kind != NEITHER]
         wrong = [t for t in warps if t.kind != self.wanted]
-        back = ''
-        if self.back_off:
-            back = f'keypoints come back {self.back_off:.2f} px off, on average'
+        back = f'keypoints come back {self.back_off:.2f} px off, on average'
+        back = back if self.back_off else ''
         if wrong and len(wrong) == len(warps):
             place, line = self.warp_at(wrong[0].flow)
             fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
             if self.wanted != UNIT_LENGTH:
                 line = self.codec_line
-                fix = f'UDPHeatmap, {OUR_CODECS} as the codec of head and target'
-            what = (
-                f'all warps measure the input by its {wrong[0].kind}, the codec '
-                f'({self.codec}) the map by its {self.wanted}'
-            )
-            what += back and f': {back}'
-            yield _error('half-enabled', place, line, what, fix)
+                fix = 'UDPHeatmap, UDPGaussianHeatmap or UDPOffsetHeatmap as the '
+                fix += 'codec of head and target'
+            values = dict(effect=back and f': {back}', fix=fix, kind=wrong[0].kind)
+            yield finding('half-enabled', place, line, c=self, **values)
             return
         for transform in wrong:
-            flow = transform.flow
-            effect = 'keypoints come back up to a pixel off'
-            if flow.training:
-                effect = 'the network is trained on other images than it is tested on'
-            elif flow is self.parts.test and back:
-                effect = back
-            fix = 'without use_udp=True (TopdownAffine)'
+            flow, fix = transform.flow, 'without use_udp=True (TopdownAffine)'
             if self.wanted == UNIT_LENGTH:
                 name = type_name(flow.steps[_warp_step(flow) or 0])
                 fix = f'use_udp=True in {name}, or TopDownAffineUDP'
-            yield Finding(
-                WARNING if flow.training else ERROR,
-                'warp-differs',
+            effect = flow is self.parts.test and back
+            effect = effect or 'keypoints come back up to a pixel off'
+            yield finding(
+                'warp-differs/training' if flow.training else 'warp-differs',
                 *self.warp_at(flow),
-                f'the {flow.name} pipeline measures the input by its {transform.kind}, '
-                f'the others and the codec by its {self.wanted}: {effect}',
-                fix,
+                **dict(c=self, flow=flow, kind=transform.kind, effect=effect, fix=fix),
             )
 
     def warps_follow_their_equation(self) -> Iterator[Finding]:
         """Eq. 41 or Eq. 30, and they take image and keypoints along."""
-        for transform in self.transforms:
-            name, at = transform.flow.name, self.warp_at(transform.flow)
-            off = float(np.abs(transform.deviation).max())
+        for flow, kind, deviation, misfit, *_ in self.transforms:
+            at, off = self.warp_at(flow), float(np.abs(deviation).max())
             if off > TOLERANCE:
-                equation = 'Eq. 41' if transform.kind == UNIT_LENGTH else 'Eq. 30'
-                yield _error(
-                    'warp-equation',
-                    *at,
-                    f'the {name} pipeline warps keypoints up to {off:.2f} px off '
-                    f'{equation}, by the box that it hands on (input_center, '
-                    'input_scale)',
-                    'TopDownAffineUDP',
-                )
-            found = np.isfinite(transform.misfit).all(-1)
-            x, y = transform.misfit[found].mean(0) if found.any() else (0.0, 0.0)
+                equation = 'Eq. 41' if kind == UNIT_LENGTH else 'Eq. 30'
+                values = dict(flow=flow, off=off, equation=equation)
+                yield finding('warp-equation', *at, **values)
+            found = np.isfinite(misfit).all(-1)
+            x, y = misfit[found].mean(0) if found.any() else (0.0, 0.0)
             if len(found) and found.mean() < 0.5:
-                what = (
-                    f'the images of the {name} pipeline do not show what is at the '
-                    'keypoints'
-                )
+                yield finding('image-and-keypoints/unseen', *at, flow=flow)
             elif max(abs(x), abs(y)) > TOLERANCE:
-                what = (
-                    f'the {name} pipeline warps the image ({x:+.2f}, {y:+.2f}) px off '
-                    'the keypoints, on average'
-                )
-            else:
-                continue
-            fix = 'TopDownAffineUDP, which warps both by one matrix'
-            yield _error('image-and-keypoints', *at, what, fix)
+                yield finding('image-and-keypoints', *at, flow=flow, x=x, y=y)
 
     def warps_make_the_input(self) -> Iterator[Finding]:
         """Of the size that the codec has."""
         wanted = self.parts.input_size
         sizes = {transform.input_size for transform in self.transforms}
         if len(sizes) == 1 and sizes != {wanted}:
-            (size,) = sizes
-            yield _error(
-                'input-size',
-                'model.head.decoder.input_size',
-                self.lines.find('input_size', wanted),
-                f'all pipelines make inputs of {_size(size)}, the codec is for '
-                f'{_size(wanted)}',
-                f'input_size={size}',
-            )
+            place = 'model.head.decoder.input_size'
+            at = place, self.line(('input_size', wanted))
+            yield finding('input-size/all', *at, size=sizes.pop(), wanted=wanted)
             return
         for flow, *_, size in self.transforms:
             if size != wanted:
                 place, line = self.warp_at(flow)
-                yield _error(
-                    'input-size',
-                    f'{place}.input_size',
-                    self.lines.find('input_size', size, _variables(flow)) or line,
-                    f'the {flow.name} pipeline makes inputs of {_size(size)}, the '
-                    f'codec is for {_size(wanted)}',
-                    f'input_size={wanted}',
-                )
+                line = self.line(('input_size', size), flow=flow) or line
+                values = dict(flow=flow, size=size, wanted=wanted)
+                yield finding('input-size', f'{place}.input_size', line, **values)
 
     def target_is_made_of_warped_keypoints(self) -> Iterator[Finding]:
         for flow in self.parts.flows:
             target, warp = flow.find('encoder'), _warp_step(flow)
             if target is not None and warp is not None and target < warp:
-                name = type_name(flow.steps[target])
-                yield _error(
-                    'order',
-                    flow.place(target),
-                    self.lines.find('type', name, _variables(flow)),
-                    f'the {flow.name} pipeline makes the target before the warp, of '
-                    'keypoints in source px',
-                    f'{name} after {type_name(flow.steps[warp])}',
-                )
+                names = [type_name(flow.steps[index]) for index in (target, warp)]
+                at = flow.place(target), self.line(('type', names[0]), flow=flow)
+                values = dict(flow=flow, target=names[0], warp=names[1])
+                yield finding('order', *at, **values)
 
     def testing_is_not_random(self) -> Iterator[Finding]:
         for transform in self.transforms:
-            if not transform.random:
-                continue
-            flow = transform.flow
-            names = [str(type_name(step)) for step in flow.steps]
-            index = next(
-                (i for i, name in enumerate(names) if name.startswith('Random')), None
-            )
-            name = 'a step' if index is None else names[index]
-            yield _error(
-                'random-test',
-                flow.place(index),
-                self.lines.find('type', name, _variables(flow)),
-                f'the {flow.name} pipeline is random ({name}): a person comes out '
-                'differently each time, and rotations and mirroring are not mapped '
-                'back',
-                f'without {name}',
-            )
+            if transform.random:
+                flow, name, index = transform.flow, 'a step', None
+                for step in reversed(range(len(flow.steps))):
+                    if str(type_name(flow.steps[step])).startswith('Random'):
+                        name, index = type_name(flow.steps[step]), step
+                at = flow.place(index), self.line(('type', name), flow=flow)
+                yield finding('random-test', *at, flow=flow, name=name)
 
     def boxes_are_padded_alike(self) -> Iterator[Finding]:
-        paddings: Dict[str, Tuple[float, Flow, int]] = {}
+        paddings = {}
         for transform in self.transforms:
-            flow = transform.flow
-            for index, step in enumerate(flow.steps):
+            for index, step in enumerate(transform.flow.steps):
                 if type_name(step) == 'GetBBoxCenterScale':
                     padding = float(step.get('padding', 1.25))
-                    paddings[flow.name] = padding, flow, index
-        first = next(iter(paddings.values()), (1.25,))
-        reference = paddings.get('train', first)[0]
-        for name, (padding, flow, index) in paddings.items():
-            if padding == reference:
-                continue
-            inside = _variables(flow)
-            yield _warning(
-                'padding',
-                f'{flow.place(index)}.padding',
-                self.lines.find('padding', padding, inside)
-                or self.lines.find('type', 'GetBBoxCenterScale', inside),
-                f'the {name} pipeline pads boxes by {padding:g}, the train pipeline by '
-                f'{reference:g}: people are of another size than in training',
-                f'padding={reference:g}',
-            )
+                    paddings[transform.flow.name] = padding, transform.flow, index
+        reference = paddings.get('train', next(iter(paddings.values()), (1.25,)))[0]
+        for padding, flow, index in paddings.values():
+            if padding != reference:
+                place = f'{flow.place(index)}.padding'
+                said = ('padding', padding), ('type', 'GetBBoxCenterScale')
+                values = dict(flow=flow, padding=padding, reference=reference)
+                yield finding('padding', place, self.line(*said, flow=flow), **values)
 
     # --- codec ------------------------------------------------------------------------
 
@@ -313,86 +245,55 @@ class _Checks:
             levels = getattr(self.parts.head, 'level_indices', None)
             encoder = encoder[levels[-1] if levels else -1]
         try:
-            made = KEYPOINT_CODECS.build(dict(encoder))
+            made, read = KEYPOINT_CODECS.build(dict(encoder)), self.parts.head.decoder
         except Exception:
             # Whoever uses it says so: the head or the target.
             return
-        read = self.parts.head.decoder
-        place = f'{flow.place(index)}.encoder'
-        fix = 'the same codec for the target (encoder) and the head (decoder)'
+        key, place = 'codec-differs', f'{flow.place(index)}.encoder'
         # Of the first flow the target has been measured.
         measured = flow is self.parts.train
         if type(made) is not type(read):
-            if measured and self.reads_what_was_coded:
-                return
-            yield _error(
-                'codec-differs',
-                place,
-                self.lines.find('type', type_name(encoder)),
-                f'targets of the {flow.name} pipeline are made by '
-                f'{type(made).__name__} and read by {self.codec}',
-                fix,
-            )
+            if not measured or not self.reads_what_was_coded:
+                line = self.line(('type', type_name(encoder)))
+                values = dict(c=self, flow=flow, made=type(made).__name__)
+                yield finding(key, place, line, **values)
             return
         measured = measured and self.coding_off > TOLERANCE
-        for key in CODEC_SETTINGS:
-            ours, theirs = (_plain(getattr(one, key, None)) for one in (made, read))
-            if ours == theirs:
-                continue
-            what = (
-                f'targets of the {flow.name} pipeline are made with {key}={ours} and '
-                f'read with {key}={theirs}'
-            )
-            if measured:
-                what += f': {self.coding_off:.2f} px off, on average'
-            yield Finding(
-                ERROR if key != 'sigma' or measured else WARNING,
-                'codec-differs',
-                f'{place}.{key}',
-                self.lines.find(key, ours) or self.lines.find(key, theirs),
-                what,
-                fix,
-            )
-            # What follows from it differs, too.
-            return
+        effect = f': {self.coding_off:.2f} px off, on average' if measured else ''
+        for setting in CODEC_SETTINGS:
+            ours, theirs = (_plain(getattr(one, setting, None)) for one in (made, read))
+            if ours != theirs:
+                matters = setting != 'sigma' or measured
+                yield finding(
+                    f'{key}/setting' if matters else f'{key}/harmless',
+                    f'{place}.{setting}',
+                    self.line((setting, ours), (setting, theirs)),
+                    **dict(flow=flow, key=setting, made=ours, read=theirs),
+                    effect=effect,
+                )
+                # What follows from it differs, too.
+                return
 
     def what_is_coded_is_read(self) -> Iterator[Finding]:
-        if self.has_error('codec-differs'):
+        if 'codec-differs' in self.errors():
             return
-        at = 'coding', 'model.head.decoder', self.codec_line
+        at = 'model.head.decoder', self.codec_line
         x, y = self.coding.errors.mean(0)
         if NEITHER in (self.coding.kind, self.coding.answer):
-            what = 'does not read what was coded, by whichever measure'
+            yield finding('coding/unread', *at, c=self)
         elif self.coding.answer != self.wanted:
-            what = (
-                f'measures the map by its {self.wanted} where keypoints are coded, '
-                f'and by its {self.coding.answer} where they are read'
-            )
+            yield finding('coding/measures', *at, c=self)
         elif max(abs(x), abs(y)) > TOLERANCE:
-            what = f'reads perfect maps ({x:+.2f}, {y:+.2f}) px off, on average'
-        else:
-            if self.coding_known and not self.reads_what_was_coded:
-                yield _warning(
-                    *at,
-                    f'{self.codec} reads perfect maps {self.coding_off:.2f} px off, on '
-                    f'average, where {self.coding_expected:.2f} px can be expected',
-                    'the settings with which the codec comes, or another reading',
-                )
-            return
-        yield _error(*at, f'{self.codec} {what}', OUR_CODECS)
+            yield finding('coding/off', *at, c=self, x=x, y=y)
+        elif self.coding_known and not self.reads_what_was_coded:
+            yield finding('coding/inaccurate', *at, c=self)
 
     def the_estimator_undoes_the_warp(self) -> Iterator[Finding]:
-        others = {f.name for f in self.found if f.severity == ERROR} - {'order'}
-        if self.back_off > TOLERANCE and not others:
+        # Whatever has been found explains it, but for the place of the target.
+        if self.back_off > TOLERANCE and not set(self.errors()) - {'order'}:
             name = type(self.parts.model).__name__
-            yield _error(
-                'mapping-back',
-                'model.type',
-                self.lines.find('type', name, ['model']),
-                f'{name} maps keypoints back to the source {self.back_off:.2f} px off '
-                'the inverse of the warp, on average',
-                'TopdownPoseEstimator, or UDPTopdownPoseEstimator for rotated boxes',
-            )
+            line = self.lines.find('type', name, ['model'])
+            yield finding('mapping-back', 'model.type', line, c=self, name=name)
 
     def darks_kernel_fits_sigma(self) -> Iterator[Finding]:
         decoder = self.parts.head.decoder
@@ -405,73 +306,61 @@ class _Checks:
             return
         fitting = F.dark_kernel_size(float(np.max(sigma)))
         if max(kernel / fitting, fitting / kernel) >= KERNEL_FACTOR:
-            noisy = mean_of_worse_axis(self.coding.noisy)
-            yield _warning(
+            yield finding(
                 'kernel',
                 'model.head.decoder.blur_kernel_size',
-                self.lines.find('blur_kernel_size') or self.codec_line,
-                f'blur_kernel_size={kernel} does not fit sigma={sigma}: with 5 % noise '
-                f'on the maps keypoints are {noisy:.2f} px off, on average, and '
-                f'{np.abs(self.coding.border[0]).mean():.2f} px at the border',
-                f'blur_kernel_size={fitting} (6 sigma - 1)',
+                self.line(('blur_kernel_size',)) or self.codec_line,
+                **dict(kernel=kernel, sigma=sigma, fitting=fitting),
+                noisy=mean_of_worse_axis(self.coding.noisy),
+                border=np.abs(self.coding.border[0]).mean(),
             )
 
     def sizes_are_intervals(self) -> Iterator[Finding]:
-        if self.coding.kind not in (PIXELS, CELLS) or self.other_codec:
-            return
-        if any(t.kind == UNIT_LENGTH for t in self.transforms):
-            # It is half UDP, which is said.
-            return
-        effects = []
-        if self.flip is not None and self.flip.configured is not None:
-            off = np.abs(self.flip.configured).mean(0)[0]
-            effects.append(f'the flip test leaves {off:.2f} px')
-        if self.coding_off > TOLERANCE:
-            effects.append(f'coding adds {self.coding_off:.2f} px an axis')
-        effect = ', '.join(effects) or 'mirrored maps do not coincide'
-        yield _warning(
-            'biased',
-            'model.head.decoder',
-            self.codec_line,
-            f'sizes are measured in pixels where it should be intervals: {effect}',
-            '`udp-plugin convert` writes the config with UDP',
-        )
+        # Where it is half UDP, that is said.
+        half = any(t.kind == UNIT_LENGTH for t in self.transforms)
+        if self.coding.kind in (PIXELS, CELLS) and not self.other_codec and not half:
+            effects = []
+            if self.flip is not None and self.flip.configured is not None:
+                off = np.abs(self.flip.configured).mean(0)[0]
+                effects.append(f'the flip test leaves {off:.2f} px')
+            if self.coding_off > TOLERANCE:
+                effects.append(f'coding adds {self.coding_off:.2f} px an axis')
+            effect = ', '.join(effects) or 'mirrored maps do not coincide'
+            at = 'model.head.decoder', self.codec_line
+            yield finding('biased', *at, effect=effect)
 
     # --- flip test --------------------------------------------------------------------
 
     def mirrored_maps_lie_where_they_belong(self) -> Iterator[Finding]:
         kinds = {transform.kind for transform in self.transforms}
         half = self.coding.kind != UNIT_LENGTH and kinds == {UNIT_LENGTH}
-        if self.other_codec or half:
+        flip, failure = self.flip, self.audit.flip_failure
+        off = not failure and (flip is None or flip.configured is None)
+        if self.other_codec or half or off:
             # With the codec that is right, the flip test will be another.
             return
-        where, find = 'model.test_cfg', self.lines.find
-        test_line = find('flip_test', True)
-        mode_line = find('flip_mode') or test_line
-        mode = self.parts.model.test_cfg.get('flip_mode', 'heatmap')
-        right = 'udp_combined' if self.parts.channels == 3 else 'heatmap'
-        failure, flip = self.audit.flip_failure, self.flip
-        if not failure and (flip is None or flip.configured is None):
-            return
+        where, test_line = 'model.test_cfg', self.line(('flip_test', True))
+        mode_line = self.line(('flip_mode',)) or test_line
+        mode, right, maps = (
+            self.test_cfg.get('flip_mode', 'heatmap'),
+            'heatmap',
+            'one map',
+        )
+        if self.parts.channels == 3:
+            right, maps = 'udp_combined', 'three maps'
         if mode != right and not self.our_head:
             effect = f'the flip test fails: {failure}'
             if not failure:
-                off = mean_of_worse_axis(flip.configured)
-                effect = f'mirrored maps are joined {off:.2f} px off, on average'
-            maps = 'three maps' if self.parts.channels == 3 else 'one map'
-            what = f'flip_mode={mode!r} is not for {maps} a keypoint: {effect}'
-            at = f'{where}.flip_mode', mode_line
-            yield _error('flip-mode', *at, what, f'flip_mode={right!r}')
+                apart = mean_of_worse_axis(flip.configured)
+                effect = f'mirrored maps are joined {apart:.2f} px off, on average'
+            values = dict(mode=mode, right=right, maps=maps, effect=effect)
+            yield finding('flip-mode', f'{where}.flip_mode', mode_line, **values)
             return
         if failure:
-            what = f'the flip test fails: {failure}'
-            fix = (
-                "maps for each keypoint of the data's flip_indices, or flip_test=False"
-            )
-            yield _error('flip-fails', where, test_line, what, fix)
+            yield finding('flip-fails', where, test_line, failure=failure)
             return
         means = [np.abs(one).mean(0) for one in (flip.averaged, flip.averaged_shifted)]
-        shift = means[1].max() < means[0].max()
+        shift = bool(means[1].max() < means[0].max())
         best, other = means[shift], means[not shift]
         found = np.abs(flip.configured).mean(0)
         if not np.isfinite(found).all():
@@ -479,109 +368,68 @@ class _Checks:
         if found.max() <= best.max() + TOLERANCE:
             return
         if np.abs(found - other).max() < TOLERANCE + 0.01 * found.max():
-            yield _error(
-                'flip-shift',
-                f'{where}.shift_heatmap',
-                find('shift_heatmap', not shift) or test_line,
-                f'the flip test is {found[0]:.2f} px off, and would be '
-                f'{best[0]:.2f} px {"with" if shift else "without"} the shift',
-                f'shift_heatmap={shift}',
-            )
+            line = self.line(('shift_heatmap', not shift)) or test_line
+            with_it = 'with' if shift else 'without'
+            values = dict(found=found, best=best, shift=shift, with_it=with_it)
+            yield finding('flip-shift', f'{where}.shift_heatmap', line, **values)
             return
-        yield _error(
-            'flip-maps',
-            where,
-            mode_line,
-            f'the flip test is ({found[0]:.2f}, {found[1]:.2f}) px off, as no shift '
-            'explains: channels, signs or keypoints are swapped wrongly',
-            f'flip_mode={right!r}, and the swaps of the data set as they are mirrored',
-        )
+        yield finding('flip-maps', where, mode_line, found=found, right=right)
 
     def keypoints_have_one_mirror_image(self) -> Iterator[Finding]:
         """Left and right are each other's, in training as in testing."""
         tested = self.parts.flip_indices()
-        line = self.lines.find('metainfo') or self.lines.find('from_file')
-        at = 'flip-indices', 'dataset.metainfo', line
+        at = 'dataset.metainfo', self.line(('metainfo',), ('from_file',))
         odd = [k for k, mirror in enumerate(tested) if tested[mirror] != k]
         if odd:
-            yield _error(
-                *at,
-                f'keypoints {odd} are not the mirror images of their mirror images, by '
-                'the flip_indices of the test data: the flip test mixes them with '
-                'others',
-                "their 'swap' in the metainfo",
-            )
-        elif self.parts.model.test_cfg.get('flip_test'):
-            for transform in self.transforms:
-                flip = self.parts.flip_indices_of(transform.flow)
+            yield finding('flip-indices/odd', *at, odd=odd)
+        elif self.test_cfg.get('flip_test'):
+            for flow, *_ in self.transforms:
+                flip = self.parts.flip_indices_of(flow)
                 if len(flip) == len(tested) and flip != tested:
                     wrong = [k for k, one in enumerate(flip) if one != tested[k]]
-                    yield _error(
-                        *at,
-                        f'keypoints {wrong} have other mirror images in the '
-                        f'{transform.flow.name} data than in the flip test',
-                        "one metainfo, with one 'swap' for each keypoint",
-                    )
+                    yield finding('flip-indices', *at, flow=flow, wrong=wrong)
 
     # --- head -------------------------------------------------------------------------
 
     def the_head_makes_the_targets_maps(self) -> Iterator[Finding]:
         count, channels = self.parts.num_keypoints, self.parts.channels
         made, wanted = getattr(self.parts.head, 'out_channels', None), count * channels
-        some = self.parts.model.test_cfg.get('output_keypoint_indices')
-        if made is None or some or made == wanted:
-            return
-        yield _error(
-            'channels',
-            'model.head.out_channels',
-            self.lines.find('out_channels', made) or self.lines.find('out_channels'),
-            f'the head makes {made} maps, and the target has {wanted}, '
-            f'{"three" if channels == 3 else "one"} for each of {count} keypoints',
-            f'out_channels={wanted}',
-        )
+        some = self.test_cfg.get('output_keypoint_indices')
+        if made is not None and not some and made != wanted:
+            line = self.line(('out_channels', made), ('out_channels',))
+            each = 'three' if channels == 3 else 'one'
+            values = dict(made=made, wanted=wanted, each=each, count=count)
+            yield finding('channels', 'model.head.out_channels', line, **values)
 
     def the_loss_is_the_targets(self) -> Iterator[Finding]:
         """And so is the training accuracy."""
-        if self.parts.train is None or self.has_error('channels', 'input-size'):
+        errors = self.errors()
+        if self.parts.train is None or 'channels' in errors or 'input-size' in errors:
             return
         head_cfg = self.cfg.model.head
         losses = head_cfg.get('pose_cfg', head_cfg).get('loss') or {}
         losses = losses if isinstance(losses, list) else [losses]
         names = [str(type_name(loss)) for loss in losses]
+        right, kind = 'KeypointMSELoss', 'Gaussian maps'
         offsets = self.parts.channels == 3
+        if offsets:
+            right, kind = 'CombinedTargetMSELoss', 'offset maps'
         wrong = [name for name in names if (name in OFFSET_LOSSES) != offsets]
-        right = 'CombinedTargetMSELoss' if offsets else 'KeypointMSELoss'
-        fix = f"loss=dict(type='{right}', use_target_weight=True)"
-        known = GAUSSIAN_LOSSES.union(OFFSET_LOSSES)
-        if not self.our_head and known.intersection(wrong):
-            kind = 'offset maps' if offsets else 'Gaussian maps'
-            what = f'{wrong[0]} is not a loss of {kind}, which the target has'
-            line = self.lines.find('type', wrong[0])
-            yield _error('loss', 'model.head.loss', line, what, fix)
+        if not self.our_head and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
+            at, name = ('model.head.loss', self.line(('type', wrong[0]))), wrong[0]
+            yield finding('loss', *at, name=name, kind=kind, right=right)
             return
-        line = self.lines.find('type', names[0])
-        acc_line = self.lines.find('compute_acc') or line
-        acc = 'training-accuracy', 'model.train_cfg.compute_acc', acc_line
-        acc_fix = 'train_cfg=dict(compute_acc=False), or UDPHeatmapHead'
+        line = self.line(('type', names[0]))
         train_cfg = self.parts.model.train_cfg or {}
         failure = _loss_failure(self.parts, train_cfg)
+        at = 'model.train_cfg.compute_acc', self.line(('compute_acc',)) or line
         if failure and not _loss_failure(self.parts, dict(compute_acc=False)):
-            yield _error(
-                *acc,
-                'training fails where it computes its accuracy, of all three maps a '
-                f'keypoint: {failure}',
-                acc_fix,
-            )
+            yield finding('training-accuracy', *at, failure=failure)
         elif failure:
-            what = f'the loss of a perfect prediction fails: {failure}'
-            yield _error('loss', 'model.head.loss', line, what, fix)
+            values = dict(failure=failure, right=right)
+            yield finding('loss/fails', 'model.head.loss', line, **values)
         elif offsets and not self.our_head and train_cfg.get('compute_acc', True):
-            yield _warning(
-                *acc,
-                'the training accuracy is computed over all three maps a keypoint, '
-                'which means nothing',
-                acc_fix,
-            )
+            yield finding('training-accuracy/meaningless', *at)
 
 
 def _variables(flow: Flow) -> List[str]:
@@ -602,10 +450,6 @@ def _warp_step(flow: Flow) -> Optional[int]:
     return next((i for i, name in enumerate(names) if 'Affine' in name), None)
 
 
-def _size(size: Sequence[int]) -> str:
-    return '×'.join(map(str, size))
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -620,7 +464,7 @@ def _loss_failure(parts: Parts, train_cfg: dict) -> str:
         return ''
     keypoints = np.full((2, parts.num_keypoints, 2), np.asarray(parts.input_size) / 3)
     maps = parts.encode(keypoints)
-    samples = [_run(parts, parts.train)['data_samples'] for _ in range(2)]
+    samples = [parts.run_through(parts.train)['data_samples'] for _ in range(2)]
     try:
         with torch.no_grad(), replaced(head, forward=lambda feats: maps):
             losses = head.loss(maps, samples, train_cfg=train_cfg)
@@ -634,49 +478,3 @@ def in_words(error: Exception) -> str:
     """An error's type, and the first line of its message."""
     lines = str(error).strip().splitlines() or ['without a message']
     return f'{type(error).__name__}: {lines[0][:200]}'
-
-
-# --- before anything is measured ------------------------------------------------------
-
-
-def broken_pipelines(parts: Parts) -> List[Finding]:
-    """Pipelines that do not run to their end, or hand on what does not fit."""
-    found = []
-    wanted = parts.num_keypoints * parts.channels
-    for flow in parts.flows:
-        try:
-            failure = _misfit(_run(parts, flow), flow.training, wanted)
-        except Exception as error:
-            failure = f'it fails: {in_words(error)}'
-        if failure:
-            where = flow.places[0].rpartition('[')[0] if flow.places else flow.name
-            what = f'of the {flow.name} pipeline: {failure}'
-            fix = 'the steps of a stock config, in their order'
-            found.append(_error('pipeline', where, '', what, fix))
-    return found
-
-
-def _run(parts: Parts, flow: Flow) -> dict:
-    """What comes out at a pipeline's end, of a person in the middle of an image."""
-    image = np.zeros((*IMAGE_SIZE[::-1], 3), np.uint8)
-    box = np.array([100.0, 100.0, 300.0, 400.0])
-    np.random.seed(0)
-    shape = (parts.metainfo_of(flow)['num_keypoints'], 2)
-    keypoints = np.random.uniform(box[:2], box[2:], shape)
-    return parts.warp(flow, parts.person(flow, image, box, keypoints)).end
-
-
-def _misfit(end: dict, training: bool, wanted: int) -> str:
-    """Why what a pipeline hands on does not fit, or nothing."""
-    sample = end.get('data_samples')
-    if sample is None:
-        return 'it hands on no data_samples, as PackPoseInputs does'
-    if not training or 'target_codecs' in sample.gt_instance_labels:
-        return ''
-    if 'gt_fields' not in sample:
-        return 'it hands on no target maps, as GenerateTarget does'
-    maps = getattr(sample.gt_fields, 'heatmaps', None)
-    # Of several levels there are several.
-    if isinstance(maps, torch.Tensor) and len(maps) != wanted:
-        return f'its targets are {len(maps)} maps, where the test data ask for {wanted}'
-    return ''

@@ -132,12 +132,10 @@ def measure_maps(
     border; and if it is at least a fifth as high as the higher peaks are (the 90th
     percentile). Peaks more than three sigma apart count as different places.
 
-    Where a peak is, is the maximum of the map under a Gaussian blur about as wide as
-    the peak, found by Newton's steps on the logarithm (:func:`_maximum`). The blur
-    averages noise, and two maps of one shape, whatever it is, are found as far apart
-    as they are. With the offset codec that is asked of the classification map H only
-    to say whether a peak is clear; where it is, is what the half-high pixels point to
-    (:func:`_pointed_to`).
+    It is where the map under a Gaussian blur about as wide as the peak is highest
+    (:func:`_maximum`): the blur averages noise, and two maps of one shape, whatever it
+    is, are found as far apart as they are. With the offset codec it is what the
+    half-high pixels of the classification map H point to (:func:`_pointed_to`).
 
     Args:
         maps: The network's output for the images, shape (N, C, H, W).
@@ -201,8 +199,7 @@ def _check(
     """Refuse what are no maps of images and of mirrored images."""
     if channels not in (1, 3):
         raise UserError(f'channels must be 1 or 3, got {channels!r}')
-    problem = next(_problems(maps, mirrored, channels), '')
-    if problem:
+    for problem in _problems(maps, mirrored, channels):
         raise UserError(f'{said}: {problem}')
 
 
@@ -214,17 +211,13 @@ def _problems(maps: np.ndarray, mirrored: np.ndarray, channels: int) -> Iterator
         if array.dtype.kind not in 'fiu':
             yield f'{name} must be real numbers, got dtype {array.dtype}'
     if shape != mirrored.shape:
-        yield (
-            f'maps and mirrored must be of the same shape, got {shape} and '
-            f'{mirrored.shape}'
-        )
+        both = f'{shape} and {mirrored.shape}'
+        yield f'maps and mirrored must be of the same shape, got {both}'
     if 0 in shape:
         yield f'no maps in arrays of shape {shape}'
     if min(shape[2:]) < 2:
-        yield (
-            'maps must be of at least 2 pixels an axis, got shape (N, C, H, W) = '
-            f'{shape}'
-        )
+        which = f'shape (N, C, H, W) = {shape}'
+        yield f'maps must be of at least 2 pixels an axis, got {which}'
     if shape[1] % channels:
         yield (
             f'the offset codec has {channels} channels a keypoint (H, X, Y), got '
@@ -310,16 +303,11 @@ def _scaled(maps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 class _Compared(NamedTuple):
     """Of M maps and their counterparts, what decides whether they count."""
 
-    #: Whether both are.
-    finite: np.ndarray
-    #: Whether both have a clear peak, whose height aside.
-    clear: np.ndarray
-    #: Of the lower peak, in the maps' own numbers.
-    height: np.ndarray
-    #: From peak to peak, shape (M, 2), heatmap px; NaN if unknown.
-    shift: np.ndarray
-    #: Of the peaks, the mean of both, heatmap px.
-    sigma: np.ndarray
+    finite: np.ndarray  #: Whether both are.
+    clear: np.ndarray  #: Whether both have a clear peak, whose height aside.
+    height: np.ndarray  #: Of the lower peak, in the maps' own numbers.
+    shift: np.ndarray  #: From peak to peak, shape (M, 2), heatmap px; NaN if unknown.
+    sigma: np.ndarray  #: Of the peaks, the mean of both, heatmap px.
 
 
 def _compare(pair: np.ndarray) -> _Compared:

@@ -62,43 +62,29 @@ MEASURES = {
 class Verdict(NamedTuple):
     """What the mean distance on the x axis says of the measure.
 
-    Attributes:
-        kind: One of :data:`MEASURES`, ``'other'`` (theory explains none such) or
-            ``'undecided'`` (too few maps to tell).
-        theory_heatmap_px: The nearest value of theory.
-        equation: The equation that it is from.
-        text: What that means and what to do, in a sentence or two.
+    Its kind is one of :data:`MEASURES`, ``'other'`` (theory explains none such) or
+    ``'undecided'`` (too few maps to tell).
     """
 
     kind: str
-    theory_heatmap_px: float
-    equation: str
-    text: str
+    theory_heatmap_px: float  #: The nearest value of theory.
+    equation: str  #: Where that is from.
+    text: str  #: What it means and what to do, in a sentence or two.
 
 
 class MapsAudit(NamedTuple):
-    """How far flipped-back mirrored maps lie from direct ones.
+    """How far flipped-back mirrored maps lie from direct ones."""
 
-    Attributes:
-        shifts: Shape (M, 2), x and y in heatmap px, of the maps that counted: how
-            much farther to the right (and lower) than in the direct map the peak is
-            in the mirrored one. The sign is that of
-            :func:`~udp_plugin.functional.flip_misalignment`.
-        maps_given: ``N * K``.
-        maps_apart: How many had a clear peak in both maps, but at different places.
-        heatmap_size: ``(W, H)`` in pixels.
-        flip_indices: For each keypoint its counterpart's index.
-        inferred: Whether ``flip_indices`` were inferred from the maps.
-        input_size: Of the network's input, ``(width, height)`` in pixels, if known.
-    """
-
+    #: Shape (M, 2), x and y in heatmap px, of the maps that counted: how much farther
+    #: to the right (and lower) the peak is in the mirrored map than in the direct one.
+    #: The sign is that of :func:`~udp_plugin.functional.flip_misalignment`.
     shifts: np.ndarray
-    maps_given: int
-    maps_apart: int
-    heatmap_size: Tuple[int, int]
-    flip_indices: Tuple[int, ...]
-    inferred: bool
-    input_size: Optional[Sequence[int]] = None
+    maps_given: int  #: ``N * K``.
+    maps_apart: int  #: Of clear peaks in both maps, those at different places.
+    heatmap_size: Tuple[int, int]  #: ``(W, H)`` in pixels.
+    flip_indices: Tuple[int, ...]  #: For each keypoint its counterpart's index.
+    inferred: bool  #: Whether ``flip_indices`` were inferred from the maps.
+    input_size: Optional[Sequence[int]] = None  #: ``(width, height)``, if known.
 
     @property
     def maps_counted(self) -> int:

@@ -27,25 +27,18 @@ CODING_TOLERANCE = 0.1
 
 
 class Coding(NamedTuple):
-    """How keypoints become maps and are read from them.
+    """How keypoints become maps and are read from them; arrays are (M, 2) in input px.
 
-    Attributes:
-        kind: How the target measures the map: unit length (Eq. 43), pixels (Eq. 32),
-            or cells.
-        answer: How the codec's answer does, for the estimator: unit length (Eq. 47) or
-            pixels (Eq. 33).
-        positions: Where keypoints were, shape (M, 2), input px.
-        errors: Of what is read there, shape (M, 2).
-        border: For x and y: the errors along the axis on whose border keypoints were.
-        noisy: As errors, with noise on the maps.
+    Both measures are unit length (Eq. 43, 47) or pixels (Eq. 32, 33), or of the target
+    cells.
     """
 
-    kind: str
-    answer: str
-    positions: np.ndarray
-    errors: np.ndarray
-    border: Tuple[np.ndarray, np.ndarray]
-    noisy: np.ndarray
+    kind: str  #: How the target measures the map.
+    answer: str  #: How the codec's answer does, for the estimator.
+    positions: np.ndarray  #: Where keypoints were.
+    errors: np.ndarray  #: Of what is read there.
+    border: Tuple[np.ndarray, np.ndarray]  #: (M,), of x and of y, each at its border.
+    noisy: np.ndarray  #: As errors, with noise on the maps.
 
 
 class Flip(NamedTuple):
@@ -64,22 +57,13 @@ class Flip(NamedTuple):
 
 
 class EndToEnd(NamedTuple):
-    """From source to source, as configured.
+    """From source to source, as configured; errors are (M, 2)."""
 
-    Attributes:
-        round_trip: Forward warp against backward mapping, of what the codec reads,
-            shape (M, 2), input px.
-        source_px, input_px: Errors of all keypoints in the input, shape (M, 2).
-        oks: Of each person, shape (N,).
-        outside: Labelled keypoints that are not in the input.
-        persons: The persons, with what was predicted of them.
-    """
-
-    round_trip: np.ndarray
-    source_px: np.ndarray
-    input_px: np.ndarray
-    oks: np.ndarray
-    outside: int
+    round_trip: np.ndarray  #: Forward warp against mapping what is read back, input px.
+    source_px: np.ndarray  #: Errors of all keypoints that are in the input.
+    input_px: np.ndarray  #: The same in input px.
+    oks: np.ndarray  #: Of each person, shape (N,).
+    outside: int  #: Labelled keypoints that are not in the input.
     persons: List[Person]
 
 
@@ -316,10 +300,8 @@ def measure_end_to_end(
     that training had for what is seen there.
 
     Args:
-        parts: The config's.
-        coding: Its coding.
-        seen: The test pipeline's transform.
-        learned: The training pipeline's.
+        parts, coding: The config's.
+        seen, learned: The transforms of the test pipeline and of the training one.
         people: As a data set has them.
         advance: Is told how many people have been done.
     """

@@ -49,13 +49,10 @@ MARKER = torch.tensor([0.0, 1.0])
 class Flow(NamedTuple):
     """The way of a data set's samples, through its pipeline and those around it."""
 
-    #: ``'train'``, ``'train, stage 2'``, ``'val'``, ``'test'`` or ``'val, test'``.
-    name: str
+    name: str  #: ``'train'``, ``'train, stage 2'``, ``'val'``, ``'val, test'`` etc.
     steps: List[dict]
-    #: Where each step is in the config.
-    places: List[str]
-    #: The config of the data set.
-    dataset: dict
+    places: List[str]  #: Where each step is in the config.
+    dataset: dict  #: Its config.
     #: Data sets around it whose metainfo replaces its own, each with the index of the
     #: first step after that.
     around: Sequence[Tuple[int, dict]] = ()
@@ -75,22 +72,14 @@ class Flow(NamedTuple):
 
 
 class Warped(NamedTuple):
-    """A sample as it comes from the warp, and at the end of its pipeline.
+    """A sample as it comes from the warp, and at the end of its pipeline."""
 
-    Attributes:
-        image: Shape (h, w, 3), the network's input.
-        source: Keypoints (K, 2) in source px, after what the pipeline did to them.
-        keypoints: Keypoints (K, 2) in input px, as the pipeline has them.
-        center, scale: Of the box that became the input, shape (2,), source px.
-        end: What the pipeline's last step returned.
-    """
-
-    image: np.ndarray
-    source: np.ndarray
-    keypoints: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    end: dict
+    image: np.ndarray  #: Shape (h, w, 3), the network's input.
+    source: np.ndarray  #: Keypoints (K, 2) in source px, after what was done to them.
+    keypoints: np.ndarray  #: Keypoints (K, 2) in input px, as the pipeline has them.
+    center: np.ndarray  #: Of the box that became the input, shape (2,), source px.
+    scale: np.ndarray  #: Its size.
+    end: dict  #: What the pipeline's last step returned.
 
     @property
     def size(self) -> Tuple[int, int]:
@@ -229,6 +218,15 @@ class Parts:
                 "network's input, as TopdownAffine and TopDownAffineUDP do"
             )
         return warped._replace(end=results)
+
+    def run_through(self, flow: Flow) -> dict:
+        """What comes out at a pipeline's end, of a person in the middle of an image."""
+        image = np.zeros((640, 640, 3), np.uint8)
+        box = np.array([100.0, 100.0, 300.0, 400.0])
+        np.random.seed(0)
+        shape = (self.metainfo_of(flow)['num_keypoints'], 2)
+        keypoints = np.random.uniform(box[:2], box[2:], shape)
+        return self.warp(flow, self.person(flow, image, box, keypoints)).end
 
     def _steps(self, flow: Flow) -> list:
         if flow.name not in self._built:

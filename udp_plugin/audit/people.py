@@ -1,14 +1,12 @@
 """The people who are sent through a config: random, or of a COCO-format file."""
 
-import contextlib
-import io
 import json
-import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
-from mmengine.logging import MMLogger
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
@@ -21,22 +19,14 @@ IMAGE_SIZE = (640, 640)
 
 
 class Person(NamedTuple):
-    """A person, as annotated and as predicted.
-
-    Attributes:
-        annotated, predicted: Keypoints (K, 2), source px.
-        labelled: Shape (K,).
-        area: Source px squared.
-        sample: The toolbox's data sample, with its prediction.
-        warped: The person at the network's input.
-    """
+    """A person, as annotated and as predicted; keypoints are (K, 2) in source px."""
 
     annotated: np.ndarray
     predicted: np.ndarray
-    labelled: np.ndarray
-    area: float
-    sample: Any
-    warped: Warped
+    labelled: np.ndarray  #: Shape (K,).
+    area: float  #: Source px squared.
+    sample: Any  #: The toolbox's data sample, with its prediction.
+    warped: Warped  #: At the network's input.
 
 
 def random_people(parts: Parts, count: int) -> List[dict]:
@@ -95,7 +85,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
             'for one'
         )
     try:
-        with _quiet():
+        with redirect_stdout(StringIO()):
             dataset = BaseCocoStyleDataset(
                 ann_file=str(ann.resolve()),
                 data_prefix=dict(img=str(img.resolve())),
@@ -163,20 +153,6 @@ def average_precision(parts: Parts, persons: Sequence[Person]) -> float:
         sigmas=sigmas_of(parts).astype(np.float32),
         CLASSES=[dict(id=1, name='person')],
     )
-    with _quiet():
+    with redirect_stdout(StringIO()):
         metric.process({}, results)
         return 100 * float(metric.evaluate(len(results))['coco/AP'])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the toolbox and pycocotools print."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)

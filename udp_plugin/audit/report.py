@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .measures import NOISE
-from .result import ERROR, Audit
+from .result import Audit
 from .theory import Expected, expected_coding, expected_flip
 from .warps import PIXELS, UNIT_LENGTH
 
@@ -47,7 +47,7 @@ def print_audits(audits: Sequence[Audit], console: Console) -> None:
         if not found.findings:
             console.print(f'{title}[green]no findings[/]: its parts go together.')
         for severity, name, where, line, what, fix in found.findings:
-            head = f'{title}{severity} ', 'red' if severity == ERROR else 'yellow'
+            head = f'{title}{severity} ', 'red' if severity == 'error' else 'yellow'
             console.print()
             console.print(Text.assemble(head, (name, 'bold'), f': {what}'))
             console.print(Text(f'  at   {where}'))
@@ -107,7 +107,7 @@ def _rows(found: Audit) -> Iterator[Tuple[str, Cells]]:
                 cells = _cells(errors[:, :1], flips.get(name, UNKNOWN))
             yield FLIPS[name], cells
     if end is not None:
-        unbiased = coding.kind == UNIT_LENGTH and expected.x == expected.y == 0
+        unbiased = found.unbiased and expected.x == expected.y == 0
         expected = zero._replace(equation='Eq. 41-47') if unbiased else UNKNOWN
         yield 'end to end: as configured', _cells(end.input_px, expected)
         yield 'end to end: source px', _cells(end.source_px)

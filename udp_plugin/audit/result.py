@@ -1,70 +1,83 @@
 """What an audit saw, and what of it ``audit.json`` has."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+import yaml
+
+from udp_plugin import functional as F
 from udp_plugin.version import __version__
 
 from .errors import by_axis, statistics
 from .measures import Coding, EndToEnd, Flip
 from .parts import Parts
 from .theory import Expected, expected_coding, expected_flip
-from .warps import Transform
-
-ERROR = 'error'
-WARNING = 'warning'
+from .warps import UNIT_LENGTH, Transform
 
 
 class Finding(NamedTuple):
     """A mismatch in a config.
 
-    Attributes:
-        severity: ``'error'``: parts contradict each other, which costs accuracy or
-            fails; ``'warning'``: it works, but not as well as it might.
-        name: Stable, e.g. ``'flip-shift'``.
-        where: Dotted place in the config.
-        line: ``file:line: text``, or empty if it stands in no file.
-        what: What is wrong, with the figure that was measured.
-        fix: What to do.
+    An error is a contradiction that costs accuracy or fails; with a warning it works,
+    but not as well as it might.
     """
 
-    severity: str
-    name: str
-    where: str
-    line: str
-    what: str
-    fix: str
+    severity: str  #: ``'error'`` or ``'warning'``.
+    name: str  #: Stable, e.g. ``'flip-shift'``.
+    where: str  #: Dotted place in the config.
+    line: str  #: ``file:line: text``, or empty if it stands in no file.
+    what: str  #: What is wrong, with the figure that was measured.
+    fix: str  #: What to do.
+
+
+#: The texts of findings, by name.
+TEXTS = yaml.safe_load(
+    Path(__file__).with_name('findings.yaml').read_text(encoding='utf-8')
+)
+
+
+def finding(key: str, where: str, line: str = '', **values: Any) -> Finding:
+    """A finding with one of :data:`TEXTS`, its place, its line, and the values."""
+    severity, what, fix = (TEXTS[key][part] for part in ('severity', 'what', 'fix'))
+    texts = what.format(**values), fix.format(**values)
+    return Finding(severity, key.partition('/')[0], where, line, *texts)
 
 
 @dataclass
 class Audit:
     """What an audit of a config saw.
 
-    Attributes:
-        name: The config's.
-        data: Of whom: random people, or an annotation file.
-        findings: Mismatches, errors first.
-        parts, transforms, coding, flip, end_to_end, ap: What was measured; None, or
-            empty, where the config does not let it.
-        flip_failure, failure: Why the flip test fails, and why predicting does.
+    What was measured is None, or empty, where the config does not let it.
     """
 
-    name: str
-    data: str = 'random people'
-    findings: List[Finding] = field(default_factory=list)
+    name: str  #: The config's.
+    data: str = 'random people'  #: Of whom: those, or an annotation file.
+    findings: List[Finding] = field(default_factory=list)  #: Errors first.
     parts: Optional[Parts] = None
     transforms: List[Transform] = field(default_factory=list)
     coding: Optional[Coding] = None
     flip: Optional[Flip] = None
-    flip_failure: str = ''
+    flip_failure: str = ''  #: Why the flip test fails.
     end_to_end: Optional[EndToEnd] = None
     ap: Optional[float] = None
-    failure: str = ''
+    failure: str = ''  #: Why predicting fails.
 
     @property
     def has_errors(self) -> bool:
         """Whether a finding is an error."""
-        return any(finding.severity == ERROR for finding in self.findings)
+        return any(finding.severity == 'error' for finding in self.findings)
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether its targets measure the map by its unit length."""
+        return self.coding is not None and self.coding.kind == UNIT_LENGTH
+
+    @property
+    def stride(self) -> Tuple[float, float]:
+        """Input px per heatmap px on each axis, by the targets' measure."""
+        sizes = self.parts.input_size, self.parts.heatmap_size
+        return tuple(F.stride(*sizes, self.unbiased))
 
     def as_dict(self) -> Dict[str, Any]:
         """For ``audit.json``; docs/audit.md says what the keys mean."""

@@ -2,18 +2,19 @@
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
 
+import torch
 from mmengine.config import Config
 
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.ui import UserError, quiet
 
-from .findings import broken_pipelines, find, in_words
+from .findings import find, in_words
 from .measures import measure_coding, measure_end_to_end, measure_flip
 from .parts import Parts
 from .people import annotated_people, average_precision, random_people
-from .result import ERROR, Audit, Finding
+from .result import Audit, Finding, finding
 from .warps import measure_transform
 
 #: People at random places, without annotations.
@@ -43,27 +44,19 @@ def audit(
         found = audit('td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192')
         assert not found.has_errors, found.findings
     """
-    cfg, name = read_config(config)
-    found = Audit(name)
+    cfg = config
+    if not isinstance(config, Config):
+        path = find_config(str(config))
+        try:
+            cfg = Config.fromfile(path)
+        except Exception as error:
+            # Whatever runs in a config may fail.
+            words = f'CONFIG {config} cannot be read: {in_words(error)}'
+            raise UserError(words) from error
+    found = Audit(Path(cfg.filename or 'config').stem)
     with quiet():
         _measure(found, cfg, ann, img, progress)
     return found
-
-
-def read_config(config: Union[str, Path, Config]) -> Tuple[Config, str]:
-    """A config, and what to call it.
-
-    Raises:
-        UserError: There is none, or it cannot be read.
-    """
-    if isinstance(config, Config):
-        return config, Path(config.filename or 'config').stem
-    path = find_config(str(config))
-    try:
-        return Config.fromfile(path), path.stem
-    except Exception as error:
-        # Whatever runs in a config may fail.
-        raise UserError(f'CONFIG {config} cannot be read: {in_words(error)}') from error
 
 
 def _measure(
@@ -76,7 +69,7 @@ def _measure(
     with _failures_are_findings(found):
         progress('building the components')
         parts = found.parts = Parts(cfg)
-        found.findings = broken_pipelines(parts)
+        found.findings = _broken_pipelines(parts)
     if found.findings:
         return
     people = random_people(parts, RANDOM_PEOPLE)
@@ -116,9 +109,37 @@ def _failures_are_findings(found: Audit) -> Iterator[None]:
     except UserError as error:
         raise UserError(f'{found.name}: {error}.') from error
     except Exception as error:
-        what = f'it does not build: {in_words(error)}'
-        fix = 'what the message says; `udp-plugin convert --check` shows more'
-        found.findings = [Finding(ERROR, 'build', 'config', '', what, fix)]
+        found.findings = [finding('build', 'config', failure=in_words(error))]
+
+
+def _broken_pipelines(parts: Parts) -> List[Finding]:
+    """Pipelines that do not run to their end, or hand on what does not fit."""
+    found = []
+    for flow in parts.flows:
+        try:
+            failure = _misfit(parts, parts.run_through(flow), flow.training)
+        except Exception as error:
+            failure = f'it fails: {in_words(error)}'
+        if failure:
+            where = flow.places[0].rpartition('[')[0] if flow.places else flow.name
+            found.append(finding('pipeline', where, flow=flow, failure=failure))
+    return found
+
+
+def _misfit(parts: Parts, end: dict, training: bool) -> str:
+    """Why what a pipeline hands on does not fit, or nothing."""
+    sample, wanted = end.get('data_samples'), parts.num_keypoints * parts.channels
+    if sample is None:
+        return 'it hands on no data_samples, as PackPoseInputs does'
+    if not training or 'target_codecs' in sample.gt_instance_labels:
+        return ''
+    if 'gt_fields' not in sample:
+        return 'it hands on no target maps, as GenerateTarget does'
+    maps = getattr(sample.gt_fields, 'heatmaps', None)
+    # Of several levels there are several.
+    if isinstance(maps, torch.Tensor) and len(maps) != wanted:
+        return f'its targets are {len(maps)} maps, where the test data ask for {wanted}'
+    return ''
 
 
 def _attempt(measure: Callable, *args: Any) -> Tuple[Any, str]:

@@ -30,25 +30,15 @@ SEEN = 0.01
 
 
 class Transform(NamedTuple):
-    """How a pipeline warps.
-
-    Attributes:
-        flow: Which pipeline.
-        kind: How it measures the input: unit length (Eq. 41), pixels (Eq. 30).
-        deviation: Of keypoints from that equation, shape (M, 2), input px.
-        misfit: Where the image shows a keypoint, minus the keypoint, shape (M, 2).
-        field: The affine map (2, 3) that fits the misfit at an input position.
-        random: Whether a person comes out differently the next time; of test data.
-        input_size: Of the image it makes, width and height in pixels.
-    """
+    """How a pipeline warps; errors are (M, 2) in input px."""
 
     flow: Flow
-    kind: str
-    deviation: np.ndarray
-    misfit: np.ndarray
-    field: np.ndarray
-    random: bool
-    input_size: Tuple[int, int]
+    kind: str  #: How it measures the input: unit length (Eq. 41) or pixels (Eq. 30).
+    deviation: np.ndarray  #: Of keypoints from that equation.
+    misfit: np.ndarray  #: Where the image shows a keypoint, minus the keypoint.
+    field: np.ndarray  #: The affine map (2, 3) that fits the misfit at a position.
+    random: bool  #: Whether a person of test data comes out differently the next time.
+    input_size: Tuple[int, int]  #: Of the image it makes, width and height in pixels.
 
 
 def measure_transform(parts: Parts, flow: Flow) -> Transform:
