@@ -141,7 +141,7 @@ def _half_window(found: Audit, maps: Tensor) -> Tuple[float, float]:
     peak = heat.amax((-2, -1), keepdim=True).clamp(min=1e-6)
     area = float((heat > peak / 2).sum((-2, -1)).double().median())
     half = min(max(2 * np.sqrt(area / np.pi), 4.0), 0.3 * min(parts.heatmap_size))
-    return half, half * max(found.stride)
+    return half, half * parts.stride(found.unbiased).max()
 
 
 def _choose(parts: Parts, person: Person, half: float, most: int) -> List[int]:

@@ -92,7 +92,7 @@ def _subpixel(audits: Sequence[Audit]) -> Figure:
         (name, _phase(one), one.coding.errors[:, 0], one.unbiased)
         for name, one in zip(_labels(audits), audits)
     ]
-    pixel = max(one.stride[0] for one in audits)
+    pixel = max(one.parts.stride(one.unbiased)[0] for one in audits)
     if len(curves) == 1:
         curves.append(_other_curve(audits[0]))
     colors = _colors([unbiased for *_, unbiased in curves])
@@ -132,7 +132,7 @@ def _other_curve(found: Audit) -> Tuple[str, np.ndarray, np.ndarray, bool]:
     parts = found.parts
     errors = np.abs(found.coding.errors[:, 0])
     errors = errors[np.isfinite(errors)]
-    accurate = len(errors) > 0 and errors.mean() < 0.1 * found.stride[0]
+    accurate = len(errors) > 0 and errors.mean() < 0.1 * parts.stride(found.unbiased)[0]
     codec = (MSRAHeatmap if accurate else UDPGaussianHeatmap)(
         parts.input_size, parts.heatmap_size, sigma=SIGMA
     )

@@ -268,7 +268,7 @@ class _Checks:
                     f'{key}/setting' if matters else f'{key}/harmless',
                     f'{place}.{setting}',
                     self.line((setting, ours), (setting, theirs)),
-                    **dict(flow=flow, key=setting, made=ours, read=theirs),
+                    **dict(flow=flow, setting=setting, made=ours, read=theirs),
                     effect=effect,
                 )
                 # What follows from it differs, too.

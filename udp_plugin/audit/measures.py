@@ -115,13 +115,13 @@ def locate(parts: Parts, coding: Coding, maps: Tensor) -> np.ndarray:
 
 def places_of(parts: Parts, kind: str, pixels: np.ndarray) -> np.ndarray:
     """The keypoints (..., 2) in input px that are at these heatmap px."""
-    t = F.stride(parts.input_size, parts.heatmap_size, kind == UNIT_LENGTH)
+    t = parts.stride(unbiased=kind == UNIT_LENGTH)
     return (pixels + (0.5 if kind == CELLS else 0)) * t
 
 
 def pixels_of(parts: Parts, kind: str, places: np.ndarray) -> np.ndarray:
     """Where on the map, in heatmap px, keypoints (..., 2) in input px are."""
-    t = F.stride(parts.input_size, parts.heatmap_size, kind == UNIT_LENGTH)
+    t = parts.stride(unbiased=kind == UNIT_LENGTH)
     return places / t - (0.5 if kind == CELLS else 0)
 
 
@@ -182,8 +182,7 @@ def measure_coding(parts: Parts) -> Coding:
 
 def _interior(parts: Parts) -> Tuple[np.ndarray, np.ndarray]:
     """Start and length of where targets are whole, input px: whole heatmap pixels."""
-    pixels = np.asarray(parts.heatmap_size)
-    s = np.asarray(parts.input_size) / pixels
+    pixels, s = np.asarray(parts.heatmap_size), parts.stride(unbiased=False)
     margin = np.ceil(np.minimum(4 * _sigma(parts) + 1, pixels // 3))
     return margin * s, np.maximum(pixels - 2 * margin, 1) * s
 
@@ -216,7 +215,7 @@ def _spread(
 def _border(parts: Parts, rng: np.random.Generator) -> List[np.ndarray]:
     """Keypoints on the border of x, and on that of y."""
     length = np.asarray(F.unit_length(parts.input_size), float)
-    band = BORDER * np.asarray(parts.input_size) / np.asarray(parts.heatmap_size)
+    band = BORDER * parts.stride(unbiased=False)
     found = []
     for axis in range(2):
         points = _spread(parts, np.zeros(2), length, rng)
@@ -241,9 +240,8 @@ def _coding_kind(parts: Parts, rng: np.random.Generator) -> str:
     ).reshape(-1, 2)
     points = points.reshape(-1, 2)
     start, length = _interior(parts)
-    s = F.stride(parts.input_size, parts.heatmap_size, unbiased=False)
     # Of less than a pixel, rounding would not average out.
-    pieces = np.clip(np.round(length / s), 1, 8)
+    pieces = np.clip(np.round(length / parts.stride(unbiased=False)), 1, 8)
     piece = np.floor((points - start) / length * pieces)
     residuals = {}
     for kind in (UNIT_LENGTH, PIXELS, CELLS):

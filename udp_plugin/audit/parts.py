@@ -335,6 +335,10 @@ class Parts:
         flip = list(metainfo['flip_indices'])
         return flip if len(flip) == self.num_keypoints else [*range(self.num_keypoints)]
 
+    def stride(self, unbiased: bool) -> np.ndarray:
+        """Input px per heatmap px on each axis, by one measure of the map."""
+        return F.stride(self.input_size, self.heatmap_size, unbiased)
+
     def batches(self, count: int) -> Iterator[slice]:
         """Slices of ``count`` samples whose maps fit well in memory."""
         width, height = self.heatmap_size

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import yaml
 
-from udp_plugin import functional as F
 from udp_plugin.version import __version__
 
 from .errors import by_axis, statistics
@@ -72,12 +71,6 @@ class Audit:
     def unbiased(self) -> bool:
         """Whether its targets measure the map by its unit length."""
         return self.coding is not None and self.coding.kind == UNIT_LENGTH
-
-    @property
-    def stride(self) -> Tuple[float, float]:
-        """Input px per heatmap px on each axis, by the targets' measure."""
-        sizes = self.parts.input_size, self.parts.heatmap_size
-        return tuple(F.stride(*sizes, self.unbiased))
 
     def as_dict(self) -> Dict[str, Any]:
         """For ``audit.json``; docs/audit.md says what the keys mean."""

@@ -24,7 +24,7 @@ def expected_flip(parts: Parts, coding: Coding) -> Dict[str, Expected]:
     has ``1 / s`` instead.
     """
     unbiased = coding.kind == UNIT_LENGTH
-    pixel = F.stride(parts.input_size, parts.heatmap_size, unbiased)[0]
+    pixel = parts.stride(unbiased)[0]
     found = {}
     for shifted in (False, True):
         distance = F.flip_misalignment(
@@ -50,8 +50,8 @@ def expected_coding(parts: Parts) -> Expected:
     if name == 'MegviiHeatmap' or (
         name == 'MSRAHeatmap' and not getattr(decoder, 'unbiased', False)
     ):
-        s = F.stride(parts.input_size, parts.heatmap_size, unbiased=False)
-        return Expected(float(s[0] / 4), float(s[1] / 4), 'Eq. 17, 18')
+        x, y = parts.stride(unbiased=False) / 4
+        return Expected(float(x), float(y), 'Eq. 17, 18')
     if name in ('MSRAHeatmap', 'UDPHeatmap', 'UDPGaussianHeatmap', 'UDPOffsetHeatmap'):
         equation = 'Eq. 24-26, 29' if parts.channels == 3 else 'DARK'
         return Expected(0.0, 0.0, equation)
