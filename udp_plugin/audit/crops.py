@@ -46,11 +46,7 @@ def flip_on_crop(found: Audit, person: Person) -> Figure:
     looks = (maps, 'black', '-', 13), (back, color, '--', 9)
     places = [locate(parts, found.coding, look[0])[0, parts.outputs] for look in looks]
     off = np.linalg.norm(places[1] - places[0], axis=-1)
-    half = _half_window(found, maps)[1]
-    chosen = _choose(parts, person, half, 4)
-    columns = 1 if len(chosen) == 1 else 2
-    shape = (-(-len(chosen) // 2) or 1, columns)
-    figure, panels = _sheet(found, person, chosen, half, shape, (0.25, 0.55))
+    figure, panels, chosen, (_, half) = _sheet(found, person, maps, 1, (0.25, 0.55))
     image = _rgb(person.warped.image).mean(-1)
     for number, (ax, k) in enumerate(zip(panels.flat, chosen), 1):
         # Pale, so that lines stand out.
@@ -84,9 +80,7 @@ def targets(found: Audit, person: Person) -> Figure:
     """Targets of a few keypoints, enlarged: of offset codecs all three maps."""
     parts, keypoints = found.parts, person.warped.keypoints
     maps = parts.encode(network_sees(parts, keypoints[None], person.labelled[None]))
-    reach, half = _half_window(found, maps)
     offsets = parts.channels == 3
-    chosen = _choose(parts, person, half, 2 if offsets else 4)
     shown = maps[0].numpy()
     peak = np.nanmax(shown[:: parts.channels])
     # Megvii's go to 255.
@@ -97,9 +91,8 @@ def targets(found: Audit, person: Person) -> Figure:
         signed = dict(cmap='PuOr', vmin=-1, vmax=1)
         looks = {'  H: disc': looks[''], '  X: offset in x': signed}
         looks['  Y: offset in y'] = signed
-    columns = 3 if offsets else 1 if len(chosen) == 1 else 2
-    shape = (-(-len(chosen) * len(looks) // columns) or 1, columns)
-    figure, panels = _sheet(found, person, chosen, half, shape, (0.75, 0.85))
+    gap = (0.75, 0.85)
+    figure, panels, chosen, (reach, _) = _sheet(found, person, maps, len(looks), gap)
     places = pixels_of(parts, found.coding.kind, keypoints)
     drawn: List[Any] = []
     axes = iter(panels.flat)
@@ -127,7 +120,7 @@ def targets(found: Audit, person: Person) -> Figure:
         level = dict(orientation='horizontal')
         bar(0, panels[-1, 0], [0, -1.1, side, 0.2], ticks=[0, peak], **level)
         level.update(ticks=[-1, 0, 1], label='offset / radius')
-        bar(1, panels[-1, 1], [0, -1.1, 2 * side + 0.75, 0.2], **level)
+        bar(1, panels[-1, 1], [0, -1.1, 2 * side + gap[0], 0.2], **level)
     elif chosen:
         ticks = [0, peak / 2, peak]
         bar(0, panels[0, -1], [side + 0.3, side - tall, 0.2, tall], ticks=ticks)
@@ -166,24 +159,27 @@ def _choose(parts: Parts, person: Person, half: float, most: int) -> List[int]:
 
 
 def _sheet(
-    found: Audit,
-    person: Person,
-    chosen: Sequence[int],
-    half: float,
-    shape: Tuple[int, int],
-    gap: Tuple[float, float],
-) -> Tuple[Figure, np.ndarray]:
-    """A crop at the left, and square panels beside it.
+    found: Audit, person: Person, maps: Tensor, each: int, gap: Tuple[float, float]
+) -> Tuple[Figure, np.ndarray, List[int], Tuple[float, float]]:
+    """A crop at the left with numbered frames, and square panels beside it.
 
     Args:
         found: Of which audit.
         person: Whose crop.
-        chosen: The keypoints that have a numbered frame.
-        half: Half the side of the frames, input px.
-        shape: Rows and columns of panels; those that are not needed stay empty.
+        maps: The person's targets, shape (1, C, H, W).
+        each: Panels for each frame, beside each other if there are several.
         gap: Width and height in inches between panels.
+
+    Returns:
+        tuple: the figure, its panels (rows, columns), the keypoints that have a frame,
+        and half the side of frames in heatmap px and in input px.
     """
-    (rows, columns), (width, height) = shape, person.warped.size
+    halves = _half_window(found, maps)
+    half = halves[1]
+    chosen = _choose(found.parts, person, half, 4 if each == 1 else 2)
+    columns = each if each > 1 else 1 if len(chosen) == 1 else 2
+    rows = -(-len(chosen) * each // columns) or 1
+    width, height = person.warped.size
     side = 4.4 if rows == 1 and columns < 3 else 2.8
     tall = rows * side + (rows - 1) * gap[1]
     crop = float(np.clip(tall * width / height, 1.5, 1.5 * tall))
@@ -191,9 +187,11 @@ def _sheet(
     figure = Figure(figsize=(sum(ratios), tall))
     whole = dict(left=0, right=1, bottom=0, top=1, wspace=0)
     grid = figure.add_gridspec(1, 3, width_ratios=ratios, **whole)
-    inner = grid[2].subgridspec(*shape, wspace=gap[0] / side, hspace=gap[1] / side)
+    inner = grid[2].subgridspec(
+        rows, columns, wspace=gap[0] / side, hspace=gap[1] / side
+    )
     panels = inner.subplots(squeeze=False)
-    for ax in panels.flat[len(chosen) * (columns if columns == 3 else 1) :]:
+    for ax in panels.flat[len(chosen) * each :]:
         ax.set_axis_off()
     ax = figure.add_subplot(grid[0])
     ax.imshow(_rgb(person.warped.image))
@@ -213,7 +211,7 @@ def _sheet(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.set_title(f'input, {width} × {height} px')
-    return figure, panels
+    return figure, panels, chosen, halves
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

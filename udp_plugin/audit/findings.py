@@ -13,8 +13,9 @@ from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 
 from .errors import mean_of_worse_axis
+from .flows import Flow
 from .lines import Lines
-from .parts import Flow, Parts, replaced
+from .parts import Parts, replaced
 from .result import Audit, Finding, finding
 from .theory import expected_coding
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
@@ -384,7 +385,7 @@ class _Checks:
             yield finding('flip-indices/odd', *at, odd=odd)
         elif self.test_cfg.get('flip_test'):
             for flow, *_ in self.transforms:
-                flip = self.parts.flip_indices_of(flow)
+                flip = flow.flip_indices
                 if len(flip) == len(tested) and flip != tested:
                     wrong = [k for k, one in enumerate(flip) if one != tested[k]]
                     yield finding('flip-indices', *at, flow=flow, wrong=wrong)
@@ -464,7 +465,7 @@ def _loss_failure(parts: Parts, train_cfg: dict) -> str:
         return ''
     keypoints = np.full((2, parts.num_keypoints, 2), np.asarray(parts.input_size) / 3)
     maps = parts.encode(keypoints)
-    samples = [parts.run_through(parts.train)['data_samples'] for _ in range(2)]
+    samples = [parts.train.run_through()['data_samples'] for _ in range(2)]
     try:
         with torch.no_grad(), replaced(head, forward=lambda feats: maps):
             losses = head.loss(maps, samples, train_cfg=train_cfg)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
-from .parts import Parts, Warped
+from .flows import Warped
+from .parts import Parts
 from .people import IMAGE_SIZE, Person, oks, random_people, sigmas_of
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH, Transform
 
@@ -74,7 +75,7 @@ def measure_flip(parts: Parts, coding: Coding) -> Flip:
     """Code keypoints and their mirror images, and see where each map has them."""
     keypoints = _spread(parts, *_interior(parts), np.random.default_rng(0))
     (person,) = random_people(parts, 1)
-    sample = parts.warp(parts.test, person).end['data_samples']
+    sample = parts.test.warp(person).end['data_samples']
     flip_test = bool(parts.model.test_cfg.get('flip_test'))
     flip = parts.flip_indices()
     paired = np.array([flip[flip[k]] == k for k in range(parts.num_keypoints)])
@@ -367,7 +368,7 @@ def _predict_people(
         raw = person.get('raw_ann_info') or {}
         # The toolbox's stand-in for the outline's area.
         areas.append(float(raw.get('area') or 0.53 * width * height))
-    warped = [parts.warp(parts.test, dict(person)) for person in people]
+    warped = [parts.test.warp(dict(person)) for person in people]
     places = np.stack([one.keypoints for one in warped])
     # Where the image has them, then what training had there.
     places = places + F.apply_affine(places, seen.field)
@@ -396,7 +397,7 @@ def _round_trip(parts: Parts, coding: Coding) -> np.ndarray:
         found = []
         for corner in corners.astype(np.float32):
             keypoints = np.broadcast_to(corner, shape).copy()
-            found.append(parts.warp(parts.test, dict(person, keypoints=keypoints)))
+            found.append(parts.test.warp(dict(person, keypoints=keypoints)))
         inputs = np.stack([one.keypoints[0] for one in found])
         sources = np.stack([one.source[0] for one in found])
         backward, *_ = np.linalg.lstsq(np.c_[inputs, np.ones(4)], sources, rcond=None)

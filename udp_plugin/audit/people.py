@@ -12,7 +12,8 @@ from mmpose.evaluation.metrics import CocoMetric
 
 from udp_plugin.ui import UserError
 
-from .parts import Parts, Warped
+from .flows import Warped
+from .parts import Parts
 
 #: The image in which random people stand, width and height in source px.
 IMAGE_SIZE = (640, 640)
@@ -39,7 +40,7 @@ def random_people(parts: Parts, count: int) -> List[dict]:
         corner = rng.uniform(0, 1, 2) * (np.array(IMAGE_SIZE) - box_size)
         box = np.concatenate([corner, corner + box_size])
         keypoints = rng.uniform(box[:2], box[2:], (parts.metainfo['num_keypoints'], 2))
-        person = parts.person(parts.test, image, box, keypoints)
+        person = parts.test.person(image, box, keypoints)
         people.append(dict(person, id=index, img_id=index))
     return people
 

@@ -117,7 +117,7 @@ def _broken_pipelines(parts: Parts) -> List[Finding]:
     found = []
     for flow in parts.flows:
         try:
-            failure = _misfit(parts, parts.run_through(flow), flow.training)
+            failure = _misfit(parts, flow.run_through(), flow.training)
         except Exception as error:
             failure = f'it fails: {in_words(error)}'
         if failure:

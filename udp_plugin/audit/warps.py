@@ -10,7 +10,8 @@ import numpy as np
 
 from udp_plugin import functional as F
 
-from .parts import Flow, Parts, Warped
+from .flows import Flow, Warped
+from .parts import Parts
 from .people import IMAGE_SIZE
 
 #: How a component measures a space.
@@ -50,10 +51,10 @@ def measure_transform(parts: Parts, flow: Flow) -> Transform:
     for _ in range(PERSONS):
         person, sigma = _person_of_blobs(parts, flow, rng)
         again = {k: np.copy(v) if k != 'img' else v for k, v in person.items()}
-        warped = parts.warp(flow, person, to_the_end=False)
+        warped = flow.warp(person, to_the_end=False)
         if not flow.training:
             # As often as people come, since it may be a matter of luck.
-            other = parts.warp(flow, again, to_the_end=False)
+            other = flow.warp(again, to_the_end=False)
             unpredictable |= not np.array_equal(warped.keypoints, other.keypoints)
         deviations.append([_deviation(warped, unbiased) for unbiased in (True, False)])
         pixel = warped.scale[0] / warped.size[0]
@@ -101,9 +102,9 @@ def _person_of_blobs(
         profiles.append(np.where(np.abs(away) < 6 * sigma, profile, 0))
     image = profiles[1].T @ profiles[0]
     image = np.repeat((255 * image).round().astype(np.uint8)[..., None], 3, -1)
-    count = parts.metainfo_of(flow)['num_keypoints']
+    count = flow.metainfo['num_keypoints']
     keypoints = places[rng.permutation(np.arange(count) % len(places))]
-    return parts.person(flow, image, box, keypoints), sigma
+    return flow.person(image, box, keypoints), sigma
 
 
 def _blobs(warped: Warped, sigma: float) -> Tuple[np.ndarray, np.ndarray]:
