@@ -48,6 +48,7 @@ setup(
     license='Apache-2.0',
     keywords='human pose estimation, keypoints, heatmap, UDP, MMPose',
     packages=find_packages(include=['udp_plugin', 'udp_plugin.*']),
+    package_data={'udp_plugin.audit': ['findings.yaml']},
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.8',
     # Names without versions, so that pip leaves what an environment has as it is.

@@ -1,7 +1,6 @@
 """The audit's figures: made of any config, whatever failed, without a warning."""
 
 import warnings
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -11,8 +10,9 @@ from mmengine.config import Config
 from udp_plugin.audit import figures, measures
 from udp_plugin.audit.measures import Flip
 from udp_plugin.audit.parts import Parts
-from udp_plugin.audit.people import annotated_people
-from udp_plugin.audit.theory import expected_flip
+from udp_plugin.audit.people import annotated_people, random_people
+from udp_plugin.audit.result import Audit
+from udp_plugin.audit.warps import measure_transform
 from udp_plugin.convert.zoo import find_config
 
 BIASED = 'td-hm_hrnet-w32_8xb64-210e_coco-256x192'
@@ -69,57 +69,39 @@ def build(codec, keypoints, flip_test=True):
 
 
 def measure(parts, people=None):
-    """Coding, flip, and end to end, of few keypoints and people."""
+    """An audit of few people."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         coding = measures.measure_coding(parts)
-        transform = measures.measure_transform(parts, parts.test)
-        people = people or measures.random_people(parts, 2)
-        return (
-            coding,
-            measures.measure_flip(parts, coding),
-            measures.measure_end_to_end(parts, coding, transform, None, people),
-        )
+        transform = measure_transform(parts, parts.test)
+        people = people or random_people(parts, 2)
+        end = measures.measure_end_to_end(parts, coding, transform, None, people)
+        flip = measures.measure_flip(parts, coding)
+    return Audit('a config', parts=parts, coding=coding, flip=flip, end_to_end=end)
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     monkeypatch.setattr(measures, 'POINTS', 256)
-    monkeypatch.setattr(measures, 'PERSONS', 2)
+    monkeypatch.setattr('udp_plugin.audit.warps.PERSONS', 2)
 
 
-def theory_of(parts, coding):
-    return {name: one.x for name, one in expected_flip(parts, coding).items()}
-
-
-def check(path):
-    """A PNG of a sensible size, in which something is drawn."""
-    image = cv2.imread(str(path))
-    height, width = image.shape[:2]
-    assert 400 < height < 2000
-    assert 700 < width < 2600
-    assert image.std() > 5
-
-
-@contextmanager
-def no_warnings():
+def check(folder, *audits):
+    """Draw without a warning PNGs of a sensible size, in which something is drawn."""
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         # Of matplotlib's own dependencies.
         warnings.filterwarnings('ignore', category=DeprecationWarning)
-        yield
-
-
-def draw_all(folder, parts, coding, flip, end, name='a config'):
-    files = [folder / f'{index}.png' for index in range(5)]
-    with no_warnings():
-        figures.draw_subpixel(files[0], {name: (parts, coding)})
-        figures.draw_flip(files[1], parts, coding, end.persons[0])
-        figures.draw_histograms(files[2], {name: (coding, end)})
-        figures.draw_targets(files[3], parts, coding, end.persons[0])
-        figures.draw_flip_bars(files[4], {name: (flip, theory_of(parts, coding))})
+        files = figures.draw(audits, folder)
+    crops = [f'{name}{n}' for n in ('', '_1', '_2') for name in ('crop', 'targets')]
+    crops = crops[:2] if len(audits) == 1 else crops[2:]
+    assert [file.stem for file in files] == ['subpixel', 'flip', 'errors', *crops]
     for file in files:
-        check(file)
+        image = cv2.imread(str(file))
+        height, width = image.shape[:2]
+        assert 400 < height < 2000
+        assert 700 < width < 2600
+        assert image.std() > 5
 
 
 @pytest.mark.parametrize(
@@ -134,40 +116,27 @@ def draw_all(folder, parts, coding, flip, end, name='a config'):
     ],
 )
 def test_figures_are_made(codec, keypoints, tmp_path):
-    parts = build(CODECS[codec], keypoints)
-    coding, flip, end = measure(parts)
-    draw_all(tmp_path, parts, coding, flip, end)
+    check(tmp_path, measure(build(CODECS[codec], keypoints)))
 
 
 def test_two_configs_and_a_photograph(coco_mini, tmp_path):
-    found = {}
+    audits = []
     for name in ('biased', 'offset'):
         parts = build(CODECS[name], 17)
         people = annotated_people(parts, coco_mini / 'test_coco.json', coco_mini)
-        found[name] = (parts, *measure(parts, people[:2]))
-    files = {name: tmp_path / f'{name}.png' for name in ('s', 'h', 'b', *found)}
-    with no_warnings():
-        for name, (parts, coding, _, end) in found.items():
-            figures.draw_flip(files[name], parts, coding, end.persons[0])
-        codings = {name: (one[0], one[1]) for name, one in found.items()}
-        figures.draw_subpixel(files['s'], codings)
-        errors = {name: (one[1], one[3]) for name, one in found.items()}
-        figures.draw_histograms(files['h'], errors)
-        flips = {name: (one[2], theory_of(*one[:2])) for name, one in found.items()}
-        figures.draw_flip_bars(files['b'], flips)
-    for file in files.values():
-        check(file)
+        audits.append(measure(parts, people[:2]))
+    check(tmp_path, *audits)
 
 
 def test_what_failed_is_drawn_too(tmp_path):
     """Without a flip test, nothing read, nobody labelled, and an odd name."""
-    parts = build(CODECS['biased'], 2, flip_test=False)
-    coding, flip, end = measure(parts)
+    found = measure(build(CODECS['biased'], 2, flip_test=False))
+    coding, flip, end = found.coding, found.flip, found.end_to_end
     assert flip.configured is None
     nothing = np.full((8, 2), np.nan)
-    coding = coding._replace(errors=np.full_like(coding.errors, np.nan))
-    flip = Flip(nothing, nothing, flip.averaged, nothing[:0], None)
-    person = end.persons[0]
-    nobody = person._replace(labelled=np.zeros_like(person.labelled))
-    end = end._replace(input_px=nothing[:0], persons=[nobody])
-    draw_all(tmp_path, parts, coding, flip, end, name='_a$b$' + '名' * 99)
+    found.coding = coding._replace(errors=np.full_like(coding.errors, np.nan))
+    found.flip = Flip(nothing, nothing, flip.averaged, nothing[:0], None)
+    nobody = end.persons[0]._replace(labelled=np.zeros(2, bool))
+    found.end_to_end = end._replace(input_px=nothing[:0], persons=[nobody])
+    found.name = '_a$b$' + '名' * 99
+    check(tmp_path, found)

@@ -6,59 +6,64 @@ import numpy as np
 import pytest
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 
-from udp_plugin.audit.maps import (
-    MapsAlignment,
-    as_dict,
-    infer_flip_indices,
-    measure_maps,
-    read_maps,
-    tables,
-    verdict,
-)
+from udp_plugin.audit.maps import infer_flip_indices, measure_maps, read_maps
+from udp_plugin.audit.maps_result import MapsAudit
 from udp_plugin.codecs import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin.ui import UserError
 
 #: A nose, and pairs.
 FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13)
-VARIANTS = {'alone', 'shifted', 'averaged', 'averaged_shifted'}
+VARIANTS = ('alone', 'shifted', 'averaged', 'averaged_shifted')
+SIZE, INPUT_SIZE = (48, 64), (192, 256)
 
 
-def gaussians(points, size, sigma=2.0):
+def gaussians(points, size=SIZE, sigma=2.0):
     """Gaussians around points (..., 2), in heatmap px, on maps of (W, H) pixels."""
     y, x = np.mgrid[: size[1], : size[0]]
     m, n = points[..., 0, None, None], points[..., 1, None, None]
     return np.exp(-((x - m) ** 2 + (y - n) ** 2) / (2 * sigma**2))
 
 
-def discs(points, size, radius):
+def discs(points, size=SIZE, radius=3.5):
     """Offset maps by Eq. 24-26: H, X and Y of each of (N, K, 2) points."""
     y, x = np.mgrid[: size[1], : size[0]]
     m, n = points[..., 0, None, None], points[..., 1, None, None]
     disc = (x - m) ** 2 + (y - n) ** 2 <= radius**2
     maps = np.stack((disc, disc * (m - x) / radius, disc * (n - y) / radius), 2)
-    return maps.reshape(len(points), -1, *maps.shape[-2:])
+    return maps.reshape(len(points), -1, *maps.shape[-2:]) * 1.0
 
 
-def flipped(points, size):
+DRAW = {1: gaussians, 3: discs}
+
+
+def flipped(points, size=SIZE):
     """The mirror image of points, left and right keypoints not swapped."""
     return np.stack((size[0] - 1 - points[..., 0], points[..., 1]), -1)
 
 
-def anywhere(rng, size, margin=0.0, count=(20, 15)):
+def pair(points, shift=(0.0, 0.0), size=SIZE, draw=gaussians, *of):
+    """Maps of points, and those of mirrored images, by so much apart."""
+    return draw(points, size, *of), draw(flipped(points + shift, size), size, *of)
+
+
+def anywhere(seed, margin=0.0, count=(20, 15), size=SIZE):
     """Points in heatmap px."""
+    rng = np.random.default_rng(seed) if isinstance(seed, int) else seed
     low = np.full(2, margin)
     return rng.uniform(low, np.array(size) - 1 - margin, (*count, 2))
 
 
-@pytest.mark.parametrize('size', [(48, 64), (24, 32), (96, 72)])
+def measured(maps, mirrored, channels=1):
+    return measure_maps(maps, mirrored, channels, range(maps.shape[1] // channels))
+
+
+@pytest.mark.parametrize('size', [SIZE, (24, 32), (96, 72)])
 @pytest.mark.parametrize('sigma', [1, 1.5, 2, 3, 4])
 def test_every_gaussian_s_shift_to_a_hundredth_of_a_pixel(size, sigma):
     rng = np.random.default_rng(0)
-    points = anywhere(rng, size)
+    points = anywhere(rng, size=size)
     shift = rng.uniform(-1.2, 1.2, 2)
-    maps = gaussians(points, size, sigma)
-    mirrored = gaussians(flipped(points + shift, size), size, sigma)
-    found = measure_maps(maps, mirrored, flip_indices=range(15))
+    found = measured(*pair(points, shift, size, gaussians, sigma))
     np.testing.assert_allclose(
         found.shifts, np.tile(shift, (found.maps_counted, 1)), 0, 0.01
     )
@@ -66,26 +71,20 @@ def test_every_gaussian_s_shift_to_a_hundredth_of_a_pixel(size, sigma):
     assert found.maps_apart == 0
     assert found.heatmap_size == size
     # All whose peaks are far enough from the border, and none else.
-    border = max(2.5, 1.5 * sigma)
-    inside = [
-        ((p >= border + slack) & (p <= np.array(size) - 1 - border - slack)).all(-1)
-        & ((q >= border + slack) & (q <= np.array(size) - 1 - border - slack)).all(-1)
-        for p, q in [(points, points + shift)]
-        for slack in (0.7, -0.7)
-    ]
-    assert 0 < inside[0].sum() <= found.maps_counted <= inside[1].sum()
+    border, end = max(2.5, 1.5 * sigma), np.array(size) - 1
+    inside = []
+    for least in (border + 0.7, border - 0.7):
+        both = np.stack((points, points + shift))
+        inside.append(((both >= least) & (both <= end - least)).all((0, -1)).sum())
+    assert 0 < inside[0] <= found.maps_counted <= inside[1]
 
 
 @pytest.mark.parametrize('sigma', [1, 2, 4])
 def test_noise_averages_out(sigma):
     rng = np.random.default_rng(1)
-    size, shift = (48, 64), (-0.75, 0.3)
-    points = anywhere(rng, size, 8, (60, 15))
-    maps = gaussians(points, size, sigma)
-    mirrored = gaussians(flipped(points + shift, size), size, sigma)
-    maps = maps + 0.05 * rng.normal(size=maps.shape)
-    mirrored = mirrored + 0.05 * rng.normal(size=maps.shape)
-    found = measure_maps(maps, mirrored, flip_indices=range(15))
+    shift = (-0.75, 0.3)
+    maps = np.stack(pair(anywhere(rng, 8, (60, 15)), shift, SIZE, gaussians, sigma))
+    found = measured(*maps + 0.05 * rng.normal(size=maps.shape))
     assert found.maps_counted > 850
     errors = found.shifts - shift
     # No unbiased estimate of it has less than 0.056 (Cramér and Rao, two maps).
@@ -95,46 +94,31 @@ def test_noise_averages_out(sigma):
 
 @pytest.mark.parametrize(('factor', 'plus'), [(1e-6, 0), (255, 0), (8, -10), (1e30, 0)])
 def test_scale_and_background_do_not_matter(factor, plus):
-    rng = np.random.default_rng(2)
-    size, shift = (48, 64), (-0.75, 0.0)
-    points = anywhere(rng, size, 8, (2, 15))
-    maps = factor * gaussians(points, size) + plus
-    mirrored = factor * gaussians(flipped(points + shift, size), size) + plus
-    found = measure_maps(maps, mirrored, flip_indices=range(15))
+    maps = np.stack(pair(anywhere(2, 8, (2, 15)), (-0.75, 0.0)))
+    found = measured(*factor * maps + plus)
     assert found.maps_counted == 30
-    np.testing.assert_allclose(found.shifts, [shift] * 30, atol=0.01)
+    np.testing.assert_allclose(found.shifts, [(-0.75, 0.0)] * 30, atol=0.01)
 
 
 def test_lopsided_peaks_are_as_far_apart_as_they_were_drawn():
-    rng = np.random.default_rng(3)
-    size, shift = (48, 64), np.array([-0.75, 0.2])
-    points = anywhere(rng, size, 12, (10, 15))
-
-    beside = np.array([2.5, 1.0])
-
-    def draw(points, mirror):
-        one, two = mirror(points, size), mirror(points + beside, size)
-        return gaussians(one, size) + 0.6 * gaussians(two, size, 1.3)
-
-    maps = draw(points, lambda points, size: points)
-    mirrored = draw(points + shift, flipped)
-    found = measure_maps(maps, mirrored, flip_indices=range(15))
+    points, shift = anywhere(3, 12, (10, 15)), (-0.75, 0.2)
+    maps = np.array(pair(points, shift))
+    beside = points + np.array([2.5, 1.0])
+    maps += 0.6 * np.array(pair(beside, shift, SIZE, gaussians, 1.3))
+    found = measured(*maps)
     assert found.maps_counted == 150
     np.testing.assert_allclose(found.shifts, [shift] * 150, atol=0.01)
 
 
 def test_slanting_peaks():
-    rng = np.random.default_rng(3)
-    size, shift = (48, 64), np.array([-0.75, 0.2])
-    points = anywhere(rng, size, 16, (10, 15))
+    points, shift = anywhere(3, 16, (10, 15)), np.array([-0.75, 0.2])
 
     def draw(points, slant):
         y, x = np.mgrid[:64, :48]
         x, y = x - points[..., 0, None, None], y - points[..., 1, None, None]
         return np.exp(-(x**2 + 2 * slant * x * y + y**2) / 4)
 
-    maps, mirrored = draw(points, 0.6), draw(flipped(points + shift, size), -0.6)
-    found = measure_maps(maps, mirrored, flip_indices=range(15))
+    found = measured(draw(points, 0.6), draw(flipped(points + shift), -0.6))
     assert found.maps_counted == 150
     np.testing.assert_allclose(found.shifts, [shift] * 150, atol=1e-4)
 
@@ -150,14 +134,13 @@ def _hole(maps, x, y):
 
 @pytest.mark.parametrize('spoil', [_ring, _hole])
 def test_where_there_is_no_maximum_there_is_no_place(spoil):
-    size = (48, 64)
-    points = anywhere(np.random.default_rng(23), size, 8, (4, 15))
+    points = anywhere(23, 8, (4, 15))
     # So near the border that no blur fills a ring.
     points[0, 0] = 7, 30
-    maps, mirrored = gaussians(points, size), gaussians(flipped(points, size), size)
+    maps, mirrored = pair(points)
     spoil(maps[0, 0], 7, 30)
     spoil(mirrored[0, 0], 40, 30)
-    found = measure_maps(maps, mirrored, flip_indices=range(15))
+    found = measured(maps, mirrored)
     assert found.maps_counted == 59
     assert np.abs(found.shifts).max() < 0.01
 
@@ -167,19 +150,15 @@ def test_where_there_is_no_maximum_there_is_no_place(spoil):
 def test_discs_of_any_radius(radius, shrunk):
     """Also if a network's offsets are too short."""
     rng = np.random.default_rng(4)
-    size, shift = (48, 64), (-0.6, 0.35)
-    points = anywhere(rng, size)
-    maps = discs(points, size, radius)
-    mirrored = discs(flipped(points + shift, size), size, radius)
-    for each in (maps, mirrored):
-        each[:, 1::3] *= shrunk
-        each[:, 2::3] *= shrunk
-    found = measure_maps(maps, mirrored, 3, range(15))
+    shift = (-0.6, 0.35)
+    maps = np.stack(pair(anywhere(rng), shift, SIZE, discs, radius))
+    maps[:, :, 1::3] *= shrunk
+    maps[:, :, 2::3] *= shrunk
+    found = measured(*maps, 3)
     assert found.maps_given == 300
     assert found.maps_counted > 100
     np.testing.assert_allclose(found.shifts, [shift] * found.maps_counted, atol=1e-6)
-    noise = 0.05 * rng.normal(size=(2, *maps.shape))
-    found = measure_maps(maps + noise[0], mirrored + noise[1], 3, range(15))
+    found = measured(*maps + 0.05 * rng.normal(size=maps.shape), 3)
     assert found.maps_counted > 100
     np.testing.assert_allclose(found.shifts.mean(0), shift, atol=0.02)
     assert (found.shifts.std(0) < 0.1).all()
@@ -188,57 +167,51 @@ def test_discs_of_any_radius(radius, shrunk):
 @pytest.mark.parametrize('stride', [2, 4, 8])
 def test_of_rounded_places_only_the_mean_is_theory_s(stride):
     """SimpleBaseline's target: each shift is of whole pixels."""
-    heatmap_size = (48, 64)
-    input_width = stride * heatmap_size[0]
     # Evenly within every pixel.
     x = stride * 12 + np.arange(0.5, 24 * 16) * stride / 16
     x = x.reshape(-1, 16)
-    y = np.full_like(x, 30)
-    points = np.stack((np.floor(x / stride + 0.5), y), -1)
-    mirrored = np.stack((np.floor((input_width - 1 - x) / stride + 0.5), y), -1)
-    found = measure_maps(
-        gaussians(points, heatmap_size),
-        gaussians(mirrored, heatmap_size),
-        flip_indices=range(16),
-    )
+    width, y = 48 * stride, np.full_like(x, 30)
+    places = [np.floor(each / stride + 0.5) for each in (x, width - 1 - x)]
+    maps = (gaussians(np.stack((place, y), -1)) for place in places)
+    found = measure_maps(*maps, 1, range(16), (width, 64 * stride))
     assert found.maps_counted == x.size
     shifts = found.shifts[:, 0]
     np.testing.assert_allclose(shifts, shifts.round(), atol=1e-3)
     assert set(shifts.round()) == {0.0, -1.0}
     assert shifts.mean() == pytest.approx(-(stride - 1) / stride, rel=1e-3)
-    said = verdict(found, (input_width, 64 * stride))
+    said = found.verdict
     assert (said.kind, said.equation) == ('biased', 'Eq. 36')
     # With one pixel of shift, what is left is 1 / s.
-    shifted = as_dict(found)['flip_alignment_heatmap_px']['shifted']['x']
+    shifted = found.as_dict()['flip_alignment_heatmap_px']['shifted']['x']
     assert shifted['signed_mean'] == pytest.approx(1 / stride, rel=1e-2)
 
 
-def test_the_paper_s_figures():
+@pytest.mark.parametrize(
+    ('measure', 'expected'),
+    [
+        ((4.0, 4.0), (3.0, 1.0, 1.5, 0.5)),
+        ((191 / 47, 255 / 63), (0.0, 4.06, 0.0, 2.03)),
+    ],
+)
+def test_the_paper_s_figures(measure, expected):
     """At 256x192 and stride 4, of a perfect network, in input px."""
-    rng = np.random.default_rng(5)
-    size = (48, 64)
-    x = rng.uniform((40, 40), (150, 215), (4, 15, 2))
-    mirror = np.stack((191 - x[..., 0], x[..., 1]), -1)[:, FLIP]
-    for measure, expected in (
-        (np.array([4.0, 4.0]), (3.0, 1.0, 1.5, 0.5)),
-        (np.array([191 / 47, 255 / 63]), (0.0, 4.06, 0.0, 2.03)),
-    ):
-        found = measure_maps(
-            gaussians(x / measure, size), gaussians(mirror / measure, size)
-        )
-        assert found.flip_indices == FLIP
-        px = as_dict(found, (192, 256))['flip_alignment_px']
-        names = ('alone', 'shifted', 'averaged', 'averaged_shifted')
-        for name, value in zip(names, expected):
-            for statistic in ('mean', 'median', 'p95', 'max'):
-                assert px[name]['x'][statistic] == pytest.approx(value, abs=0.01)
-                assert px[name]['y'][statistic] == pytest.approx(0, abs=0.01)
-        assert px['alone']['x']['signed_mean'] == pytest.approx(-expected[0], abs=0.01)
-        assert px['shifted']['x']['signed_mean'] == pytest.approx(expected[1], abs=0.01)
+    x = np.random.default_rng(5).uniform((40, 40), (150, 215), (4, 15, 2))
+    mirror = flipped(x, INPUT_SIZE)[:, FLIP]
+    found = measure_maps(
+        gaussians(x / measure), gaussians(mirror / measure), input_size=INPUT_SIZE
+    )
+    assert found.flip_indices == FLIP
+    px = found.as_dict()['flip_alignment_px']
+    for name, value in zip(VARIANTS, expected):
+        for statistic in ('mean', 'median', 'p95', 'max'):
+            assert px[name]['x'][statistic] == pytest.approx(value, abs=0.01)
+            assert px[name]['y'][statistic] == pytest.approx(0, abs=0.01)
+    assert px['alone']['x']['signed_mean'] == pytest.approx(-expected[0], abs=0.01)
+    assert px['shifted']['x']['signed_mean'] == pytest.approx(expected[1], abs=0.01)
 
 
 def codecs():
-    for input_size, size in (((192, 256), (48, 64)), ((256, 256), (32, 32))):
+    for input_size, size in ((INPUT_SIZE, SIZE), ((256, 256), (32, 32))):
         sigma = size[1] / 32
         args = (input_size, size)
         factor = 3.5 / 64
@@ -265,7 +238,7 @@ def test_codecs_of_the_toolbox_and_ours(codec, channels, unbiased):
     middle = np.arange(0.5, count) / count * width / 2 + width / 4
     x = rng.permutation(middle).reshape(-1, 16)
     keypoints = np.stack((x, rng.uniform(0.25, 0.75, x.shape) * height), -1)
-    mirrored = keypoints[:, flip] * [-1, 1] + [width - 1, 0]
+    mirrored = flipped(keypoints, (width, height))[:, flip]
     maps, other = (
         np.stack(
             [codec.encode(each[None].astype(np.float32))['heatmaps'] for each in k]
@@ -282,72 +255,59 @@ def test_codecs_of_the_toolbox_and_ours(codec, channels, unbiased):
     assert mean[0] == pytest.approx(theory, rel=0.01, abs=0.001)
     assert mean[1] == pytest.approx(0, abs=0.001)
     for input_size in (None, codec.input_size):
-        said = verdict(found, input_size)
+        said = found._replace(input_size=input_size).verdict
         assert said.kind == ('unbiased' if unbiased else 'biased')
-        assert said.theory == pytest.approx(theory)
+        assert said.theory_heatmap_px == pytest.approx(theory)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_pairs_are_inferred(channels):
     rng = np.random.default_rng(7)
-    size = (48, 64)
     for _ in range(5):
         # Any pairs, and some keypoints without one.
         order, flip = rng.permutation(15), np.arange(15)
         for a, b in order[:12].reshape(-1, 2):
             flip[[a, b]] = b, a
-        points = anywhere(rng, size, 6, (3, 15))
-        mirrored = flipped(points - [0.75, 0], size)[:, flip]
-        draw = gaussians if channels == 1 else lambda *args: discs(*args, 3.5)
-        maps, other = draw(points, size), draw(mirrored, size)
+        points = anywhere(rng, 6, (3, 15))
+        maps = DRAW[channels](points)
+        other = DRAW[channels](flipped(points - [0.75, 0])[:, flip])
         # What is not finite tells nothing.
         maps[0, 0] = np.nan
         assert infer_flip_indices(maps, other, channels) == flip.tolist()
 
 
 def test_what_are_no_pairs_is_refused():
-    rng = np.random.default_rng(8)
-    size = (48, 64)
-    points = anywhere(rng, size, 6, (10, 15))
-    turned = np.r_[1, 2, 0, 3:15]
-    maps, mirrored = gaussians(points, size), gaussians(flipped(points, size), size)
+    maps, mirrored = pair(anywhere(8, 6, (10, 15)))
     message = (
         r'^--maps: flip_indices could not be inferred: keypoint 0 .* keypoint \d+ '
         r'.*; give flip_indices$'
     )
     with pytest.raises(UserError, match=message):
-        measure_maps(maps, mirrored[:, turned])
+        measure_maps(maps, mirrored[:, np.r_[1, 2, 0, 3:15]])
 
 
 @pytest.mark.parametrize(
     'flip_indices', [range(14), [0] * 15, [1, 2, 0, *range(3, 15)], range(1, 16)]
 )
 def test_given_flip_indices_must_be_pairs(flip_indices):
-    maps = gaussians(anywhere(np.random.default_rng(9), (48, 64)), (48, 64))
+    maps = gaussians(anywhere(9))
     with pytest.raises(UserError, match='flip_indices must name for each of 15 '):
         measure_maps(maps, maps, flip_indices=flip_indices)
 
 
 def test_maps_that_are_flipped_back_already_are_noticed():
-    rng = np.random.default_rng(10)
-    size = (48, 64)
-    points = anywhere(rng, size, 6, (20, 15))
-    maps = gaussians(points, size)
+    maps = gaussians(anywhere(10, 6))
     message = r'^--maps: \d+ of \d+ clear peaks are at other places .* not flipped back'
     with pytest.raises(UserError, match=message):
-        measure_maps(maps, gaussians(points, size), flip_indices=FLIP)
+        measure_maps(maps, maps, flip_indices=FLIP)
 
 
 def test_a_place_of_its_own_does_not_count():
-    rng = np.random.default_rng(11)
-    size = (48, 64)
-    points = anywhere(rng, size, 10, (10, 15))
-    mirrored = flipped(points, size)
-    mirrored[0, 0] = 10, 10
+    points = anywhere(11, 10, (10, 15))
     points[0, 0] = 10, 50
-    found = measure_maps(
-        gaussians(points, size), gaussians(mirrored, size), flip_indices=range(15)
-    )
+    maps, mirrored = pair(points)
+    mirrored[0, 0] = gaussians(np.array([10, 10]))
+    found = measured(maps, mirrored)
     assert (found.maps_counted, found.maps_apart) == (149, 1)
     assert np.abs(found.shifts).max() < 0.01
 
@@ -356,8 +316,8 @@ def _twice(maps):
     maps[:] = np.maximum(maps, maps[::-1, ::-1])
 
 
-def _low(maps):
-    maps *= 0.1
+def _noise(maps):
+    maps[:] = np.random.default_rng(0).normal(size=(64, 48))
 
 
 @pytest.mark.parametrize(
@@ -371,54 +331,51 @@ def _low(maps):
         lambda maps: np.put(maps, 7, 1e300),
         lambda maps: maps.__imul__(-1),
         lambda maps: maps.__setitem__(..., np.arange(48)),
-        lambda maps: maps.__setitem__(
-            ..., np.random.default_rng(0).normal(size=(64, 48))
-        ),
+        _noise,
         _twice,
-        _low,
+        lambda maps: maps.__imul__(0.1),
     ],
 )
-@pytest.mark.parametrize('where', ['maps', 'mirrored'])
+@pytest.mark.parametrize('where', [0, 1], ids=['maps', 'mirrored'])
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.filterwarnings('error')
 def test_maps_without_a_clear_peak_are_left_out(spoil, where, channels):
-    rng = np.random.default_rng(12)
-    size, shift = (48, 64), (-0.75, 0.0)
-    points = anywhere(rng, size, 8, (4, 15))
+    points = anywhere(12, 8, (4, 15))
     # Away from where it would be if it were flipped or turned.
     points[1, 4] = 15, 20
-    draw = gaussians if channels == 1 else lambda *args: discs(*args, 3.5)
-    arrays = dict(
-        maps=draw(points, size) * 1.0,
-        mirrored=draw(flipped(points + shift, size), size),
-    )
-    before = measure_maps(**arrays, channels=channels, flip_indices=range(15))
+    arrays = pair(points, (-0.75, 0.0), SIZE, DRAW[channels])
+    before = measured(*arrays, channels)
     spoil(arrays[where][1, 4 * channels])
-    found = measure_maps(**arrays, channels=channels, flip_indices=range(15))
+    found = measured(*arrays, channels)
     assert (before.maps_counted, found.maps_counted) == (60, 59)
     np.testing.assert_array_equal(found.shifts, np.delete(before.shifts, 15 + 4, 0))
 
 
 @pytest.mark.filterwarnings('error')
 def test_wild_offsets_are_left_out():
-    rng = np.random.default_rng(13)
-    size = (48, 64)
-    points = anywhere(rng, size, 8, (4, 15))
-    maps, mirrored = discs(points, size, 3.5), discs(flipped(points, size), size, 3.5)
+    maps, mirrored = pair(anywhere(13, 8, (4, 15)), (0, 0), SIZE, discs)
     maps[0, 1] = 1e308 * np.sign(maps[0, 1])
     maps[0, 4] *= -1
     maps[0, 5] *= -1
     maps[1, 1, 0, 0] = np.nan
-    found = measure_maps(maps, mirrored, 3, range(15))
+    found = measured(maps, mirrored, 3)
     assert found.maps_counted == 57
     assert np.abs(found.shifts).max() < 1e-6
 
 
-def alignment(shifts, heatmap_size=(48, 64)):
-    return MapsAlignment(np.array(shifts), len(shifts), 0, heatmap_size, (0,), False)
+# --- what is said of them -------------------------------------------------------------
 
 
-@pytest.mark.parametrize('input_size', [None, (192, 256)])
+def audit_of(shifts, input_size=None):
+    return MapsAudit(np.array(shifts), len(shifts), 0, SIZE, (0,), False, input_size)
+
+
+def scattered(seed, scale, count, mean):
+    noise = np.random.default_rng(seed).normal(scale=scale, size=(count, 2))
+    return noise - noise.mean(0) + [mean, 0]
+
+
+@pytest.mark.parametrize('input_size', [None, INPUT_SIZE])
 @pytest.mark.parametrize(
     ('x', 'kind', 'equation', 'says'),
     [
@@ -429,56 +386,54 @@ def alignment(shifts, heatmap_size=(48, 64)):
     ],
 )
 def test_verdicts(x, kind, equation, says, input_size):
-    noise = np.random.default_rng(14).normal(scale=0.3, size=(400, 2))
-    said = verdict(alignment(noise - noise.mean(0) + [x + 0.02, 0]), input_size)
-    assert (said.kind, said.equation, said.theory) == (kind, equation, x)
+    said = audit_of(scattered(14, 0.3, 400, x + 0.02), input_size).verdict
+    assert (said.kind, said.equation, said.theory_heatmap_px) == (kind, equation, x)
     assert says in said.text
     assert 'y axis' not in said.text
 
 
 def test_verdicts_on_what_theory_does_not_have():
     # Without the input's size, -0.45 is nearest to stride 2.
-    said = verdict(alignment([[-0.4, 0.0]] * 100), (192, 256))
+    said = audit_of([[-0.4, 0.0]] * 100, INPUT_SIZE).verdict
     assert said.kind == 'other'
     assert 'no measure explains (nearest: -0.750, Eq. 36)' in said.text
-    said = verdict(alignment([[-0.45, 0.0]] * 100))
+    said = audit_of([[-0.45, 0.0]] * 100).verdict
     assert said.kind == 'biased'
     assert 'probably stride 2' in said.text
-    said = verdict(alignment([[0.0, 0.4]] * 100), (192, 256))
+    said = audit_of([[0.0, 0.4]] * 100, INPUT_SIZE).verdict
     assert said.kind == 'unbiased'
     assert 'On the y axis mirroring should change nothing, but' in said.text
     assert '+0.400 heatmap px' in said.text
 
 
 def test_verdicts_wait_for_enough_maps():
-    few = np.zeros((10, 2))
-    assert verdict(alignment(few)).kind == 'undecided'
-    noise = np.random.default_rng(15).normal(scale=1.5, size=(100, 2))
-    scattered = alignment(noise - noise.mean(0) + [0.05, 0])
-    said = verdict(scattered, (192, 256))
+    assert audit_of(np.zeros((10, 2))).verdict.kind == 'undecided'
+    shifts = scattered(15, 1.5, 100, 0.05)
+    said = audit_of(shifts, INPUT_SIZE).verdict
     assert said.kind == 'undecided'
     assert '100 maps are too few to tell' in said.text
     # Of the same spread, more maps are enough.
-    more = alignment(np.tile(scattered.shifts, (100, 1)))
-    assert verdict(more, (192, 256)).kind == 'unbiased'
+    more = audit_of(np.tile(shifts, (100, 1)), INPUT_SIZE)
+    assert more.verdict.kind == 'unbiased'
 
 
 def test_at_stride_one_both_measures_are_the_same():
-    noise = np.random.default_rng(16).normal(scale=0.1, size=(100, 2))
-    said = verdict(alignment(noise), (48, 64))
-    assert (said.kind, said.theory) == ('unbiased', 0.0)
+    said = audit_of(scattered(16, 0.1, 100, 0.0), SIZE).verdict
+    assert (said.kind, said.theory_heatmap_px) == ('unbiased', 0.0)
 
 
 def test_input_px_are_of_the_measure_that_was_found():
-    biased = as_dict(alignment([[-0.75, 0.0]] * 100), (192, 256))
-    assert biased['flip_alignment_px']['alone']['x']['mean'] == pytest.approx(3)
-    unbiased = as_dict(alignment([[0.0, 1.0]] * 100), (192, 256))['flip_alignment_px']
+    biased, unbiased = (
+        audit_of([shift] * 100, INPUT_SIZE).as_dict()['flip_alignment_px']
+        for shift in ([-0.75, 0.0], [0.0, 1.0])
+    )
+    assert biased['alone']['x']['mean'] == pytest.approx(3)
     assert unbiased['shifted']['x']['mean'] == pytest.approx(191 / 47)
     assert unbiased['averaged']['y']['mean'] == pytest.approx(255 / 63 / 2)
 
 
 def test_statistics_of_known_shifts():
-    found = as_dict(alignment([[-1.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [-1.0, -2.0]]))
+    found = audit_of([[-1.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [-1.0, -2.0]]).as_dict()
     alone = found['flip_alignment_heatmap_px']['alone']
     assert alone['x'] == dict(
         signed_mean=-0.75, mean=0.75, median=1.0, p95=1.0, max=1.0
@@ -491,15 +446,12 @@ def test_statistics_of_known_shifts():
 
 
 def test_report():
-    rng = np.random.default_rng(17)
-    size = (48, 64)
-    points = anywhere(rng, size, 8)
-    found = measure_maps(
-        gaussians(points, size), gaussians(flipped(points, size)[:, FLIP], size)
-    )
-    content = as_dict(found)
-    assert 'flip_alignment_px' not in content
-    content = json.loads(json.dumps(as_dict(found, (192, 256)), allow_nan=False))
+    points = anywhere(17, 8)
+    found = measure_maps(gaussians(points), gaussians(flipped(points)[:, FLIP]))
+    assert 'flip_alignment_px' not in found.as_dict()
+    assert len(found.tables()) == 2
+    found = found._replace(input_size=INPUT_SIZE)
+    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert set(content) == {
         'flip_alignment_heatmap_px',
         'flip_alignment_px',
@@ -511,8 +463,9 @@ def test_report():
         'maps_apart',
         'verdict',
     }
+    assert set(content['verdict']) == {'kind', 'theory_heatmap_px', 'equation', 'text'}
     for key in ('flip_alignment_heatmap_px', 'flip_alignment_px'):
-        assert set(content[key]) == VARIANTS
+        assert set(content[key]) == set(VARIANTS)
         for axes in content[key].values():
             assert set(axes) == {'x', 'y'}
             for of in axes.values():
@@ -521,22 +474,18 @@ def test_report():
     assert content['flip_indices_inferred'] is True
     assert content['maps_given'] == content['maps_counted'] == 300
     assert content['verdict']['kind'] == 'unbiased'
-    assert len(tables(found)) == 2
-    heatmap_px, input_px, about = tables(found, (192, 256))
+    heatmap_px, input_px, about = found.tables()
     assert heatmap_px.text == content['verdict']['text']
     shown = {row[0]: row[1:] for row in input_px.rows}
-    assert shown['x: mirrored, shifted'] == [
-        '+4.064',
-        '4.064',
-        '4.064',
-        '4.064',
-        '4.064',
-    ]
+    assert shown['x: mirrored, shifted'] == ['+4.064', *['4.064'] * 4]
     assert shown['y: averaged'] == ['0.000'] * 5
     for table in (heatmap_px, input_px, about):
         assert all(len(row) == len(table.header) for row in table.rows)
     assert ['maps counted', '300 of 300'] in about.rows
     assert ['flip_indices, inferred', ', '.join(map(str, FLIP))] in about.rows
+
+
+# --- files and arrays -----------------------------------------------------------------
 
 
 def test_reading_both_kinds_of_files(tmp_path):
@@ -547,26 +496,21 @@ def test_reading_both_kinds_of_files(tmp_path):
     np.savez_compressed(tmp_path / 'small.npz', mirrored=mirrored, maps=maps)
     for name in ('maps.npy', 'maps.npz', 'small.npz'):
         found = read_maps(tmp_path / name, 3)
-        for array, expected in zip(found, (maps, mirrored)):
-            np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(found, (maps, mirrored))
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'float32', '>f4', 'uint8'])
 def test_numbers_of_any_kind(dtype, tmp_path):
-    size = (48, 64)
-    points = anywhere(np.random.default_rng(19), size, 8, (2, 15))
-    both = np.stack((gaussians(points, size), gaussians(flipped(points, size), size)))
+    both = np.stack(pair(anywhere(19, 8, (2, 15))))
     np.save(tmp_path / 'maps.npy', (200 * both).astype(dtype))
-    found = measure_maps(*read_maps(str(tmp_path / 'maps.npy')), flip_indices=range(15))
+    found = measured(*read_maps(str(tmp_path / 'maps.npy')))
     assert found.maps_counted == 30
     np.testing.assert_allclose(found.shifts, 0, atol=0.01)
 
 
 def test_in_pieces_is_as_at_once(monkeypatch):
-    rng = np.random.default_rng(20)
     size = (24, 32)
-    points = anywhere(rng, size)
-    maps, mirrored = gaussians(points, size), gaussians(flipped(points, size), size)
+    maps, mirrored = pair(anywhere(20, size=size), size=size)
     at_once = measure_maps(maps, mirrored)
     monkeypatch.setattr('udp_plugin.audit.maps.NUMBERS_AT_ONCE', 3 * maps[0].size)
     in_pieces = measure_maps(maps, mirrored)
@@ -574,27 +518,34 @@ def test_in_pieces_is_as_at_once(monkeypatch):
     np.testing.assert_allclose(in_pieces.shifts, at_once.shifts, atol=1e-12)
 
 
-def _shape(*shape):
-    return lambda path: np.save(path, np.zeros(shape))
-
-
-def _cut(path):
-    np.save(path, np.zeros((2, 1, 1, 8, 8)))
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def _cut_archive(path):
-    with path.open('wb') as file:
-        np.savez(file, maps=np.zeros((1, 1, 8, 8)), mirrored=np.zeros((1, 1, 8, 8)))
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def _archive(**arrays):
+def _saved(array, cut=0):
     def save(path):
-        with path.open('wb') as file:
-            np.savez(file, **arrays)
+        np.save(path, array)
+        path.write_bytes(path.read_bytes()[: -cut or None])
 
     return save
+
+
+def _zeros(*shape, cut=0):
+    return _saved(np.zeros(shape), cut)
+
+
+def _archive(cut=0, **shapes):
+    """A ``.npz`` file of zeros, or of objects."""
+
+    def save(path):
+        arrays = {
+            key: np.array([{}], dtype=object) if of is None else np.zeros(of)
+            for key, of in shapes.items()
+        }
+        with path.open('wb') as file:
+            np.savez(file, **arrays)
+        path.write_bytes(path.read_bytes()[: -cut or None])
+
+    return save
+
+
+ONE = (1, 1, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -604,41 +555,33 @@ def _archive(**arrays):
         (lambda path: path.mkdir(), 1, 'cannot be read: Is a directory'),
         (lambda path: path.write_bytes(b''), 1, 'NumPy does not read as such'),
         (lambda path: path.write_text('maps'), 1, 'expected numbers in a .npy file'),
-        (_cut, 1, 'NumPy does not read as such'),
-        (_cut_archive, 1, 'NumPy does not read as such'),
+        (_zeros(2, *ONE, cut=100), 1, 'NumPy does not read as such'),
+        (_archive(100, maps=ONE, mirrored=ONE), 1, 'NumPy does not read as such'),
+        (_saved(np.array([{}, []], dtype=object)), 1, 'pickled objects are not read'),
+        (_archive(maps=None, mirrored=(3,)), 1, 'pickled objects are not read'),
+        (_zeros(3, 4, 8, 8), 1, r'expected .* \(2, N, C, H, W\).* got shape \(3, 4, 8'),
+        (_zeros(3, 3, 4, 8, 8), 1, r'\(2, N, C, H, W\).* got shape \(3, 3, 4, 8, 8\)'),
+        (_zeros(2, 0, 4, 8, 8), 1, r'no maps in arrays of shape \(0, 4, 8, 8\)'),
+        (_zeros(2, 3, 4, 8, 1), 1, 'at least 2 pixels an axis'),
+        (_zeros(2, 3, 4, 8, 8), 3, 'got 4 channels, which are no multiple of 3'),
         (
-            lambda path: np.save(path, np.array([{}, []], dtype=object)),
-            1,
-            'pickled objects are not read',
-        ),
-        (
-            _archive(maps=np.array([{}], dtype=object), mirrored=np.zeros(3)),
-            1,
-            'pickled objects are not read',
-        ),
-        (_shape(3, 4, 8, 8), 1, r'expected .* \(2, N, C, H, W\).* got shape \(3, 4, 8'),
-        (_shape(3, 3, 4, 8, 8), 1, r'\(2, N, C, H, W\).* got shape \(3, 3, 4, 8, 8\)'),
-        (_shape(2, 0, 4, 8, 8), 1, r'no maps in arrays of shape \(0, 4, 8, 8\)'),
-        (_shape(2, 3, 4, 8, 1), 1, 'at least 2 pixels an axis'),
-        (_shape(2, 3, 4, 8, 8), 3, 'got 4 channels, which are no multiple of 3'),
-        (
-            lambda path: np.save(path, np.full((2, 3, 4, 8, 8), 'a')),
+            _saved(np.full((2, *ONE), 'a')),
             1,
             'maps must be real numbers, got dtype <U1',
         ),
         (
-            _archive(maps=np.zeros((1, 1, 8, 8)), flipped=np.zeros((1, 1, 8, 8))),
+            _archive(maps=ONE, flipped=ONE),
             1,
             'needs the arrays maps and mirrored, got maps, flipped',
         ),
         (_archive(), 1, 'needs the arrays maps and mirrored, got none'),
         (
-            _archive(maps=np.zeros((1, 1, 8, 8)), mirrored=np.zeros((1, 2, 8, 8))),
+            _archive(maps=ONE, mirrored=(1, 2, 8, 8)),
             1,
             r'of the same shape, got \(1, 1, 8, 8\) and \(1, 2, 8, 8\)',
         ),
         (
-            _archive(maps=np.zeros((1, 1, 8, 8)), mirrored=np.zeros((1, 8, 8))),
+            _archive(maps=ONE, mirrored=(1, 8, 8)),
             1,
             r'mirrored must be of shape \(N, C, H, W\), got shape \(1, 8, 8\)',
         ),
@@ -652,38 +595,26 @@ def test_files_that_hold_something_else(save, channels, message, tmp_path):
     assert str(error.value).startswith(f'--maps {path}: ')
 
 
-@pytest.mark.parametrize(
-    ('value', 'message'),
-    [
-        (np.nan, 'nothing to measure'),
-        (np.inf, 'nothing to measure'),
-        (0.0, 'nothing to measure'),
-        (3.0, 'nothing to measure'),
-    ],
-)
-def test_maps_that_are_all_the_same(value, message):
+@pytest.mark.parametrize('value', [np.nan, np.inf, 0.0, 3.0])
+def test_maps_that_are_all_the_same(value):
     maps = np.full((2, 3, 32, 24), value)
-    with pytest.raises(UserError, match=f'^--maps: .*{message}'):
+    with pytest.raises(UserError, match='^--maps: .*nothing to measure'):
         measure_maps(maps, maps)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_maps_without_any_clear_peak(channels):
     noise = np.random.default_rng(21).normal(size=(2, 2, 3, 32, 24))
-    flip_indices = range(3 // channels)
     with pytest.raises(UserError, match='^--maps: no map has a clear peak .* of '):
-        measure_maps(*noise, channels, flip_indices)
+        measured(*noise, channels)
     with pytest.raises(UserError, match='^--maps: .*no map and its counterpart'):
-        measure_maps(np.full_like(noise[0], np.nan), noise[1], channels, flip_indices)
+        measured(np.full_like(noise[0], np.nan), noise[1], channels)
 
 
 def test_gaussians_are_no_offset_maps():
-    size = (48, 64)
-    points = anywhere(np.random.default_rng(22), size, 8)
-    maps, mirrored = gaussians(points, size), gaussians(flipped(points, size), size)
     message = '^--maps: of 100 clear peaks 0 have offsets that point to them; are these'
     with pytest.raises(UserError, match=message):
-        measure_maps(maps, mirrored, 3, range(5))
+        measured(*pair(anywhere(22, 8)), 3)
 
 
 def test_one_or_three_channels():

@@ -5,6 +5,7 @@ its own dependencies.
 """
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -184,21 +185,56 @@ def _audit(args: argparse.Namespace) -> int:
         args.parser.error('--ann and --img go together')
     if (args.config is None) == (args.maps is None):
         args.parser.error('give either CONFIG or --maps')
-    if args.maps is not None:
-        if args.compare or args.ann:
-            args.parser.error(
-                '--compare, --ann and --img are for CONFIG, not for --maps'
-            )
-        from .audit.run_maps import run_maps
+    if args.maps is not None and (args.compare or args.ann):
+        args.parser.error('--compare, --ann and --img are for CONFIG, not for --maps')
+    if args.maps is None:
+        if args.input_size or args.flip_indices or args.codec:
+            args.parser.error('--codec, --input-size and --flip-indices are for --maps')
+        if _mmpose_is_missing():
+            return 2
+    from . import ui
 
-        return run_maps(args)
-    if args.input_size or args.flip_indices or args.codec:
-        args.parser.error('--codec, --input-size and --flip-indices are for --maps')
-    if _mmpose_is_missing():
-        return 2
-    from .audit.run import run_audit
+    # With --json, figures alone go to stdout.
+    console = ui.console(stderr=args.json)
+    with ui.ends_in_words():
+        if args.out and args.out.exists() and not args.out.is_dir():
+            raise ui.UserError(f'--out {args.out} is a file; name a folder')
+        if args.maps is not None:
+            from .audit.maps import audit_maps
 
-    return run_audit(args)
+            with console.status('measuring'):
+                codec = args.codec or 'gaussian'
+                maps = args.maps, codec, args.input_size, args.flip_indices
+                audits = [audit_maps(*maps)]
+            for table in audits[0].tables():
+                table.print(console)
+            console.print(audits[0].verdict.text)
+        else:
+            from .audit.report import print_audits
+            from .audit.run import audit
+
+            with console.status('audit') as status:
+                audits = [
+                    audit(config, args.ann, args.img, status.update)
+                    for config in (args.config, args.compare)
+                    if config
+                ]
+            print_audits(audits, console)
+        content = [found.as_dict() for found in audits]
+        text = json.dumps(content if args.compare else content[0], indent=1)
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            written = [args.out / 'audit.json']
+            written[0].write_text(text + '\n', encoding='utf-8')
+            if args.maps is None:
+                from .audit.figures import draw
+
+                written += draw(audits, args.out)
+            for path in written:
+                console.print(f'  {path}')
+        if args.json:
+            print(text)
+    return int(any(found.has_errors for found in audits))
 
 
 def _add_convert(subparsers) -> None:

@@ -1,32 +1,24 @@
 """What does not go together in a config: each mismatch by name, with line and fix."""
 
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from functools import cached_property
+from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmpose.registry import KEYPOINT_CODECS
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 
+from .errors import mean_of_worse_axis
+from .flows import Flow
 from .lines import Lines
-from .measures import (
-    CELLS,
-    IMAGE_SIZE,
-    NEITHER,
-    PIXELS,
-    UNIT_LENGTH,
-    Coding,
-    EndToEnd,
-    Flip,
-    Transform,
-)
-from .parts import Flow, Parts, build_codec, replaced
+from .parts import Parts, replaced
+from .result import Audit, Finding, finding
 from .theory import expected_coding
-
-ERROR = 'error'
-WARNING = 'warning'
+from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
 
 #: Smaller than this (input px), a difference is not worth a word.
 TOLERANCE = 0.05
@@ -43,68 +35,405 @@ CODEC_SETTINGS = (
 )
 #: A DARK kernel that is so many times too wide or too narrow does not fit sigma.
 KERNEL_FACTOR = 2.0
+#: The toolbox's losses of Gaussian maps.
+GAUSSIAN_LOSSES = {
+    'KeypointMSELoss',
+    'KeypointOHKMMSELoss',
+    'AdaptiveWingLoss',
+    'FocalHeatmapLoss',
+}
 
 
-class Finding(NamedTuple):
-    """A mismatch in a config.
+def find(audit: Audit, cfg: Config) -> List[Finding]:
+    """All findings, errors first."""
+    found = _Checks(audit, cfg).run()
+    if audit.failure and not any(one.severity == 'error' for one in found):
+        found.append(finding('prediction', 'model', failure=audit.failure))
+    return sorted(found, key=lambda one: one.severity != 'error')
 
-    Attributes:
-        severity: ``'error'``: parts contradict each other, which costs accuracy or
-            fails; ``'warning'``: it works, but not as well as it might.
-        name: Stable, e.g. ``'flip-shift'``.
-        where: Dotted place in the config.
-        line: ``file:line: text``, or empty if it stands in no file.
-        what: What is wrong, with the figure that was measured.
-        fix: What to do.
+
+class _Checks:
+    """The checks, each of which yields what it finds.
+
+    Args:
+        audit: All that findings are made of; what could not be measured is None.
+        cfg: The config.
     """
 
-    severity: str
-    name: str
-    where: str
-    line: str
-    what: str
-    fix: str
+    def __init__(self, audit: Audit, cfg: Config) -> None:
+        self.audit, self.cfg, self.lines = audit, cfg, Lines(cfg)
+        self.parts, self.coding, self.flip = audit.parts, audit.coding, audit.flip
+        self.transforms, self.test_cfg = audit.transforms, audit.parts.model.test_cfg
+        self.found: List[Finding] = []
+        self.codec = type(self.parts.head.decoder).__name__
+        self.codec_line = self.lines.find('type', self.codec)
+        self.our_head = isinstance(self.parts.head, UDPHead)
+        #: How everything has to measure that goes with the target.
+        self.wanted = PIXELS if self.coding.kind == CELLS else self.coding.kind
+        #: Mean errors on the worse axis: of coding, and of warping there and back.
+        self.coding_off = mean_of_worse_axis(self.coding.errors)
+        end = audit.end_to_end
+        self.back_off = 0.0 if end is None else mean_of_worse_axis(end.round_trip)
+        expected = expected_coding(self.parts)
+        self.coding_known = expected.x is not None
+        self.coding_expected = max(expected.x or 0.0, expected.y or 0.0)
 
+    def run(self) -> List[Finding]:
+        """What all checks find; some look at what has been found before."""
+        for check in (
+            self.warps_measure_as_the_codec,
+            self.warps_follow_their_equation,
+            self.warps_make_the_input,
+            self.target_is_made_of_warped_keypoints,
+            self.testing_is_not_random,
+            self.targets_are_made_by_the_codec_that_reads_them,
+            self.what_is_coded_is_read,
+            self.the_estimator_undoes_the_warp,
+            self.mirrored_maps_lie_where_they_belong,
+            self.keypoints_have_one_mirror_image,
+            self.the_head_makes_the_targets_maps,
+            self.the_loss_is_the_targets,
+            self.darks_kernel_fits_sigma,
+            self.boxes_are_padded_alike,
+            self.sizes_are_intervals,
+        ):
+            self.found += check()
+        return self.found
 
-class Measured(NamedTuple):
-    """All that findings are made of; what could not be measured is None."""
+    def errors(self) -> List[str]:
+        """The names of the errors that have been found."""
+        return [one.name for one in self.found if one.severity == 'error']
 
-    cfg: Config
-    parts: Parts
-    transforms: List[Transform]
-    coding: Coding
-    flip: Optional[Flip]
-    #: Why the flip test fails.
-    flip_failure: str
-    end_to_end: Optional[EndToEnd]
-    #: Why predicting fails.
-    failure: str
-    lines: Lines
+    @cached_property
+    def other_codec(self) -> bool:
+        """Whether target and head have codecs of two kinds, to be mended first."""
+        found = self.targets_are_made_by_the_codec_that_reads_them()
+        return any(one.where.endswith('.encoder') for one in found)
 
+    @property
+    def reads_what_was_coded(self) -> bool:
+        """Whether both have one measure, and perfect maps are read as they can be."""
+        limit = 1.1 * self.coding_expected + TOLERANCE
+        return self.coding.answer == self.wanted and self.coding_off <= limit
 
-def find(measured: Measured) -> List[Finding]:
-    """All findings, errors first."""
-    found = [finding for check in CHECKS for finding in check(measured)]
-    if measured.failure and not any(f.severity == ERROR for f in found):
-        found.append(
-            Finding(
-                ERROR,
-                'prediction',
-                'model',
-                '',
-                measured.failure,
-                'what the message says; tools/test.py fails in the same way',
+    def line(self, *settings: Tuple[str, Any], flow: Optional[Flow] = None) -> str:
+        """The line of the first setting, a key and a value, that stands anywhere.
+
+        With a flow, it is in a variable that has the flow's settings.
+        """
+        inside = _variables(flow) if flow else ()
+        lines = (self.lines.find(*setting, inside=inside) for setting in settings)
+        return next(filter(None, lines), '')
+
+    def warp_at(self, flow: Flow) -> Tuple[str, str]:
+        """Place and line of a flow's warp."""
+        index = _warp_step(flow)
+        if index is None:
+            return flow.name, ''
+        named = 'type', type_name(flow.steps[index])
+        return flow.place(index), self.line(named, flow=flow) or self.line(named)
+
+    # --- warps ------------------------------------------------------------------------
+
+    def warps_measure_as_the_codec(self) -> Iterator[Finding]:
+        if self.coding.kind == NEITHER or self.other_codec:
+            return
+        warps = [t for t in self.transforms if t.kind != NEITHER]
+        wrong = [t for t in warps if t.kind != self.wanted]
+        back = f'keypoints come back {self.back_off:.2f} px off, on average'
+        back = back if self.back_off else ''
+        if wrong and len(wrong) == len(warps):
+            place, line = self.warp_at(wrong[0].flow)
+            fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
+            if self.wanted != UNIT_LENGTH:
+                line = self.codec_line
+                fix = 'UDPHeatmap, UDPGaussianHeatmap or UDPOffsetHeatmap as the '
+                fix += 'codec of head and target'
+            values = dict(effect=back and f': {back}', fix=fix, kind=wrong[0].kind)
+            yield finding('half-enabled', place, line, c=self, **values)
+            return
+        for transform in wrong:
+            flow, fix = transform.flow, 'without use_udp=True (TopdownAffine)'
+            if self.wanted == UNIT_LENGTH:
+                name = type_name(flow.steps[_warp_step(flow) or 0])
+                fix = f'use_udp=True in {name}, or TopDownAffineUDP'
+            effect = flow is self.parts.test and back
+            effect = effect or 'keypoints come back up to a pixel off'
+            yield finding(
+                'warp-differs/training' if flow.training else 'warp-differs',
+                *self.warp_at(flow),
+                **dict(c=self, flow=flow, kind=transform.kind, effect=effect, fix=fix),
             )
+
+    def warps_follow_their_equation(self) -> Iterator[Finding]:
+        """Eq. 41 or Eq. 30, and they take image and keypoints along."""
+        for flow, kind, deviation, misfit, *_ in self.transforms:
+            at, off = self.warp_at(flow), float(np.abs(deviation).max())
+            if off > TOLERANCE:
+                equation = 'Eq. 41' if kind == UNIT_LENGTH else 'Eq. 30'
+                values = dict(flow=flow, off=off, equation=equation)
+                yield finding('warp-equation', *at, **values)
+            found = np.isfinite(misfit).all(-1)
+            x, y = misfit[found].mean(0) if found.any() else (0.0, 0.0)
+            if len(found) and found.mean() < 0.5:
+                yield finding('image-and-keypoints/unseen', *at, flow=flow)
+            elif max(abs(x), abs(y)) > TOLERANCE:
+                yield finding('image-and-keypoints', *at, flow=flow, x=x, y=y)
+
+    def warps_make_the_input(self) -> Iterator[Finding]:
+        """Of the size that the codec has."""
+        wanted = self.parts.input_size
+        sizes = {transform.input_size for transform in self.transforms}
+        if len(sizes) == 1 and sizes != {wanted}:
+            place = 'model.head.decoder.input_size'
+            at = place, self.line(('input_size', wanted))
+            yield finding('input-size/all', *at, size=sizes.pop(), wanted=wanted)
+            return
+        for flow, *_, size in self.transforms:
+            if size != wanted:
+                place, line = self.warp_at(flow)
+                line = self.line(('input_size', size), flow=flow) or line
+                values = dict(flow=flow, size=size, wanted=wanted)
+                yield finding('input-size', f'{place}.input_size', line, **values)
+
+    def target_is_made_of_warped_keypoints(self) -> Iterator[Finding]:
+        for flow in self.parts.flows:
+            target, warp = flow.find('encoder'), _warp_step(flow)
+            if target is not None and warp is not None and target < warp:
+                names = [type_name(flow.steps[index]) for index in (target, warp)]
+                at = flow.place(target), self.line(('type', names[0]), flow=flow)
+                values = dict(flow=flow, target=names[0], warp=names[1])
+                yield finding('order', *at, **values)
+
+    def testing_is_not_random(self) -> Iterator[Finding]:
+        for transform in self.transforms:
+            if transform.random:
+                flow, name, index = transform.flow, 'a step', None
+                for step in reversed(range(len(flow.steps))):
+                    if str(type_name(flow.steps[step])).startswith('Random'):
+                        name, index = type_name(flow.steps[step]), step
+                at = flow.place(index), self.line(('type', name), flow=flow)
+                yield finding('random-test', *at, flow=flow, name=name)
+
+    def boxes_are_padded_alike(self) -> Iterator[Finding]:
+        paddings = {}
+        for transform in self.transforms:
+            for index, step in enumerate(transform.flow.steps):
+                if type_name(step) == 'GetBBoxCenterScale':
+                    padding = float(step.get('padding', 1.25))
+                    paddings[transform.flow.name] = padding, transform.flow, index
+        reference = paddings.get('train', next(iter(paddings.values()), (1.25,)))[0]
+        for padding, flow, index in paddings.values():
+            if padding != reference:
+                place = f'{flow.place(index)}.padding'
+                said = ('padding', padding), ('type', 'GetBBoxCenterScale')
+                values = dict(flow=flow, padding=padding, reference=reference)
+                yield finding('padding', place, self.line(*said, flow=flow), **values)
+
+    # --- codec ------------------------------------------------------------------------
+
+    def targets_are_made_by_the_codec_that_reads_them(self) -> Iterator[Finding]:
+        for transform in self.transforms:
+            if transform.flow.training:
+                yield from self._target_codec(transform.flow)
+
+    def _target_codec(self, flow: Flow) -> Iterator[Finding]:
+        index = flow.find('encoder')
+        if index is None:
+            return
+        encoder = flow.steps[index]['encoder']
+        if isinstance(encoder, (list, tuple)):
+            levels = getattr(self.parts.head, 'level_indices', None)
+            encoder = encoder[levels[-1] if levels else -1]
+        try:
+            made, read = KEYPOINT_CODECS.build(dict(encoder)), self.parts.head.decoder
+        except Exception:
+            # Whoever uses it says so: the head or the target.
+            return
+        key, place = 'codec-differs', f'{flow.place(index)}.encoder'
+        # Of the first flow the target has been measured.
+        measured = flow is self.parts.train
+        if type(made) is not type(read):
+            if not measured or not self.reads_what_was_coded:
+                line = self.line(('type', type_name(encoder)))
+                values = dict(c=self, flow=flow, made=type(made).__name__)
+                yield finding(key, place, line, **values)
+            return
+        measured = measured and self.coding_off > TOLERANCE
+        effect = f': {self.coding_off:.2f} px off, on average' if measured else ''
+        for setting in CODEC_SETTINGS:
+            ours, theirs = (_plain(getattr(one, setting, None)) for one in (made, read))
+            if ours != theirs:
+                matters = setting != 'sigma' or measured
+                yield finding(
+                    f'{key}/setting' if matters else f'{key}/harmless',
+                    f'{place}.{setting}',
+                    self.line((setting, ours), (setting, theirs)),
+                    **dict(flow=flow, setting=setting, made=ours, read=theirs),
+                    effect=effect,
+                )
+                # What follows from it differs, too.
+                return
+
+    def what_is_coded_is_read(self) -> Iterator[Finding]:
+        if 'codec-differs' in self.errors():
+            return
+        at = 'model.head.decoder', self.codec_line
+        x, y = self.coding.errors.mean(0)
+        if NEITHER in (self.coding.kind, self.coding.answer):
+            yield finding('coding/unread', *at, c=self)
+        elif self.coding.answer != self.wanted:
+            yield finding('coding/measures', *at, c=self)
+        elif max(abs(x), abs(y)) > TOLERANCE:
+            yield finding('coding/off', *at, c=self, x=x, y=y)
+        elif self.coding_known and not self.reads_what_was_coded:
+            yield finding('coding/inaccurate', *at, c=self)
+
+    def the_estimator_undoes_the_warp(self) -> Iterator[Finding]:
+        # Whatever has been found explains it, but for the place of the target.
+        if self.back_off > TOLERANCE and not set(self.errors()) - {'order'}:
+            name = type(self.parts.model).__name__
+            line = self.lines.find('type', name, ['model'])
+            yield finding('mapping-back', 'model.type', line, c=self, name=name)
+
+    def darks_kernel_fits_sigma(self) -> Iterator[Finding]:
+        decoder = self.parts.head.decoder
+        kernel = getattr(decoder, 'blur_kernel_size', None)
+        sigma = getattr(decoder, 'sigma', None)
+        # MSRAHeatmap has a kernel without DARK, too.
+        dark = getattr(decoder, 'unbiased', self.codec == 'UDPHeatmap')
+        dark = dark or isinstance(decoder, UDPCodec)
+        if self.parts.channels == 3 or not dark or not kernel or not sigma:
+            return
+        fitting = F.dark_kernel_size(float(np.max(sigma)))
+        if max(kernel / fitting, fitting / kernel) >= KERNEL_FACTOR:
+            yield finding(
+                'kernel',
+                'model.head.decoder.blur_kernel_size',
+                self.line(('blur_kernel_size',)) or self.codec_line,
+                **dict(kernel=kernel, sigma=sigma, fitting=fitting),
+                noisy=mean_of_worse_axis(self.coding.noisy),
+                border=np.abs(self.coding.border[0]).mean(),
+            )
+
+    def sizes_are_intervals(self) -> Iterator[Finding]:
+        # Where it is half UDP, that is said.
+        half = any(t.kind == UNIT_LENGTH for t in self.transforms)
+        if self.coding.kind in (PIXELS, CELLS) and not self.other_codec and not half:
+            effects = []
+            if self.flip is not None and self.flip.configured is not None:
+                off = np.abs(self.flip.configured).mean(0)[0]
+                effects.append(f'the flip test leaves {off:.2f} px')
+            if self.coding_off > TOLERANCE:
+                effects.append(f'coding adds {self.coding_off:.2f} px an axis')
+            effect = ', '.join(effects) or 'mirrored maps do not coincide'
+            at = 'model.head.decoder', self.codec_line
+            yield finding('biased', *at, effect=effect)
+
+    # --- flip test --------------------------------------------------------------------
+
+    def mirrored_maps_lie_where_they_belong(self) -> Iterator[Finding]:
+        kinds = {transform.kind for transform in self.transforms}
+        half = self.coding.kind != UNIT_LENGTH and kinds == {UNIT_LENGTH}
+        flip, failure = self.flip, self.audit.flip_failure
+        off = not failure and (flip is None or flip.configured is None)
+        if self.other_codec or half or off:
+            # With the codec that is right, the flip test will be another.
+            return
+        where, test_line = 'model.test_cfg', self.line(('flip_test', True))
+        mode_line = self.line(('flip_mode',)) or test_line
+        mode, right, maps = (
+            self.test_cfg.get('flip_mode', 'heatmap'),
+            'heatmap',
+            'one map',
         )
-    return sorted(found, key=lambda finding: finding.severity != ERROR)
+        if self.parts.channels == 3:
+            right, maps = 'udp_combined', 'three maps'
+        if mode != right and not self.our_head:
+            effect = f'the flip test fails: {failure}'
+            if not failure:
+                apart = mean_of_worse_axis(flip.configured)
+                effect = f'mirrored maps are joined {apart:.2f} px off, on average'
+            values = dict(mode=mode, right=right, maps=maps, effect=effect)
+            yield finding('flip-mode', f'{where}.flip_mode', mode_line, **values)
+            return
+        if failure:
+            yield finding('flip-fails', where, test_line, failure=failure)
+            return
+        means = [np.abs(one).mean(0) for one in (flip.averaged, flip.averaged_shifted)]
+        shift = bool(means[1].max() < means[0].max())
+        best, other = means[shift], means[not shift]
+        found = np.abs(flip.configured).mean(0)
+        if not np.isfinite(found).all():
+            found = np.full(2, np.inf)
+        if found.max() <= best.max() + TOLERANCE:
+            return
+        if np.abs(found - other).max() < TOLERANCE + 0.01 * found.max():
+            line = self.line(('shift_heatmap', not shift)) or test_line
+            with_it = 'with' if shift else 'without'
+            values = dict(found=found, best=best, shift=shift, with_it=with_it)
+            yield finding('flip-shift', f'{where}.shift_heatmap', line, **values)
+            return
+        yield finding('flip-maps', where, mode_line, found=found, right=right)
+
+    def keypoints_have_one_mirror_image(self) -> Iterator[Finding]:
+        """Left and right are each other's, in training as in testing."""
+        tested = self.parts.flip_indices()
+        at = 'dataset.metainfo', self.line(('metainfo',), ('from_file',))
+        odd = [k for k, mirror in enumerate(tested) if tested[mirror] != k]
+        if odd:
+            yield finding('flip-indices/odd', *at, odd=odd)
+        elif self.test_cfg.get('flip_test'):
+            for flow, *_ in self.transforms:
+                flip = flow.flip_indices
+                if len(flip) == len(tested) and flip != tested:
+                    wrong = [k for k, one in enumerate(flip) if one != tested[k]]
+                    yield finding('flip-indices', *at, flow=flow, wrong=wrong)
+
+    # --- head -------------------------------------------------------------------------
+
+    def the_head_makes_the_targets_maps(self) -> Iterator[Finding]:
+        count, channels = self.parts.num_keypoints, self.parts.channels
+        made, wanted = getattr(self.parts.head, 'out_channels', None), count * channels
+        some = self.test_cfg.get('output_keypoint_indices')
+        if made is not None and not some and made != wanted:
+            line = self.line(('out_channels', made), ('out_channels',))
+            each = 'three' if channels == 3 else 'one'
+            values = dict(made=made, wanted=wanted, each=each, count=count)
+            yield finding('channels', 'model.head.out_channels', line, **values)
+
+    def the_loss_is_the_targets(self) -> Iterator[Finding]:
+        """And so is the training accuracy."""
+        errors = self.errors()
+        if self.parts.train is None or 'channels' in errors or 'input-size' in errors:
+            return
+        head_cfg = self.cfg.model.head
+        losses = head_cfg.get('pose_cfg', head_cfg).get('loss') or {}
+        losses = losses if isinstance(losses, list) else [losses]
+        names = [str(type_name(loss)) for loss in losses]
+        right, kind = 'KeypointMSELoss', 'Gaussian maps'
+        offsets = self.parts.channels == 3
+        if offsets:
+            right, kind = 'CombinedTargetMSELoss', 'offset maps'
+        wrong = [name for name in names if (name in OFFSET_LOSSES) != offsets]
+        if not self.our_head and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
+            at, name = ('model.head.loss', self.line(('type', wrong[0]))), wrong[0]
+            yield finding('loss', *at, name=name, kind=kind, right=right)
+            return
+        line = self.line(('type', names[0]))
+        train_cfg = self.parts.model.train_cfg or {}
+        failure = _loss_failure(self.parts, train_cfg)
+        at = 'model.train_cfg.compute_acc', self.line(('compute_acc',)) or line
+        if failure and not _loss_failure(self.parts, dict(compute_acc=False)):
+            yield finding('training-accuracy', *at, failure=failure)
+        elif failure:
+            values = dict(failure=failure, right=right)
+            yield finding('loss/fails', 'model.head.loss', line, **values)
+        elif offsets and not self.our_head and train_cfg.get('compute_acc', True):
+            yield finding('training-accuracy/meaningless', *at)
 
 
-def _mean(errors: np.ndarray) -> float:
-    """Mean absolute error on the worse axis."""
-    return float(np.abs(errors).mean(0).max())
-
-
-def _inside(flow: Flow) -> List[str]:
+def _variables(flow: Flow) -> List[str]:
     """Parts of the names of variables that have a flow's settings."""
     if 'stage 2' in flow.name:
         return ['stage2', 'hooks', 'switch']
@@ -122,507 +451,10 @@ def _warp_step(flow: Flow) -> Optional[int]:
     return next((i for i, name in enumerate(names) if 'Affine' in name), None)
 
 
-def _line_of_codec(m: Measured) -> str:
-    return m.lines.find('type', type(m.parts.head.decoder).__name__)
-
-
-def _place(flow: Flow, index: Optional[int]) -> str:
-    return flow.places[index] if index is not None else flow.name
-
-
-# --- the checks -----------------------------------------------------------------------
-
-
-def _warps(m: Measured) -> Iterator[Finding]:
-    """Each warp measures the input as the codec measures the map."""
-    wanted = _measure_of(m)
-    if m.coding.kind == NEITHER or _other_codec(m):
-        return
-    warps = [t for t in m.transforms if t.kind != NEITHER]
-    wrong = [t for t in warps if t.kind != wanted]
-    if wrong and len(wrong) == len(warps):
-        off = m.end_to_end and _mean(m.end_to_end.round_trip)
-        codec = type(m.parts.head.decoder).__name__
-        if wanted == UNIT_LENGTH:
-            fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
-            name = _line_of_warp(m.lines, wrong[0].flow)
-        else:
-            fix = (
-                'UDPHeatmap, UDPGaussianHeatmap or UDPOffsetHeatmap as the codec of '
-                'head and target'
-            )
-            name = m.lines.find('type', codec)
-        yield Finding(
-            ERROR,
-            'half-enabled',
-            _place(wrong[0].flow, _warp_step(wrong[0].flow)),
-            name,
-            f'all warps measure the input by its {wrong[0].kind}, the codec '
-            f'({codec}) the map by its {wanted}'
-            + (f': keypoints come back {off:.2f} px off, on average' if off else ''),
-            fix,
-        )
-        return
-    for transform in wrong:
-        flow = transform.flow
-        step = flow.steps[_warp_step(flow) or 0]
-        training = flow.training
-        off = m.end_to_end and _mean(m.end_to_end.round_trip)
-        if training:
-            effect = 'the network is trained on other images than it is tested on'
-        elif flow is m.parts.test and off:
-            effect = f'keypoints come back {off:.2f} px off, on average'
-        else:
-            effect = 'keypoints come back up to a pixel off'
-        yield Finding(
-            WARNING if training else ERROR,
-            'warp-differs',
-            _place(flow, _warp_step(flow)),
-            _line_of_warp(m.lines, flow),
-            f'the {flow.name} pipeline measures the input by its {transform.kind}, '
-            f'the others and the codec by its {wanted}: {effect}',
-            _fix_of_warp(step, wanted),
-        )
-
-
-def _fix_of_warp(step: dict, wanted: str) -> str:
-    if wanted == UNIT_LENGTH:
-        return f'use_udp=True in {type_name(step)}, or TopDownAffineUDP'
-    return 'without use_udp=True (TopdownAffine)'
-
-
-def _line_of_warp(lines: Lines, flow: Flow) -> str:
-    index = _warp_step(flow)
-    if index is None:
-        return ''
-    name = type_name(flow.steps[index])
-    return lines.find('type', name, _inside(flow)) or lines.find('type', name)
-
-
-def _equations(m: Measured) -> Iterator[Finding]:
-    """Each warp follows Eq. 41 or Eq. 30, and takes image and keypoints along."""
-    for transform in m.transforms:
-        flow = transform.flow
-        place = _place(flow, _warp_step(flow))
-        line = _line_of_warp(m.lines, flow)
-        off = float(np.abs(transform.deviation).max())
-        if off > TOLERANCE:
-            equation = 'Eq. 41' if transform.kind == UNIT_LENGTH else 'Eq. 30'
-            yield Finding(
-                ERROR,
-                'warp-equation',
-                place,
-                line,
-                f'the {flow.name} pipeline warps keypoints up to {off:.2f} px off '
-                f'{equation}, by the box that it hands on (input_center, input_scale)',
-                'TopDownAffineUDP',
-            )
-        found = np.isfinite(transform.misfit).all(-1)
-        if len(found) and found.mean() < 0.5:
-            yield Finding(
-                ERROR,
-                'image-and-keypoints',
-                place,
-                line,
-                f'the images of the {flow.name} pipeline do not show what is at the '
-                'keypoints',
-                'TopDownAffineUDP, which warps both by one matrix',
-            )
-            continue
-        means = np.abs(transform.misfit[found].mean(0)) if found.any() else np.zeros(2)
-        if means.max() > TOLERANCE:
-            x, y = transform.misfit[found].mean(0)
-            yield Finding(
-                ERROR,
-                'image-and-keypoints',
-                place,
-                line,
-                f'the {flow.name} pipeline warps the image ({x:+.2f}, {y:+.2f}) px off '
-                'the keypoints, on average',
-                'TopDownAffineUDP, which warps both by one matrix',
-            )
-
-
-def _sizes(m: Measured) -> Iterator[Finding]:
-    """The warps make inputs of the size that the codec has."""
-    sizes = {transform.input_size for transform in m.transforms}
-    if len(sizes) == 1 and sizes != {m.parts.input_size}:
-        (size,) = sizes
-        yield Finding(
-            ERROR,
-            'input-size',
-            'model.head.decoder.input_size',
-            m.lines.find('input_size', m.parts.input_size),
-            f'all pipelines make inputs of {_size(size)}, the codec is for '
-            f'{_size(m.parts.input_size)}',
-            f'input_size={size}',
-        )
-        return
-    for transform in m.transforms:
-        if transform.input_size != m.parts.input_size:
-            flow = transform.flow
-            index = _warp_step(flow)
-            yield Finding(
-                ERROR,
-                'input-size',
-                f'{_place(flow, index)}.input_size',
-                m.lines.find('input_size', transform.input_size, _inside(flow))
-                or _line_of_warp(m.lines, flow),
-                f'the {flow.name} pipeline makes inputs of '
-                f'{_size(transform.input_size)}, the codec is for '
-                f'{_size(m.parts.input_size)}',
-                f'input_size={m.parts.input_size}',
-            )
-
-
-def _size(size: Sequence[int]) -> str:
-    return '×'.join(map(str, size))
-
-
-def _codecs(m: Measured) -> Iterator[Finding]:
-    """Targets are made by the codec that reads them."""
-    for transform in m.transforms:
-        if transform.flow.training:
-            yield from _codec_of(m, transform.flow)
-
-
-def _codec_of(m: Measured, flow: Flow) -> Iterator[Finding]:
-    index = flow.find('encoder')
-    if index is None:
-        return
-    encoder = flow.steps[index]['encoder']
-    if isinstance(encoder, (list, tuple)):
-        levels = getattr(m.parts.head, 'level_indices', None)
-        encoder = encoder[levels[-1] if levels else -1]
-    made, read = build_codec(encoder), m.parts.head.decoder
-    if made is None:
-        return
-    place = f'{_place(flow, index)}.encoder'
-    fix = 'the same codec for the target (encoder) and the head (decoder)'
-    off = _mean(m.coding.errors)
-    if type(made) is not type(read):
-        # What has been measured is the target of the first flow.
-        if flow is m.parts.train and _reads_what_was_coded(m):
-            return
-        names = f'{type(made).__name__} and read by {type(read).__name__}'
-        line = m.lines.find('type', type_name(encoder))
-        what = f'targets of the {flow.name} pipeline are made by {names}'
-        yield Finding(ERROR, 'codec-differs', place, line, what, fix)
-        return
-    for key in CODEC_SETTINGS:
-        ours, theirs = (_plain(getattr(codec, key, None)) for codec in (made, read))
-        if ours == theirs:
-            continue
-        measured = flow is m.parts.train and off > TOLERANCE
-        matters = key != 'sigma' or measured
-        yield Finding(
-            ERROR if matters else WARNING,
-            'codec-differs',
-            f'{place}.{key}',
-            m.lines.find(key, ours) or m.lines.find(key, theirs),
-            f'targets of the {flow.name} pipeline are made with {key}={ours} and read '
-            f'with {key}={theirs}'
-            + (f': {off:.2f} px off, on average' if measured else ''),
-            fix,
-        )
-        # What follows from it differs, too.
-        return
-
-
-def _reads_what_was_coded(m: Measured) -> bool:
-    """Whether both have one measure, and perfect maps are read as well as can be."""
-    return (
-        m.coding.answer == _measure_of(m)
-        and _mean(m.coding.errors) <= 1.1 * _expected(m) + TOLERANCE
-    )
-
-
-def _measure_of(m: Measured) -> str:
-    """How everything has to measure that goes with the target."""
-    kind = m.coding.kind
-    return PIXELS if kind == CELLS else kind
-
-
-def _expected(m: Measured) -> float:
-    """Mean error of coding on the worse axis, by theory; 0 where there is none."""
-    expected = expected_coding(m.parts)
-    return max(expected.x or 0.0, expected.y or 0.0)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     return tuple(value) if isinstance(value, (list, tuple)) else value
-
-
-def _answers(m: Measured) -> Iterator[Finding]:
-    """What is read and mapped back is what was coded."""
-    if any(f.name == 'codec-differs' and f.severity == ERROR for f in _codecs(m)):
-        return
-    decoder = type(m.parts.head.decoder).__name__
-    place, line = 'model.head.decoder', _line_of_codec(m)
-    wanted = _measure_of(m)
-    if NEITHER in (m.coding.kind, m.coding.answer):
-        yield Finding(
-            ERROR,
-            'coding',
-            place,
-            line,
-            f'{decoder} does not read what was coded, by whichever measure',
-            'UDPGaussianHeatmap or UDPOffsetHeatmap',
-        )
-    elif m.coding.answer != wanted:
-        yield Finding(
-            ERROR,
-            'coding',
-            place,
-            line,
-            f'{decoder} measures the map by its {wanted} where keypoints are coded, '
-            f'and by its {m.coding.answer} where they are read',
-            'UDPGaussianHeatmap or UDPOffsetHeatmap',
-        )
-    else:
-        off, limit = _mean(m.coding.errors), _expected(m)
-        x, y = m.coding.errors.mean(0)
-        if max(abs(x), abs(y)) > TOLERANCE:
-            yield Finding(
-                ERROR,
-                'coding',
-                place,
-                line,
-                f'{decoder} reads perfect maps ({x:+.2f}, {y:+.2f}) px off, on average',
-                'UDPGaussianHeatmap or UDPOffsetHeatmap',
-            )
-            return
-        known = expected_coding(m.parts).x is not None
-        if known and not _reads_what_was_coded(m):
-            yield Finding(
-                WARNING,
-                'coding',
-                place,
-                line,
-                f'{decoder} reads perfect maps {off:.2f} px off, on average, where '
-                f'{limit:.2f} px can be expected',
-                'the settings with which the codec comes, or another reading',
-            )
-
-
-def _back(m: Measured) -> Iterator[Finding]:
-    """The estimator maps back by the inverse of the warp."""
-    if m.end_to_end is None:
-        return
-    off = _mean(m.end_to_end.round_trip)
-    explained = any(
-        finding.severity == ERROR
-        for check in (_warps, _equations, _sizes, _codecs, _answers, _random)
-        for finding in check(m)
-    )
-    if off > TOLERANCE and not explained:
-        name = type(m.parts.model).__name__
-        yield Finding(
-            ERROR,
-            'mapping-back',
-            'model.type',
-            m.lines.find('type', name, ['model']),
-            f'{name} maps keypoints back to the source {off:.2f} px off the inverse '
-            'of the warp, on average',
-            'TopdownPoseEstimator, or UDPTopdownPoseEstimator for rotated boxes',
-        )
-
-
-def _other_codec(m: Measured) -> bool:
-    """Whether target and head have codecs of two kinds, to be mended first."""
-    return any(finding.where.endswith('.encoder') for finding in _codecs(m))
-
-
-def _flips(m: Measured) -> Iterator[Finding]:
-    """The flip test lays mirrored maps where they belong."""
-    warps = {transform.kind for transform in m.transforms}
-    if _other_codec(m) or (m.coding.kind != UNIT_LENGTH and warps == {UNIT_LENGTH}):
-        # With the codec that is right, the flip test will be another.
-        return
-    test_cfg = m.parts.model.test_cfg
-    mode = test_cfg.get('flip_mode', 'heatmap')
-    right = 'udp_combined' if m.parts.channels == 3 else 'heatmap'
-    where = 'model.test_cfg'
-    ours = isinstance(m.parts.head, UDPHead)
-    if m.flip_failure:
-        if mode != right and not ours:
-            yield _flip_mode(m, mode, right, f'the flip test fails: {m.flip_failure}')
-        else:
-            yield Finding(
-                ERROR,
-                'flip-fails',
-                where,
-                m.lines.find('flip_test', True),
-                f'the flip test fails: {m.flip_failure}',
-                "maps for each keypoint of the data's flip_indices, or flip_test=False",
-            )
-        return
-    if m.flip is None or m.flip.configured is None:
-        return
-    if mode != right and not ours:
-        off = _mean(m.flip.configured)
-        said = f'mirrored maps are joined {off:.2f} px off, on average'
-        yield _flip_mode(m, mode, right, said)
-        return
-    means = {
-        shifted: np.abs(maps).mean(0)
-        for shifted, maps in (
-            (False, m.flip.averaged),
-            (True, m.flip.averaged_shifted),
-        )
-    }
-    best = min(means, key=lambda shifted: means[shifted].max())
-    found = np.abs(m.flip.configured).mean(0)
-    if not np.isfinite(found).all():
-        found = np.full(2, np.inf)
-    if found.max() <= means[best].max() + TOLERANCE:
-        return
-    if np.abs(found - means[not best]).max() < TOLERANCE + 0.01 * found.max():
-        yield Finding(
-            ERROR,
-            'flip-shift',
-            f'{where}.shift_heatmap',
-            m.lines.find('shift_heatmap', not best) or m.lines.find('flip_test', True),
-            f'the flip test is {found[0]:.2f} px off, and would be '
-            f'{means[best][0]:.2f} px {"with" if best else "without"} the shift',
-            f'shift_heatmap={best}',
-        )
-    else:
-        yield Finding(
-            ERROR,
-            'flip-maps',
-            where,
-            m.lines.find('flip_mode') or m.lines.find('flip_test', True),
-            f'the flip test is ({found[0]:.2f}, {found[1]:.2f}) px off, as no shift '
-            'explains: channels, signs or keypoints are swapped wrongly',
-            f'flip_mode={right!r}, and the swaps of the data set as they are mirrored',
-        )
-
-
-def _flip_mode(m: Measured, mode: str, right: str, said: str) -> Finding:
-    maps = 'three maps' if m.parts.channels == 3 else 'one map'
-    return Finding(
-        ERROR,
-        'flip-mode',
-        'model.test_cfg.flip_mode',
-        m.lines.find('flip_mode') or m.lines.find('flip_test', True),
-        f'flip_mode={mode!r} is not for {maps} a keypoint: {said}',
-        f'flip_mode={right!r}',
-    )
-
-
-def _pairs(m: Measured) -> Iterator[Finding]:
-    """Left and right are each other's mirror image, in training as in testing."""
-    tested = m.parts.flip_indices()
-    line = m.lines.find('metainfo') or m.lines.find('from_file')
-    odd = [k for k, mirror in enumerate(tested) if tested[mirror] != k]
-    if odd:
-        yield Finding(
-            ERROR,
-            'flip-indices',
-            'dataset.metainfo',
-            line,
-            f'keypoints {odd} are not the mirror images of their mirror images, by the '
-            'flip_indices of the test data: the flip test mixes them with others',
-            "their 'swap' in the metainfo",
-        )
-        return
-    if not m.parts.model.test_cfg.get('flip_test'):
-        return
-    for transform in m.transforms:
-        flip = m.parts.flip_indices_of(transform.flow)
-        if len(flip) == len(tested) and flip != tested:
-            wrong = [k for k, mirror in enumerate(flip) if mirror != tested[k]]
-            yield Finding(
-                ERROR,
-                'flip-indices',
-                'dataset.metainfo',
-                line,
-                f'keypoints {wrong} have other mirror images in the '
-                f'{transform.flow.name} data than in the flip test',
-                "one metainfo, with one 'swap' for each keypoint",
-            )
-
-
-def _channels(m: Measured) -> Iterator[Finding]:
-    """The head makes as many maps as the target has."""
-    made = getattr(m.parts.head, 'out_channels', None)
-    wanted = m.parts.num_keypoints * m.parts.channels
-    some = m.parts.model.test_cfg.get('output_keypoint_indices')
-    if made is None or some or made == wanted:
-        return
-    if m.parts.channels == 3:
-        why = f'three for each of {m.parts.num_keypoints} keypoints'
-    else:
-        why = f'one for each of {m.parts.num_keypoints} keypoints'
-    yield Finding(
-        ERROR,
-        'channels',
-        'model.head.out_channels',
-        m.lines.find('out_channels', made) or m.lines.find('out_channels'),
-        f'the head makes {made} maps, and the target has {wanted}, {why}',
-        f'out_channels={wanted}',
-    )
-
-
-def _losses(m: Measured) -> Iterator[Finding]:
-    """The loss is that of the target, and so is the training accuracy."""
-    if m.parts.train is None or any(_channels(m)) or any(_sizes(m)):
-        return
-    head_cfg = m.cfg.model.head
-    losses = head_cfg.get('pose_cfg', head_cfg).get('loss') or {}
-    losses = losses if isinstance(losses, list) else [losses]
-    names = [str(type_name(loss)) for loss in losses]
-    of_offsets = m.parts.channels == 3
-    ours = isinstance(m.parts.head, UDPHead)
-    wrong = [name for name in names if (name in OFFSET_LOSSES) != of_offsets]
-    right = 'CombinedTargetMSELoss' if of_offsets else 'KeypointMSELoss'
-    known = {'KeypointMSELoss', 'KeypointOHKMMSELoss', 'AdaptiveWingLoss'}
-    known |= {'FocalHeatmapLoss', *OFFSET_LOSSES}
-    if not ours and any(name in known for name in wrong):
-        kind = 'offset maps' if of_offsets else 'Gaussian maps'
-        yield Finding(
-            ERROR,
-            'loss',
-            'model.head.loss',
-            m.lines.find('type', wrong[0]),
-            f'{wrong[0]} is not a loss of {kind}, which the target has',
-            f"loss=dict(type='{right}', use_target_weight=True)",
-        )
-        return
-    train_cfg = m.parts.model.train_cfg or {}
-    failure = _loss_failure(m.parts, train_cfg)
-    if failure and not _loss_failure(m.parts, dict(compute_acc=False)):
-        yield Finding(
-            ERROR,
-            'training-accuracy',
-            'model.train_cfg.compute_acc',
-            m.lines.find('compute_acc') or m.lines.find('type', names[0]),
-            f'training fails where it computes its accuracy, of all three maps a '
-            f'keypoint: {failure}',
-            'train_cfg=dict(compute_acc=False), or UDPHeatmapHead',
-        )
-    elif failure:
-        yield Finding(
-            ERROR,
-            'loss',
-            'model.head.loss',
-            m.lines.find('type', names[0]),
-            f'the loss of a perfect prediction fails: {failure}',
-            f"loss=dict(type='{right}', use_target_weight=True)",
-        )
-    elif of_offsets and not ours and train_cfg.get('compute_acc', True):
-        yield Finding(
-            WARNING,
-            'training-accuracy',
-            'model.train_cfg.compute_acc',
-            m.lines.find('compute_acc') or m.lines.find('type', names[0]),
-            'the training accuracy is computed over all three maps a keypoint, which '
-            'means nothing',
-            'train_cfg=dict(compute_acc=False), or UDPHeatmapHead',
-        )
 
 
 def _loss_failure(parts: Parts, train_cfg: dict) -> str:
@@ -632,221 +464,18 @@ def _loss_failure(parts: Parts, train_cfg: dict) -> str:
         # Outputs of stages and units have levels of targets of their own.
         return ''
     keypoints = np.full((2, parts.num_keypoints, 2), np.asarray(parts.input_size) / 3)
-    maps = parts.encode(keypoints, np.ones(keypoints.shape[:2]))
-    samples = [_run(parts, parts.train)['data_samples'] for _ in range(2)]
+    maps = parts.encode(keypoints)
+    samples = [parts.train.run_through()['data_samples'] for _ in range(2)]
     try:
         with torch.no_grad(), replaced(head, forward=lambda feats: maps):
             losses = head.loss(maps, samples, train_cfg=train_cfg)
         finite = all(torch.isfinite(torch.as_tensor(v)).all() for v in losses.values())
         return '' if finite else 'it is not finite'
     except Exception as error:
-        return f'{type(error).__name__}: {short(error)}'
+        return in_words(error)
 
 
-def short(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip().splitlines() or ['without a message'])[0][:200]
-
-
-def _kernels(m: Measured) -> Iterator[Finding]:
-    """DARK's kernel is as wide as the Gaussian."""
-    decoder = m.parts.head.decoder
-    kernel, sigma = (
-        getattr(decoder, key, None) for key in ('blur_kernel_size', 'sigma')
-    )
-    # MSRAHeatmap has a kernel without DARK, too.
-    dark = isinstance(decoder, UDPCodec) or getattr(
-        decoder, 'unbiased', type(decoder).__name__ == 'UDPHeatmap'
-    )
-    if m.parts.channels == 3 or not dark or not kernel or not sigma:
-        return
-    fitting = F.dark_kernel_size(float(np.max(sigma)))
-    if max(kernel / fitting, fitting / kernel) < KERNEL_FACTOR:
-        return
-    yield Finding(
-        WARNING,
-        'kernel',
-        'model.head.decoder.blur_kernel_size',
-        m.lines.find('blur_kernel_size') or _line_of_codec(m),
-        f'blur_kernel_size={kernel} does not fit sigma={sigma}: with 5 % noise on the '
-        f'maps keypoints are {_mean(m.coding.noisy):.2f} px off, on average, and '
-        f'{_mean(m.coding.border[0][:, None]):.2f} px at the border',
-        f'blur_kernel_size={fitting} (6 sigma - 1)',
-    )
-
-
-def _order(m: Measured) -> Iterator[Finding]:
-    """The target is made of warped keypoints."""
-    for flow in m.parts.flows:
-        target, warp = flow.find('encoder'), _warp_step(flow)
-        if target is not None and warp is not None and target < warp:
-            yield Finding(
-                ERROR,
-                'order',
-                _place(flow, target),
-                m.lines.find('type', type_name(flow.steps[target]), _inside(flow)),
-                f'the {flow.name} pipeline makes the target before the warp, of '
-                'keypoints in source px',
-                f'{type_name(flow.steps[target])} after {type_name(flow.steps[warp])}',
-            )
-
-
-def _random(m: Measured) -> Iterator[Finding]:
-    """Testing is not random."""
-    for transform in m.transforms:
-        flow = transform.flow
-        if not transform.random:
-            continue
-        index = next(
-            (
-                index
-                for index, step in enumerate(flow.steps)
-                if str(type_name(step)).startswith('Random')
-            ),
-            None,
-        )
-        name = type_name(flow.steps[index]) if index is not None else 'a step'
-        yield Finding(
-            ERROR,
-            'random-test',
-            _place(flow, index),
-            m.lines.find('type', name, _inside(flow)),
-            f'the {flow.name} pipeline is random ({name}): a person comes out '
-            'differently each time, and rotations and mirroring are not mapped back',
-            f'without {name}',
-        )
-
-
-def _paddings(m: Measured) -> Iterator[Finding]:
-    """All pipelines leave the same room around a box."""
-    paddings: Dict[str, float] = {}
-    steps = {}
-    for transform in m.transforms:
-        flow = transform.flow
-        for index, step in enumerate(flow.steps):
-            if type_name(step) == 'GetBBoxCenterScale':
-                paddings[flow.name] = float(step.get('padding', 1.25))
-                steps[flow.name] = (flow, index)
-    if len(set(paddings.values())) < 2:
-        return
-    reference = paddings.get('train', next(iter(paddings.values())))
-    for name, padding in paddings.items():
-        if padding == reference:
-            continue
-        flow, index = steps[name]
-        yield Finding(
-            WARNING,
-            'padding',
-            f'{_place(flow, index)}.padding',
-            m.lines.find('padding', padding, _inside(flow))
-            or m.lines.find('type', 'GetBBoxCenterScale', _inside(flow)),
-            f'the {name} pipeline pads boxes by {padding:g}, the train pipeline by '
-            f'{reference:g}: people are of another size than in training',
-            f'padding={reference:g}',
-        )
-
-
-def _biased(m: Measured) -> Iterator[Finding]:
-    """The whole measures by pixels, or rounds."""
-    if m.coding.kind not in (PIXELS, CELLS) or _other_codec(m):
-        return
-    if any(t.kind == UNIT_LENGTH for t in m.transforms):
-        # It is half UDP, which is said.
-        return
-    parts = []
-    if m.flip is not None and m.flip.configured is not None:
-        parts.append(
-            f'the flip test leaves {np.abs(m.flip.configured).mean(0)[0]:.2f} px'
-        )
-    off = _mean(m.coding.errors)
-    if off > TOLERANCE:
-        parts.append(f'coding adds {off:.2f} px an axis')
-    effect = ', '.join(parts) or 'mirrored maps do not coincide'
-    yield Finding(
-        WARNING,
-        'biased',
-        'model.head.decoder',
-        _line_of_codec(m),
-        f'sizes are measured in pixels where it should be intervals: {effect}',
-        '`udp-plugin convert` writes the config with UDP',
-    )
-
-
-CHECKS: List[Callable[[Measured], Iterator[Finding]]] = [
-    _warps,
-    _equations,
-    _sizes,
-    _order,
-    _random,
-    _codecs,
-    _answers,
-    _back,
-    _flips,
-    _pairs,
-    _channels,
-    _losses,
-    _kernels,
-    _paddings,
-    _biased,
-]
-
-
-def broken_pipelines(parts: Parts) -> List[Finding]:
-    """Pipelines that do not run to their end, or hand on what does not fit."""
-    found = []
-    wanted = parts.num_keypoints * parts.channels
-    for flow in parts.flows:
-        try:
-            failure = _misfit(_run(parts, flow), flow.training, wanted)
-        except Exception as error:
-            failure = f'it fails: {type(error).__name__}: {short(error)}'
-        if failure:
-            found.append(
-                Finding(
-                    ERROR,
-                    'pipeline',
-                    flow.places[0].rpartition('[')[0] if flow.places else flow.name,
-                    '',
-                    f'of the {flow.name} pipeline: {failure}',
-                    'the steps of a stock config, in their order',
-                )
-            )
-    return found
-
-
-def _run(parts: Parts, flow: Flow) -> dict:
-    """What comes out at a pipeline's end, of a person in the middle of an image."""
-    image = np.zeros((*IMAGE_SIZE[::-1], 3), np.uint8)
-    box = np.array([100.0, 100.0, 300.0, 400.0])
-    np.random.seed(0)
-    shape = (parts.metainfo_of(flow)['num_keypoints'], 2)
-    keypoints = np.random.uniform(box[:2], box[2:], shape)
-    return parts.warp(flow, parts.person(flow, image, box, keypoints)).end
-
-
-def _misfit(end: dict, training: bool, wanted: int) -> str:
-    """Why what a pipeline hands on does not fit, or nothing."""
-    sample = end.get('data_samples')
-    if sample is None:
-        return 'it hands on no data_samples, as PackPoseInputs does'
-    if not training or 'target_codecs' in sample.gt_instance_labels:
-        return ''
-    if 'gt_fields' not in sample:
-        return 'it hands on no target maps, as GenerateTarget does'
-    maps = getattr(sample.gt_fields, 'heatmaps', None)
-    # Of several levels there are several.
-    if isinstance(maps, torch.Tensor) and len(maps) != wanted:
-        return f'its targets are {len(maps)} maps, where the test data ask for {wanted}'
-    return ''
-
-
-def of_failure(error: Exception) -> Finding:
-    """The finding of a config whose components cannot even be built."""
-    return Finding(
-        ERROR,
-        'build',
-        'config',
-        '',
-        f'it does not build: {type(error).__name__}: {short(error)}',
-        'what the message says; `udp-plugin convert --check` shows more',
-    )
+def in_words(error: Exception) -> str:
+    """An error's type, and the first line of its message."""
+    lines = str(error).strip().splitlines() or ['without a message']
+    return f'{type(error).__name__}: {lines[0][:200]}'

@@ -2,7 +2,7 @@
 
 import ast
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -16,7 +16,8 @@ class Setting(NamedTuple):
     variable: str
     key: str
     value: Any
-    line: int
+    #: ``file:line: text``.
+    place: str
 
 
 class Lines:
@@ -27,13 +28,8 @@ class Lines:
     """
 
     def __init__(self, cfg: Config) -> None:
-        self.files: List[Tuple[Path, List[str], List[Setting]]] = []
-        for path, text in _files(cfg):
-            try:
-                settings = list(_settings(ast.parse(text)))
-            except SyntaxError:
-                continue
-            self.files.append((path, text.splitlines(), settings))
+        #: Of the nearest file first.
+        self.settings = [s for path, text in _files(cfg) for s in _settings(path, text)]
 
     def find(self, key: str, value: Any = ANY, inside: Sequence[str] = ()) -> str:
         """The place of a setting, ``file:line: text``: the first in the nearest file.
@@ -46,16 +42,10 @@ class Lines:
         Returns:
             The place, or an empty string.
         """
-        for path, text, settings in self.files:
-            for setting in settings:
-                if setting.key != key:
-                    continue
-                if value is not ANY and setting.value != value:
-                    continue
-                if inside and not any(part in setting.variable for part in inside):
-                    continue
-                line = text[setting.line - 1].strip()
-                return f'{_shown(path)}:{setting.line}: {line}'
+        for setting in self.settings:
+            wanted = setting.key == key and (value is ANY or setting.value == value)
+            if wanted and any(part in setting.variable for part in inside or ['']):
+                return setting.place
         return ''
 
 
@@ -76,38 +66,35 @@ def _files(cfg: Config) -> Iterator[Tuple[Path, str]]:
         yield path, '\n'.join(lines)
 
 
-def _settings(tree: ast.Module) -> Iterator[Setting]:
-    for statement in tree.body:
+def _settings(path: Path, text: str) -> Iterator[Setting]:
+    try:
+        statements = ast.parse(text).body
+    except SyntaxError:
+        return
+    try:
+        shown = str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        shown = path.name
+    lines = text.splitlines()
+    for statement in statements:
         if not isinstance(statement, ast.Assign):
             continue
         names = [t.id for t in statement.targets if isinstance(t, ast.Name)]
-        variable = names[0] if names else ''
         for node in ast.walk(statement.value):
-            for key, value in _items(node):
-                yield Setting(variable, key, _literal(value), value.lineno)
+            items: List[Tuple[Any, ast.expr]] = []
+            if isinstance(node, ast.Call):
+                items = [(keyword.arg, keyword.value) for keyword in node.keywords]
+            elif isinstance(node, ast.Dict):
+                keys = (getattr(key, 'value', None) for key in node.keys)
+                items = list(zip(keys, node.values))
+            for key, value in items:
+                place = f'{shown}:{value.lineno}: {lines[value.lineno - 1].strip()}'
+                yield Setting(next(iter(names), ''), key, _literal(value), place)
 
 
-def _items(node: ast.AST) -> Iterator[Tuple[str, ast.expr]]:
-    if isinstance(node, ast.Call):
-        for keyword in node.keywords:
-            if keyword.arg is not None:
-                yield keyword.arg, keyword.value
-    elif isinstance(node, ast.Dict):
-        for key, value in zip(node.keys, node.values):
-            if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                yield key.value, value
-
-
-def _literal(node: ast.expr) -> Optional[Any]:
+def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
         # A name: of a variable, or in configs of Python's own style of a class.
         return getattr(node, 'id', None)
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return path.name

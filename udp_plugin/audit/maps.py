@@ -13,25 +13,19 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import (
-    Any,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from udp_plugin import functional as F
-from udp_plugin.ui import Table, UserError
+from udp_plugin.ui import UserError
 
+from .maps_result import MapsAudit
+
+#: Maps a keypoint: offset maps are H, X and Y.
+CHANNELS = {'gaussian': 1, 'offset': 3}
 #: A Gaussian is at least half as high as its peak on ``HALF_AREA * sigma^2`` pixels.
 HALF_AREA = 2 * math.pi * math.log(2)
 #: A peak is farther from the border than so many sigma, and than so many pixels.
@@ -51,76 +45,26 @@ SLOPE_FACTOR = 3.0
 #: So many numbers of the maps are worked on at a time.
 NUMBERS_AT_ONCE = 2**21
 
-#: Strides that networks have, if the input's size is not known.
-STRIDES = (2, 4, 8)
-#: Fewer maps than these say nothing about a mean of rounded places.
-FEW = 20
-#: A mean that is farther from theory than this is not explained by it, heatmap px.
-TOLERANCE = 0.1
 
-#: What may be done with the mirrored maps: by key, its name, and what it makes of a
-#: distance (x, y): ``factor * (distance + shift)``.
-VARIANTS = {
-    'alone': ('mirrored alone', 1.0, (0.0, 0.0)),
-    'shifted': ('mirrored, shifted', 1.0, (1.0, 0.0)),
-    'averaged': ('averaged', 0.5, (0.0, 0.0)),
-    'averaged_shifted': ('averaged, shifted', 0.5, (1.0, 0.0)),
-}
+def audit_maps(
+    file: Union[str, Path],
+    codec: str = 'gaussian',
+    input_size: Optional[Sequence[int]] = None,
+    flip_indices: Optional[Sequence[int]] = None,
+) -> MapsAudit:
+    """Measure the maps of a file.
 
+    Args:
+        file: See :func:`read_maps`.
+        codec: ``'gaussian'`` or ``'offset'``.
+        input_size, flip_indices: See :func:`measure_maps`.
 
-class MapsAlignment(NamedTuple):
-    """How far flipped-back mirrored maps lie from direct ones.
-
-    Attributes:
-        shifts: Shape (M, 2), x and y in heatmap px, of the maps that counted: how
-            much farther to the right (and lower) than in the direct map the peak is
-            in the mirrored one. The sign is that of
-            :func:`~udp_plugin.functional.flip_misalignment`.
-        maps_given: ``N * K``.
-        maps_apart: How many had a clear peak in both maps, but at different places.
-        heatmap_size: ``(W, H)`` in pixels.
-        flip_indices: For each keypoint its counterpart's index.
-        inferred: Whether ``flip_indices`` were inferred from the maps.
+    Raises:
+        UserError: See :func:`read_maps` and :func:`measure_maps`.
     """
-
-    shifts: np.ndarray
-    maps_given: int
-    maps_apart: int
-    heatmap_size: Tuple[int, int]
-    flip_indices: Tuple[int, ...]
-    inferred: bool
-
-    @property
-    def maps_counted(self) -> int:
-        """How many maps the shifts are of."""
-        return len(self.shifts)
-
-
-class Verdict(NamedTuple):
-    """What the mean distance on the x axis says of the measure.
-
-    Attributes:
-        kind: ``'unbiased'``, ``'biased'``, ``'biased_shifted'``,
-            ``'unbiased_shifted'``, ``'other'`` (theory explains none such) or
-            ``'undecided'`` (too few maps to tell).
-        theory: The nearest value of theory, heatmap px.
-        equation: The equation that it is from.
-        text: What that means and what to do, in a sentence or two.
-    """
-
-    kind: str
-    theory: float
-    equation: str
-    text: str
-
-    def as_dict(self) -> Dict[str, Any]:
-        """For JSON."""
-        return dict(
-            kind=self.kind,
-            theory_heatmap_px=self.theory,
-            equation=self.equation,
-            text=self.text,
-        )
+    channels = CHANNELS[codec]
+    maps = read_maps(file, channels)
+    return measure_maps(*maps, channels, flip_indices, input_size)
 
 
 def read_maps(
@@ -140,45 +84,35 @@ def read_maps(
     Raises:
         UserError: There is no such file, or it holds something else.
     """
-    path = Path(path)
+    said = f'--maps {path}'
     try:
         # A file of gigabytes is read piece by piece.
         content = np.load(path, mmap_mode='r', allow_pickle=False)
         if isinstance(content, np.ndarray):
-            maps, mirrored = _halves(content, path)
+            if content.ndim != 5 or len(content) != 2:
+                raise UserError(
+                    f'{said}: expected an array of shape (2, N, C, H, W), maps of the '
+                    f'images and of the mirrored images, got shape {content.shape}'
+                )
+            maps, mirrored = content
         else:
             with content:
-                missing = [n for n in ('maps', 'mirrored') if n not in content.files]
-                if missing:
+                if not {'maps', 'mirrored'}.issubset(content.files):
                     raise UserError(
-                        f'--maps {path}: a .npz file needs the arrays maps and '
-                        f'mirrored, got {", ".join(content.files) or "none"}'
+                        f'{said}: a .npz file needs the arrays maps and mirrored, got '
+                        f'{", ".join(content.files) or "none"}'
                     )
                 maps, mirrored = content['maps'], content['mirrored']
     except OSError as error:
-        raise UserError(
-            f'--maps {path}: cannot be read: {error.strerror or error}'
-        ) from error
+        raise UserError(f'{said}: cannot be read: {error.strerror or error}') from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            f'--maps {path}: expected numbers in a .npy file of shape (2, N, C, H, W) '
+            f'{said}: expected numbers in a .npy file of shape (2, N, C, H, W) '
             'or in a .npz file with the arrays maps and mirrored, got a file that '
             'NumPy does not read as such (pickled objects are not read)'
         ) from error
-    try:
-        _check(maps, mirrored, channels)
-    except UserError as error:
-        raise UserError(str(error).replace('--maps', f'--maps {path}', 1)) from error
+    _check(maps, mirrored, channels, said)
     return maps, mirrored
-
-
-def _halves(content: np.ndarray, path: Path) -> Tuple[np.ndarray, np.ndarray]:
-    if content.ndim != 5 or len(content) != 2:
-        raise UserError(
-            f'--maps {path}: expected an array of shape (2, N, C, H, W), maps of the '
-            f'images and of the mirrored images, got shape {content.shape}'
-        )
-    return content[0], content[1]
 
 
 def measure_maps(
@@ -186,7 +120,8 @@ def measure_maps(
     mirrored: np.ndarray,
     channels: int = 1,
     flip_indices: Optional[Sequence[int]] = None,
-) -> MapsAlignment:
+    input_size: Optional[Sequence[int]] = None,
+) -> MapsAudit:
     """Measure how far flipped-back mirrored maps lie from direct ones.
 
     A map counts if it and its counterpart are finite and have a *clear peak*. Heights
@@ -197,12 +132,10 @@ def measure_maps(
     border; and if it is at least a fifth as high as the higher peaks are (the 90th
     percentile). Peaks more than three sigma apart count as different places.
 
-    Where a peak is, is the maximum of the map under a Gaussian blur about as wide as
-    the peak, found by Newton's steps on the logarithm (:func:`_maximum`). The blur
-    averages noise, and two maps of one shape, whatever it is, are found as far apart
-    as they are. With the offset codec that is asked of the classification map H only
-    to say whether a peak is clear; where it is, is what the half-high pixels point to
-    (:func:`_pointed_to`).
+    It is where the map under a Gaussian blur about as wide as the peak is highest
+    (:func:`_maximum`): the blur averages noise, and two maps of one shape, whatever it
+    is, are found as far apart as they are. With the offset codec it is what the
+    half-high pixels of the classification map H point to (:func:`_pointed_to`).
 
     Args:
         maps: The network's output for the images, shape (N, C, H, W).
@@ -210,6 +143,8 @@ def measure_maps(
         channels: Maps a keypoint: 1, or 3 (H, X, Y) with the offset codec.
         flip_indices: For each of the K keypoints its counterpart's index; inferred if
             not given.
+        input_size: Of the network's input, ``(width, height)`` in pixels, to say
+            what the distances are in input px.
 
     Raises:
         UserError: The maps are not of such shapes, nothing in them is finite or
@@ -225,73 +160,69 @@ def measure_maps(
     """
     maps, mirrored = np.asanyarray(maps), np.asanyarray(mirrored)
     _check(maps, mirrored, channels)
-    keypoints = maps.shape[1] // channels
-    inferred = flip_indices is None
+    keypoints = range(maps.shape[1] // channels)
     if flip_indices is None:
         indices = infer_flip_indices(maps, mirrored, channels)
     else:
-        indices = _checked(flip_indices, keypoints)
-    parts = []
+        indices = [int(index) for index in flip_indices]
+        pairs = sorted(indices) == [*keypoints]
+        if not pairs or any(indices[indices[k]] != k for k in keypoints):
+            raise UserError(
+                f'flip_indices must name for each of {len(keypoints)} keypoints its '
+                'counterpart (from 0 on), whose counterpart it is in turn, got '
+                f'{indices}'
+            )
+    height, width = maps.shape[2:]
+    pieces = []
     for direct, other in _pieces(maps, mirrored):
         back = F.flip_maps(torch.from_numpy(other), indices, channels).numpy()
-        shape = (-1, channels, *maps.shape[2:])
+        pair = np.stack((direct, back)).reshape(2, -1, channels, height, width)
         # Numbers too large to be computed with make no clear peak.
         with np.errstate(over='ignore', invalid='ignore'):
-            parts.append(_compare(direct.reshape(shape), back.reshape(shape)))
-    found = _Compared(*(np.concatenate(each) for each in zip(*parts)))
-    shifts, apart = _judge(found, channels)
-    height, width = maps.shape[2:]
-    return MapsAlignment(
-        shifts, len(found.finite), apart, (width, height), tuple(indices), inferred
+            pieces.append(_compare(pair))
+    compared = _Compared(*map(np.concatenate, zip(*pieces)))
+    shifts, apart = _judge(compared, channels)
+    return MapsAudit(
+        shifts=shifts,
+        maps_given=len(compared.finite),
+        maps_apart=apart,
+        heatmap_size=(width, height),
+        flip_indices=tuple(indices),
+        inferred=flip_indices is None,
+        input_size=input_size,
     )
 
 
-def _check(maps: np.ndarray, mirrored: np.ndarray, channels: int) -> None:
+def _check(
+    maps: np.ndarray, mirrored: np.ndarray, channels: int, said: str = '--maps'
+) -> None:
     """Refuse what are no maps of images and of mirrored images."""
     if channels not in (1, 3):
         raise UserError(f'channels must be 1 or 3, got {channels!r}')
+    for problem in _problems(maps, mirrored, channels):
+        raise UserError(f'{said}: {problem}')
+
+
+def _problems(maps: np.ndarray, mirrored: np.ndarray, channels: int) -> Iterator[str]:
+    shape = maps.shape
     for name, array in (('maps', maps), ('mirrored', mirrored)):
         if array.ndim != 4:
-            raise UserError(
-                f'--maps: {name} must be of shape (N, C, H, W), got shape {array.shape}'
-            )
+            yield f'{name} must be of shape (N, C, H, W), got shape {array.shape}'
         if array.dtype.kind not in 'fiu':
-            raise UserError(
-                f'--maps: {name} must be real numbers, got dtype {array.dtype}'
-            )
-    if maps.shape != mirrored.shape:
-        raise UserError(
-            '--maps: maps and mirrored must be of the same shape, got '
-            f'{maps.shape} and {mirrored.shape}'
+            yield f'{name} must be real numbers, got dtype {array.dtype}'
+    if shape != mirrored.shape:
+        both = f'{shape} and {mirrored.shape}'
+        yield f'maps and mirrored must be of the same shape, got {both}'
+    if 0 in shape:
+        yield f'no maps in arrays of shape {shape}'
+    if min(shape[2:]) < 2:
+        which = f'shape (N, C, H, W) = {shape}'
+        yield f'maps must be of at least 2 pixels an axis, got {which}'
+    if shape[1] % channels:
+        yield (
+            f'the offset codec has {channels} channels a keypoint (H, X, Y), got '
+            f'{shape[1]} channels, which are no multiple of {channels}'
         )
-    if 0 in maps.shape:
-        raise UserError(f'--maps: no maps in arrays of shape {maps.shape}')
-    if min(maps.shape[2:]) < 2:
-        raise UserError(
-            '--maps: maps must be of at least 2 pixels an axis, got shape '
-            f'(N, C, H, W) = {maps.shape}'
-        )
-    if maps.shape[1] % channels:
-        raise UserError(
-            f'--maps: the offset codec has {channels} channels a keypoint (H, X, Y), '
-            f'got {maps.shape[1]} channels, which are no multiple of {channels}'
-        )
-
-
-def _checked(flip_indices: Sequence[int], keypoints: int) -> List[int]:
-    """``flip_indices`` if they pair the keypoints."""
-    indices = [int(index) for index in flip_indices]
-    if sorted(indices) != list(range(keypoints)) or not _pairs(indices):
-        raise UserError(
-            f'flip_indices must name for each of {keypoints} keypoints its counterpart '
-            f'(from 0 on), whose counterpart it is in turn, got {indices}'
-        )
-    return indices
-
-
-def _pairs(indices: Sequence[int]) -> bool:
-    """Whether every counterpart's counterpart is the keypoint itself."""
-    return all(indices[index] == k for k, index in enumerate(indices))
 
 
 def _pieces(
@@ -350,8 +281,7 @@ def _standardised(maps: np.ndarray) -> np.ndarray:
 
     Those that are flat or not finite are all zero.
     """
-    flat = maps.reshape(*maps.shape[:2], -1)
-    flat, _ = _scaled(flat)
+    flat, _ = _scaled(maps.reshape(*maps.shape[:2], -1))
     flat -= flat.mean(-1, keepdims=True)
     length = np.sqrt((flat**2).sum(-1, keepdims=True))
     return flat / np.where(length > 0, length, 1.0)
@@ -371,92 +301,55 @@ def _scaled(maps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 class _Compared(NamedTuple):
-    """Of maps (M) and their counterparts, what decides whether they count.
+    """Of M maps and their counterparts, what decides whether they count."""
 
-    Attributes:
-        finite: Whether both are.
-        clear: Whether both have a clear peak, whose height aside.
-        height: Of the lower peak.
-        direct, back: Where the peaks are, shape (M, 2), heatmap px; NaN if unknown.
-        sigma: Of the peaks, the mean of both, heatmap px.
-    """
-
-    finite: np.ndarray
-    clear: np.ndarray
-    height: np.ndarray
-    direct: np.ndarray
-    back: np.ndarray
-    sigma: np.ndarray
+    finite: np.ndarray  #: Whether both are.
+    clear: np.ndarray  #: Whether both have a clear peak, whose height aside.
+    height: np.ndarray  #: Of the lower peak, in the maps' own numbers.
+    shift: np.ndarray  #: From peak to peak, shape (M, 2), heatmap px; NaN if unknown.
+    sigma: np.ndarray  #: Of the peaks, the mean of both, heatmap px.
 
 
-class _Peaks(NamedTuple):
-    """The peaks of maps (M, H, W).
-
-    Attributes:
-        heat: The maps above their median, scaled to at most about 1; shape (M, H, W).
-        high: Which pixels are at least half as high as the peak; shape (M, H, W).
-        height: Of the peaks, in the maps' own numbers; NaN of maps that are not
-            finite.
-        center: The mean of the half-high pixels, shape (M, 2).
-        sigma: Of the Gaussian with as many half-high pixels, heatmap px.
-        margin: The peak's distance from the nearest border, heatmap px.
-        clear: Whether there is a peak, in one place, away from the border.
-    """
-
-    heat: np.ndarray
-    high: np.ndarray
-    height: np.ndarray
-    center: np.ndarray
-    sigma: np.ndarray
-    margin: np.ndarray
-    clear: np.ndarray
-
-
-def _peaks(maps: np.ndarray) -> _Peaks:
-    shape = maps.shape
-    heat, largest = _scaled(maps.reshape(len(maps), -1))
+def _compare(pair: np.ndarray) -> _Compared:
+    """Compare maps with their flipped-back counterparts, (2, M, channels, H, W)."""
+    heat, largest = _scaled(pair[:, :, 0].reshape(*pair.shape[:2], -1))
     heat -= np.median(heat, axis=-1, keepdims=True)
     top = heat.max(-1, keepdims=True)
-    high = ((heat >= 0.5 * top) & (top > 0)).reshape(shape)
-    count = np.maximum(high.sum((1, 2)), 1)
+    heat = heat.reshape(pair[:, :, 0].shape)
+    # Pixels at least half as high as the peak; their mean, and how far they reach.
+    high = (heat >= 0.5 * top[..., None]) & (top[..., None] > 0)
+    count = np.maximum(high.sum((-2, -1)), 1)
     sigma = np.sqrt(count / HALF_AREA)
-    centers, margins, reaches = [], [], []
-    for profile in (high.sum(1), high.sum(2)):
-        (last,) = F.unit_length(profile.shape[1:])
-        pixels = np.arange(profile.shape[1])
-        center = profile @ pixels / count
-        away = np.where(profile > 0, np.abs(pixels - center[:, None]), 0.0)
-        centers.append(center)
-        margins.append(np.minimum(center, last - center))
-        reaches.append(away.max(1))
-    margin = np.minimum(*margins)
-    height = (top * largest)[:, 0]
+    center, margin, reach = np.empty((3, *count.shape, 2))
+    for axis in range(2):
+        profile = high.sum(-2 + axis)
+        pixels = np.arange(profile.shape[-1])
+        mean = profile @ pixels / count
+        (last,) = F.unit_length(profile.shape[-1:])
+        away = np.abs(pixels - mean[..., None])
+        center[..., axis] = mean
+        margin[..., axis] = np.minimum(mean, last - mean)
+        reach[..., axis] = np.where(profile > 0, away, 0.0).max(-1)
+    margin = margin.min(-1)
+    height = (top * largest)[..., 0]
     clear = (
         (height > 0)
-        & (np.maximum(*reaches) <= REACH_SIGMA * sigma)
+        & (reach.max(-1) <= REACH_SIGMA * sigma)
         & (margin >= np.maximum(BORDER_PIXELS, BORDER_SIGMA * sigma))
     )
-    center = np.stack(centers, -1)
-    return _Peaks(heat.reshape(shape), high, height, center, sigma, margin, clear)
-
-
-def _compare(direct: np.ndarray, back: np.ndarray) -> _Compared:
-    """Compare maps (M, channels, H, W) with their flipped-back counterparts."""
-    one, two = _peaks(direct[:, 0]), _peaks(back[:, 0])
-    sigma = (one.sigma + two.sigma) / 2
-    finite = np.isfinite(direct).all((1, 2, 3)) & np.isfinite(back).all((1, 2, 3))
-    clear = finite & one.clear & two.clear
-    places = np.full((2, len(direct), 2), np.nan)
+    finite = np.isfinite(pair).all((0, 2, 3, 4))
+    clear = finite & clear.all(0)
+    sigma = sigma.mean(0)
     # In both maps the same blur, for the border of the nearer one.
-    window = np.minimum(sigma, np.minimum(one.margin, two.margin) / WINDOW_REACH)
+    window = np.minimum(sigma, margin.min(0) / WINDOW_REACH)
     window = np.maximum(window, WINDOW_LEAST)[clear]
-    for place, maps, peaks in zip(places, (direct, back), (one, two)):
-        if direct.shape[1] == 3:
-            place[clear] = _pointed_to(maps[clear, 1:], peaks.high[clear])
-        else:
-            place[clear] = _maximum(peaks.heat[clear], peaks.center[clear], window)
-    height = np.minimum(one.height, two.height)
-    return _Compared(finite, clear, height, *places, sigma)
+    if pair.shape[2] == 3:
+        places = [_pointed_to(pair[i, clear, 1:], high[i, clear]) for i in range(2)]
+    else:
+        places = [_maximum(heat[i, clear], center[i, clear], window) for i in range(2)]
+    shift = np.full((len(clear), 2), np.nan)
+    shift[clear] = places[1] - places[0]
+    return _Compared(finite, clear, height.min(0), shift, sigma)
 
 
 def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
@@ -469,8 +362,7 @@ def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
     clear = found.clear.copy()
     if clear.any():
         clear &= found.height >= LOW * np.percentile(found.height[clear], 90)
-    shifts = found.back - found.direct
-    known = clear & np.isfinite(shifts).all(-1)
+    known = clear & np.isfinite(found.shift).all(-1)
     if channels == 3 and 2 * known.sum() < clear.sum():
         raise UserError(
             f'--maps: of {clear.sum()} clear peaks {known.sum()} have offsets that '
@@ -483,10 +375,9 @@ def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
             f'{found.finite.sum()} finite ones: one place that stands out, not at the '
             'border'
         )
-    near = np.zeros_like(known)
-    reach = REACH_SIGMA * found.sigma[known, None]
-    near[known] = (np.abs(shifts[known]) <= reach).all(-1)
-    apart = int((known & ~near).sum())
+    shifts = found.shift[known]
+    near = (np.abs(shifts) <= REACH_SIGMA * found.sigma[known, None]).all(-1)
+    apart = int((~near).sum())
     if apart >= near.sum():
         raise UserError(
             f'--maps: {apart} of {known.sum()} clear peaks are at other places in the '
@@ -578,256 +469,3 @@ def _pointed_to(offsets: np.ndarray, high: np.ndarray) -> np.ndarray:
     found = (relative > 1 / SLOPE_FACTOR) & (relative < SLOPE_FACTOR)
     radius = 1 / np.where(found, slope, np.nan)[:, None]
     return np.stack(means, -1) + radius * np.stack(mean_offsets, -1)
-
-
-def statistics(distances: np.ndarray) -> Dict[str, Dict[str, float]]:
-    """By axis, what is said of distances (M, 2).
-
-    The signed mean, which rounded places leave as theory has it although each single
-    distance is of whole pixels, and mean, median, 95th percentile and maximum of the
-    absolute values.
-    """
-    found = {}
-    for axis, values in zip('xy', distances.T):
-        size = np.abs(values)
-        found[axis] = dict(
-            signed_mean=float(values.mean()),
-            mean=float(size.mean()),
-            median=float(np.median(size)),
-            p95=float(np.percentile(size, 95)),
-            max=float(size.max()),
-        )
-    return found
-
-
-def _variants(
-    alignment: MapsAlignment, pixel: Sequence[float] = (1.0, 1.0)
-) -> Dict[str, Dict[str, Dict[str, float]]]:
-    """Statistics by what is done with the mirrored maps.
-
-    Args:
-        alignment: What was measured.
-        pixel: A heatmap pixel's width and height in the wanted px.
-    """
-    return {
-        name: statistics(factor * (alignment.shifts + shift) * pixel)
-        for name, (_, factor, shift) in VARIANTS.items()
-    }
-
-
-class _Theory(NamedTuple):
-    """A value that the mean distance may have."""
-
-    kind: str
-    value: float
-    stride: Optional[float] = None
-
-
-_EQUATIONS = dict(
-    unbiased='Eq. 46',
-    biased='Eq. 36',
-    biased_shifted='Eq. 39',
-    unbiased_shifted='Eq. 46, shifted',
-)
-
-
-def _theories(
-    alignment: MapsAlignment, input_size: Optional[Sequence[int]]
-) -> List[_Theory]:
-    """What the paper has for this input, or for usual strides if it is not known."""
-    width = alignment.heatmap_size[0]
-    if input_size is None:
-        inputs = [stride * width for stride in STRIDES]
-    else:
-        inputs = [input_size[0]]
-    found = []
-    for shifted in (False, True):
-        suffix = '_shifted' if shifted else ''
-        found.append(
-            _Theory(f'unbiased{suffix}', F.flip_misalignment(1, 1, True, shifted))
-        )
-        for pixels in inputs:
-            value = F.flip_misalignment(pixels, width, False, shifted)
-            found.append(_Theory(f'biased{suffix}', value, pixels / width))
-    return found
-
-
-def verdict(
-    alignment: MapsAlignment, input_size: Optional[Sequence[int]] = None
-) -> Verdict:
-    """Say which value of theory the mean distance on the x axis is nearest to.
-
-    Args:
-        alignment: What was measured.
-        input_size: The network input ``(pw_i, ph_i)`` in pixels; usual strides are
-            tried if it is not given.
-    """
-    mean, error = _mean(alignment.shifts[:, 0])
-    theories = _theories(alignment, input_size)
-    nearest = min(theories, key=lambda theory: abs(mean - theory.value))
-    distance = abs(mean - nearest.value)
-    # Other strides of the same kind would lead to the same advice; and at stride 1
-    # the two measures do not differ.
-    second = min(
-        abs(mean - theory.value)
-        for theory in theories
-        if theory.kind != nearest.kind and theory.value != nearest.value
-    )
-    measured = f'On average {_signed(mean)} heatmap px on the x axis'
-    equation = _EQUATIONS[nearest.kind]
-    expected = f'{_signed(nearest.value)}, {equation}'
-    few = alignment.maps_counted < FEW
-    if not few and distance > max(TOLERANCE, 3 * error):
-        kind = 'other'
-        text = (
-            f'{measured}, which no measure explains (nearest: {expected}): see that '
-            'mirrored is the output for the mirrored input itself, not shifted or '
-            'resized.'
-        )
-    elif few or second - distance < 4 * error:
-        kind = 'undecided'
-        text = (
-            f'{measured} (standard error {error:.3f}), nearest to {expected}, but '
-            f'{alignment.maps_counted} maps are too few to tell: give more images.'
-        )
-    else:
-        kind = nearest.kind
-        text = f'{measured}: {_advice(nearest, input_size is None)}'
-    vertical, error = _mean(alignment.shifts[:, 1])
-    if abs(vertical) > max(TOLERANCE, 3 * error):
-        text += (
-            f' On the y axis mirroring should change nothing, but they are '
-            f'{_signed(vertical)} heatmap px apart.'
-        )
-    return Verdict(kind, nearest.value, equation, text)
-
-
-def _signed(value: float) -> str:
-    """As -0.750, and 0.000 without a sign."""
-    rounded = round(value, 3)
-    return f'{rounded:+.3f}' if rounded else '0.000'
-
-
-def _mean(values: np.ndarray) -> Tuple[float, float]:
-    """The mean and its standard error."""
-    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
-
-
-def _advice(theory: _Theory, assumed: bool) -> str:
-    """What a value of theory means, and what to do."""
-    if theory.kind == 'unbiased':
-        return (
-            'unbiased (Eq. 46: 0). Average the maps as they are; a shift by one pixel '
-            'would put them a heatmap pixel apart.'
-        )
-    if theory.kind == 'unbiased_shifted':
-        return (
-            'as unbiased maps (Eq. 46: 0) after a shift by one pixel. Switch the shift '
-            'off.'
-        )
-    s = theory.stride or 1.0
-    value = f'{_signed(theory.value)}, {"probably " if assumed else ""}stride {s:g}'
-    if theory.kind == 'biased':
-        return (
-            f'measured in pixels (Eq. 36: {value}). A shift by one pixel leaves '
-            f'{1 / s:.3f}; measure by unit lengths (UDP) instead.'
-        )
-    return (
-        f'measured in pixels and already shifted by one pixel (Eq. 39: {value}), or in '
-        'cells, with a keypoint in the middle of its own (Megvii). Do not shift again; '
-        'measure by unit lengths (UDP) instead.'
-    )
-
-
-def _pixel(
-    alignment: MapsAlignment, kind: str, input_size: Sequence[int]
-) -> Tuple[float, float]:
-    """Input px per heatmap px, by the measure that the maps have, or by Eq. 43."""
-    unbiased = not kind.startswith('biased')
-    x, y = F.stride(input_size, alignment.heatmap_size, unbiased)
-    return float(x), float(y)
-
-
-def as_dict(
-    alignment: MapsAlignment, input_size: Optional[Sequence[int]] = None
-) -> Dict[str, Any]:
-    """What was measured, for JSON.
-
-    Args:
-        alignment: What was measured.
-        input_size: The network input ``(pw_i, ph_i)`` in pixels.
-
-    Returns:
-        dict:
-
-        - flip_alignment_heatmap_px: By variant (``alone``, ``shifted``, ``averaged``,
-          ``averaged_shifted``) and axis, see :func:`statistics`.
-        - flip_alignment_px: The same in input px, if ``input_size`` is given.
-        - flip_indices, flip_indices_inferred, heatmap_size, maps_given, maps_counted,
-          maps_apart: See :class:`MapsAlignment`.
-        - verdict: See :class:`Verdict`.
-    """
-    said = verdict(alignment, input_size)
-    found: Dict[str, Any] = dict(flip_alignment_heatmap_px=_variants(alignment))
-    if input_size is not None:
-        pixel = _pixel(alignment, said.kind, input_size)
-        found['flip_alignment_px'] = _variants(alignment, pixel)
-    found.update(
-        flip_indices=list(alignment.flip_indices),
-        flip_indices_inferred=alignment.inferred,
-        heatmap_size=list(alignment.heatmap_size),
-        maps_given=alignment.maps_given,
-        maps_counted=alignment.maps_counted,
-        maps_apart=alignment.maps_apart,
-        verdict=said.as_dict(),
-    )
-    return found
-
-
-def tables(
-    alignment: MapsAlignment, input_size: Optional[Sequence[int]] = None
-) -> List[Table]:
-    """What was measured, for reading.
-
-    Args:
-        alignment: What was measured.
-        input_size: The network input ``(pw_i, ph_i)`` in pixels.
-
-    Returns:
-        A table in heatmap px, whose text is the verdict; one in input px, if
-        ``input_size`` is given; and one of what was measured.
-    """
-    said = verdict(alignment, input_size)
-    title = 'Mirrored maps, flipped back, from direct ones'
-    found = [_table(f'{title}: heatmap px', _variants(alignment), said.text)]
-    if input_size is not None:
-        pixel = _pixel(alignment, said.kind, input_size)
-        text = f'A heatmap pixel is {pixel[0]:.4g} × {pixel[1]:.4g} input px.'
-        found.append(_table(f'{title}: input px', _variants(alignment, pixel), text))
-    width, height = alignment.heatmap_size
-    inferred = ', inferred' if alignment.inferred else ''
-    rows = [
-        ['maps counted', f'{alignment.maps_counted} of {alignment.maps_given}'],
-        ['peaks at different places', f'{alignment.maps_apart}'],
-        ['heatmap', f'{width}×{height}'],
-        [f'flip_indices{inferred}', ', '.join(map(str, alignment.flip_indices))],
-    ]
-    return [*found, Table('What was measured', ['', ''], rows)]
-
-
-def _table(
-    title: str, variants: Dict[str, Dict[str, Dict[str, float]]], text: str
-) -> Table:
-    names = ('mean', 'median', 'p95', 'max')
-    rows = [
-        [
-            f'{axis}: {VARIANTS[variant][0]}',
-            _signed(axes[axis]['signed_mean']),
-            *(f'{axes[axis][name]:.3f}' for name in names),
-        ]
-        for axis in 'xy'
-        for variant, axes in variants.items()
-    ]
-    return Table(
-        title, ['', 'signed mean', 'mean', 'median', '95 %', 'max'], rows, text
-    )

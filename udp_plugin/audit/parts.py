@@ -8,82 +8,32 @@ target of the keypoints that are seen, in the image or in its mirror image.
 
 import copy
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 from mmpose.models.pose_estimators import TopdownPoseEstimator
-from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.registry import MODELS
 from mmpose.utils import register_all_modules
 from torch import Tensor, nn
 
 from udp_plugin import functional as F
-from udp_plugin.convert.check import metainfo_of, of_sample, results_of
-from udp_plugin.models.heads.base import type_name
 from udp_plugin.ui import UserError
 
-#: A pipeline's steps, by what is done with the samples.
-LOADERS = {
-    'train': 'train_dataloader',
-    'val': 'val_dataloader',
-    'test': 'test_dataloader',
-}
+from .flows import flows_of
+
 #: Maps that are made, flipped and read at once: as many numbers as fit well in memory.
 NUMBERS_AT_ONCE = 2**24
-
-
-class Flow(NamedTuple):
-    """The way of a data set's samples, through its pipeline and those around it."""
-
-    #: ``'train'``, ``'train, stage 2'``, ``'val'``, ``'test'`` or ``'val, test'``.
-    name: str
-    steps: List[dict]
-    #: Where each step is in the config.
-    places: List[str]
-    #: The config of the data set.
-    dataset: dict
-    #: Data sets around it whose metainfo replaces its own, each with the index of the
-    #: first step after that.
-    around: Sequence[Tuple[int, dict]] = ()
-
-    @property
-    def training(self) -> bool:
-        """Whether its samples train, in whichever stage."""
-        return self.name.startswith('train')
-
-    def find(self, key: str) -> Optional[int]:
-        """The index of the first step whose config has the key."""
-        return next((i for i, step in enumerate(self.steps) if key in step), None)
-
-
-class Warped(NamedTuple):
-    """A sample as it comes from the warp, and at the end of its pipeline.
-
-    Attributes:
-        image: Shape (h, w, 3), the network's input.
-        source: Keypoints (K, 2) in source px, after what the pipeline did to them.
-        keypoints: Keypoints (K, 2) in input px, as the pipeline has them.
-        center, scale: Of the box that became the input, shape (2,), source px.
-        end: What the pipeline's last step returned.
-    """
-
-    image: np.ndarray
-    source: np.ndarray
-    keypoints: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    end: dict
-
-
-class _Eyes(nn.Module):
-    """In the backbone's place: it hands on what it is given."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs
-
-
 #: What stands for an input: it tells a head whether it has been mirrored.
 MARKER = torch.tensor([0.0, 1.0])
 
@@ -96,6 +46,7 @@ class Parts:
 
     Attributes:
         flows: The ways of samples, each kind once.
+        train, test: The flows that train, if any, and that are tested.
         model: The config's estimator and head, without backbone and neck.
         head: The head that makes heatmaps.
         input_size, heatmap_size: ``(width, height)`` in pixels, by the head's codec.
@@ -113,12 +64,9 @@ class Parts:
         register_all_modules()
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
-        #: By flow: parsed metainfo, and transforms.
-        self._metainfo: Dict[str, dict] = {}
-        self._built: Dict[str, list] = {}
         if not isinstance(cfg.get('model'), dict):
             raise UserError('it has no model; it is a part of a config, not a config')
-        self.flows = _flows(cfg)
+        self.flows = flows_of(cfg)
         self.train = next((f for f in self.flows if f.name == 'train'), None)
         tested = [f for f in self.flows if not f.training]
         named = [f for f in tested if 'test' in f.name]
@@ -132,145 +80,60 @@ class Parts:
         self.head = _heatmap_head(self.model)
         self.input_size = tuple(int(n) for n in self.head.decoder.input_size)
         self.heatmap_size = tuple(int(n) for n in self.head.decoder.heatmap_size)
-        self.metainfo = self.metainfo_of(self.test)
-        self._target = self._target_step()
-        self.num_keypoints, self.channels = self._shape_of_targets()
+        self.metainfo = self.test.metainfo
+        encoder = None if self.train is None else self.train.find('encoder')
+        #: The training pipeline's step that makes targets; the head's codec without.
+        self._target = None if encoder is None else self.train.transforms[encoder]
+        self.num_keypoints = count = self.metainfo['num_keypoints']
+        # By the codec's own count, of a number of keypoints that no codec has.
+        middle = np.full((1, 2, 2), np.asarray(self.input_size) / 2)
+        self.channels = self.encode(middle).shape[1] // 2
+        if self.channels not in (1, 3):
+            raise UserError(
+                f'its target has {self.channels} maps a keypoint; the audit knows '
+                'heatmaps, of one, and offset maps, of three'
+            )
+        self.outputs = list(range(count))
         some = self.model.test_cfg.get('output_keypoint_indices')
-        self.outputs = list(some or range(self.metainfo['num_keypoints']))
+        if some:
+            self.outputs = list(some)
+            made = getattr(self.head, 'out_channels', None)
+            self.num_keypoints = made // self.channels if made else count
 
     # --- before the network -----------------------------------------------------------
 
-    def metainfo_of(self, flow: Flow) -> dict:
-        """What the flow's data set says of its keypoints."""
-        if flow.name not in self._metainfo:
-            self._metainfo[flow.name] = metainfo_of(flow.dataset)
-        return self._metainfo[flow.name]
-
-    def flip_indices_of(self, flow: Flow) -> List[int]:
-        """Those of the samples: of a wrapper's metainfo, where it has some."""
-        metainfo = [self.metainfo_of(flow)]
-        metainfo += [metainfo_of(dataset) for _, dataset in flow.around]
-        return list(metainfo[-1]['flip_indices'])
-
-    def person(
-        self, flow: Flow, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray
-    ) -> dict:
-        """What a data set knows of a person, for :meth:`warp`.
-
-        Args:
-            flow: Where the person will go.
-            image: Shape (h, w, 3).
-            box: Left, top, right and bottom in source px, shape (4,).
-            keypoints: Shape (K, 2), source px.
-        """
-        return results_of(self.metainfo_of(flow), image, box, keypoints)
-
-    def warp(self, flow: Flow, person: dict, to_the_end: bool = True) -> Warped:
-        """Send a person through a pipeline.
-
-        Args:
-            flow: The pipeline.
-            person: As a data set has it; it is changed.
-            to_the_end: Whether to go on after the warp; if not, ``end`` is empty.
-
-        Raises:
-            UserError: No step warps the person to the network's input.
-        """
-        results, warped = person, None
-        around = {index: metainfo_of(dataset) for index, dataset in flow.around}
-        for index, transform in enumerate(self._transforms(flow)):
-            if index in around:
-                results.update(of_sample(around[index]))
-            results = transform(results)
-            if results is None:
-                raise UserError(f'the {flow.name} pipeline dropped a sample')
-            if warped is None and 'transformed_keypoints' in results:
-                if 'input_size' not in results:
-                    continue
-                # MMPose 1.1 leaves the box itself alone.
-                center = results.get('input_center', results['bbox_center'])
-                scale = results.get('input_scale', results['bbox_scale'])
-                warped = Warped(
-                    image=results['img'],
-                    source=np.array(results['keypoints'][0, :, :2], float),
-                    keypoints=np.array(
-                        results['transformed_keypoints'][0, :, :2], float
-                    ),
-                    center=np.array(center, float).reshape(2),
-                    scale=np.array(scale, float).reshape(2),
-                    end={},
-                )
-                if not to_the_end:
-                    return warped
-        if warped is None:
-            raise UserError(
-                f'no step of the {flow.name} pipeline warps a person to the '
-                "network's input, as TopdownAffine and TopDownAffineUDP do"
-            )
-        return warped._replace(end=results)
-
-    def _transforms(self, flow: Flow) -> list:
-        if flow.name not in self._built:
-            self._built[flow.name] = [TRANSFORMS.build(step) for step in flow.steps]
-        return self._built[flow.name]
-
-    def _target_step(self) -> Optional[Any]:
-        index = None if self.train is None else self.train.find('encoder')
-        return None if index is None else self._transforms(self.train)[index]
-
-    def _shape_of_targets(self) -> Tuple[int, int]:
-        # By the codec's own count, of a number of keypoints that no codec has.
-        places = np.full((1, 2, 2), np.asarray(self.input_size) / 2)
-        channels = self._encode_one(places, np.ones((1, 2))).shape[0] // 2
-        head = getattr(self.head, 'out_channels', None)
-        if channels not in (1, 3):
-            raise UserError(
-                f'its target has {channels} maps a keypoint; the audit knows heatmaps, '
-                'of one, and offset maps, of three'
-            )
-        some = self.model.test_cfg.get('output_keypoint_indices')
-        if some and head:
-            return head // channels, channels
-        return self.metainfo['num_keypoints'], channels
-
-    def encode(self, keypoints: np.ndarray, visible: np.ndarray) -> Tensor:
+    def encode(self, keypoints: np.ndarray) -> Tensor:
         """The targets of keypoints, by the training pipeline's own step.
 
         Args:
-            keypoints: Shape (N, K, 2), input px.
-            visible: Shape (N, K).
+            keypoints: Shape (N, K, 2), input px; what is not finite is not visible.
 
         Returns:
             Maps (N, K * channels, H, W), float32: of the last level, where there are
             several.
         """
-        return torch.stack(
-            [
-                self._encode_one(points[None], seen[None])
-                for points, seen in zip(keypoints, visible)
-            ]
-        )
+        return torch.stack([self._encode_one(points[None]) for points in keypoints])
 
-    def _encode_one(self, keypoints: np.ndarray, visible: np.ndarray) -> Tensor:
-        keypoints = np.where(visible[..., None] > 0, keypoints, 0)
-        keypoints = keypoints.astype(np.float32)
+    def _encode_one(self, keypoints: np.ndarray) -> Tensor:
+        visible = np.isfinite(keypoints).all(-1)
+        keypoints = np.where(visible[..., None], keypoints, 0).astype(np.float32)
         visible = visible.astype(np.float32)
         if self._target is None:
             maps = self.head.decoder.encode(keypoints, visible)['heatmaps']
             return torch.as_tensor(np.asarray(maps))
-        results = dict(
-            keypoints=keypoints,
-            transformed_keypoints=keypoints,
-            keypoints_visible=visible,
-            dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
+        results = self._target(
+            dict(
+                keypoints=keypoints,
+                transformed_keypoints=keypoints,
+                keypoints_visible=visible,
+                dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
+            )
         )
-        results = self._target(results)
         if 'target_codecs' in results:
             # Left to the head.
-            maps = results['target_codecs'][0][-1].encode(keypoints, visible)
-            maps = maps['heatmaps']
-        else:
-            maps = results['heatmaps']
+            codec = results['target_codecs'][0][-1]
+            results = codec.encode(keypoints, visible)
+        maps = results['heatmaps']
         if isinstance(maps, list):
             levels = getattr(self.head, 'level_indices', None)
             maps = maps[levels[-1] if levels else -1]
@@ -303,27 +166,25 @@ class Parts:
             (N, C, H, W).
         """
         read: List[Tensor] = []
-        one = not hasattr(self.head, 'num_stages')
+        decode, one = self.head.decode, not hasattr(self.head, 'num_stages')
 
         def forward(feats: Any) -> Any:
-            # A copy, since what comes after a network may write on its maps.
             flipped = bool(torch.as_tensor(feats)[0, 0, 0, 0] > 0)
+            # A copy, since what comes after a network may write on its maps.
             made = (mirrored if flipped else maps).clone()
             return made if one else [made]
-
-        decode = self.head.decode
 
         def remember(batch: Tensor) -> list:
             read[:] = [batch.clone()]
             return decode(batch)
 
-        with replaced(self.head, forward=forward, decode=remember):
-            test_cfg = self.model.test_cfg
-            if flip_test is not None:
-                test_cfg = {**test_cfg, 'flip_test': flip_test}
-            with replaced(self.model, test_cfg=test_cfg), torch.no_grad():
-                inputs = MARKER.expand(len(samples), 1, 1, 2)
-                samples = self.model(inputs, list(samples), mode='predict')
+        test_cfg = dict(self.model.test_cfg)
+        if flip_test is not None:
+            test_cfg['flip_test'] = flip_test
+        inputs = MARKER.expand(len(samples), 1, 1, 2)
+        head = replaced(self.head, forward=forward, decode=remember)
+        with head, replaced(self.model, test_cfg=test_cfg), torch.no_grad():
+            samples = self.model(inputs, list(samples), mode='predict')
         keypoints = [sample.pred_instances.keypoints[0, :, :2] for sample in samples]
         return np.stack(keypoints).astype(float), read[0]
 
@@ -343,6 +204,10 @@ class Parts:
         flip = list(metainfo['flip_indices'])
         return flip if len(flip) == self.num_keypoints else [*range(self.num_keypoints)]
 
+    def stride(self, unbiased: bool) -> np.ndarray:
+        """Input px per heatmap px on each axis, by one measure of the map."""
+        return F.stride(self.input_size, self.heatmap_size, unbiased)
+
     def batches(self, count: int) -> Iterator[slice]:
         """Slices of ``count`` samples whose maps fit well in memory."""
         width, height = self.heatmap_size
@@ -350,6 +215,13 @@ class Parts:
         size = max(1, NUMBERS_AT_ONCE // numbers)
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
+
+    def read_targets(
+        self, keypoints: np.ndarray, read: Callable[[Tensor], np.ndarray]
+    ) -> np.ndarray:
+        """Encode keypoints (N, K, 2) in input px, and read the maps, in batches."""
+        batches = self.batches(len(keypoints))
+        return np.concatenate([read(self.encode(keypoints[b])) for b in batches])
 
 
 @contextmanager
@@ -369,7 +241,8 @@ def _estimator(cfg: Config) -> TopdownPoseEstimator:
     settings = copy.deepcopy(cfg.model.to_dict())
     for key in ('neck', 'data_preprocessor', 'init_cfg', 'pretrained'):
         settings.pop(key, None)
-    settings['backbone'] = dict(type=_Eyes)
+    # It hands the marker on.
+    settings['backbone'] = dict(type=nn.Identity)
     settings['test_cfg'] = settings.get('test_cfg') or {}
     head = settings.get('head') or {}
     if head.get('pose_cfg'):
@@ -395,119 +268,3 @@ def _heatmap_head(model: TopdownPoseEstimator) -> nn.Module:
             'is for top-down heatmap configs, which `udp-plugin list` shows'
         )
     return head
-
-
-# --- pipelines ------------------------------------------------------------------------
-
-
-def _flows(cfg: Config) -> List[Flow]:
-    found: List[Flow] = []
-    for name, key in LOADERS.items():
-        loader = cfg.get(key)
-        if loader and loader.get('dataset'):
-            found += _of_dataset(name, loader.dataset, f'{key}.dataset', [])
-    found += _of_hooks(cfg, [flow for flow in found if flow.name == 'train'])
-    once: List[Flow] = []
-    for flow in found:
-        # Data sets that differ in nothing but their keypoints have one way.
-        like = [f for f in once if _geometry(f) == _geometry(flow)]
-        like = [f for f in like if f.training == flow.training]
-        if not flow.training:
-            like = [f for f in like if _data(f) == _data(flow)]
-        if not like:
-            same = sum(f.name.split(' (')[0] == flow.name for f in once)
-            name = f'{flow.name} ({same + 1})' if same else flow.name
-            once.append(flow._replace(name=name))
-        elif flow.name not in like[0].name:
-            index = once.index(like[0])
-            once[index] = like[0]._replace(name=f'{like[0].name}, {flow.name}')
-    return once
-
-
-def _geometry(flow: Flow) -> List[dict]:
-    return [step for step in flow.steps if type_name(step) != 'KeypointConverter']
-
-
-def _data(flow: Flow) -> tuple:
-    """What decides which keypoints a flow's data have."""
-    return flow.dataset.get('type'), flow.dataset.get('metainfo')
-
-
-def _of_dataset(
-    name: str, dataset: dict, place: str, after: list, around: Sequence[dict] = ()
-) -> List[Flow]:
-    """The flows of a data set, or of those in a wrapper.
-
-    Args:
-        name: Of the flow.
-        dataset: Its config.
-        place: Where that is.
-        after: Places, steps and data sets of the wrappers' pipelines.
-        around: The wrappers.
-    """
-    steps = [
-        (f'{place}.pipeline[{index}]', _plain(step), dataset)
-        for index, step in enumerate(dataset.get('pipeline') or [])
-        # Colours do not matter here, and its library may be missing.
-        if type_name(step) != 'Albumentation'
-    ]
-    steps += after
-    inner = dataset.get('dataset') or dataset.get('datasets')
-    if inner:
-        around = [*around, dataset]
-        several = isinstance(inner, (list, tuple))
-        inner = dict(enumerate(inner)) if several else {None: inner}
-        return [
-            flow
-            for index, one in inner.items()
-            for flow in _of_dataset(
-                name,
-                one,
-                f'{place}.dataset' if index is None else f'{place}.datasets[{index}]',
-                steps,
-                around,
-            )
-        ]
-    replaced = []
-    for wrapper in around:
-        first = [i for i, (_, _, owner) in enumerate(steps) if owner is wrapper]
-        if wrapper.get('metainfo') and first:
-            replaced.append((first[0], wrapper))
-    return [
-        Flow(
-            name,
-            [step for _, step, _ in steps],
-            [where for where, _, _ in steps],
-            dataset,
-            replaced,
-        )
-    ]
-
-
-def _of_hooks(cfg: Config, train: List[Flow]) -> List[Flow]:
-    flows = []
-    for index, hook in enumerate(cfg.get('custom_hooks') or []):
-        pipeline = hook.get('switch_pipeline')
-        if pipeline and train:
-            place = f'custom_hooks[{index}].switch_pipeline'
-            # Only the outermost pipeline is switched.
-            outer = dict(cfg.train_dataloader.dataset, pipeline=pipeline)
-            name = 'train, stage 2'
-            for flow in _of_dataset(name, outer, 'train_dataloader.dataset', []):
-                theirs = 'train_dataloader.dataset.pipeline['
-                places = [w.replace(theirs, f'{place}[') for w in flow.places]
-                flows.append(flow._replace(places=places))
-    return flows
-
-
-def _plain(step: Any) -> Dict[str, Any]:
-    return step.to_dict() if hasattr(step, 'to_dict') else dict(step)
-
-
-def build_codec(cfg: Any) -> Any:
-    """A codec of a config's, or None if it cannot be built."""
-    try:
-        return KEYPOINT_CODECS.build(copy.deepcopy(cfg))
-    except Exception:
-        # Whoever uses it says so: the head or the target.
-        return None

@@ -1,22 +1,48 @@
-"""People of a COCO-format file, and COCO's AP of what was predicted of them."""
+"""The people who are sent through a config: random, or of a COCO-format file."""
 
-import contextlib
-import io
 import json
-import tempfile
-import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
-from mmengine.logging import MMLogger
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
 from udp_plugin.ui import UserError
 
-from .measures import Person, sigmas_of
+from .flows import Warped
 from .parts import Parts
+
+#: The image in which random people stand, width and height in source px.
+IMAGE_SIZE = (640, 640)
+
+
+class Person(NamedTuple):
+    """A person, as annotated and as predicted; keypoints are (K, 2) in source px."""
+
+    annotated: np.ndarray
+    predicted: np.ndarray
+    labelled: np.ndarray  #: Shape (K,).
+    area: float  #: Source px squared.
+    sample: Any  #: The toolbox's data sample, with its prediction.
+    warped: Warped  #: At the network's input.
+
+
+def random_people(parts: Parts, count: int) -> List[dict]:
+    """People at random places of a grey image, as a data set has them."""
+    rng = np.random.default_rng(0)
+    image = np.full((*IMAGE_SIZE[::-1], 3), 127, np.uint8)
+    people = []
+    for index in range(1, count + 1):
+        box_size = rng.uniform([60, 120], [260, 420])
+        corner = rng.uniform(0, 1, 2) * (np.array(IMAGE_SIZE) - box_size)
+        box = np.concatenate([corner, corner + box_size])
+        keypoints = rng.uniform(box[:2], box[2:], (parts.metainfo['num_keypoints'], 2))
+        person = parts.test.person(image, box, keypoints)
+        people.append(dict(person, id=index, img_id=index))
+    return people
 
 
 def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
@@ -34,14 +60,10 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         raise UserError(f'--ann {ann}: no such file')
     if not img.is_dir():
         raise UserError(f'--img {img}: no such folder')
-    count = parts.metainfo['num_keypoints']
     try:
         content = json.loads(ann.read_text(encoding='utf-8'))
-        lengths = {
-            len(one['keypoints'])
-            for one in content['annotations']
-            if one.get('keypoints')
-        }
+        annotated = [one.get('keypoints') for one in content['annotations']]
+        counts = {len(keypoints) / 3 for keypoints in annotated if keypoints}
         files = [image['file_name'] for image in content['images']]
     except ValueError as error:
         raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
@@ -50,11 +72,12 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
             f'--ann {ann} is not in COCO format: it needs images (with file_name) and '
             'annotations (with keypoints)'
         ) from error
-    if lengths != {3 * count}:
-        found = ', '.join(f'{length / 3:g}' for length in sorted(lengths)) or 'no'
+    wanted = parts.metainfo['num_keypoints']
+    if counts != {wanted}:
+        found = ', '.join(f'{count:g}' for count in sorted(counts)) or 'no'
         raise UserError(
             f'--ann {ann} has annotations of {found} keypoints, and the test data of '
-            f'the config have {count}'
+            f'the config have {wanted}'
         )
     missing = [name for name in files if not (img / name).is_file()]
     if missing:
@@ -63,7 +86,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
             'for one'
         )
     try:
-        with _quiet():
+        with redirect_stdout(StringIO()):
             dataset = BaseCocoStyleDataset(
                 ann_file=str(ann.resolve()),
                 data_prefix=dict(img=str(img.resolve())),
@@ -84,64 +107,53 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
     return people
 
 
-def average_precision(parts: Parts, persons: Sequence[Person]) -> Optional[float]:
+def sigmas_of(parts: Parts) -> np.ndarray:
+    """OKS sigmas (K,) of the test data; a middling one of COCO's without any."""
+    sigmas = parts.metainfo.get('sigmas')
+    count = parts.metainfo['num_keypoints']
+    if sigmas is None or len(sigmas) != count:
+        return np.full(count, 0.05)
+    return np.asarray(sigmas, float)
+
+
+def oks(person: Person, sigmas: np.ndarray) -> float:
+    """COCO's object keypoint similarity of a person's labelled keypoints."""
+    squared = np.square(person.predicted - person.annotated).sum(-1)
+    likeness = np.exp(-squared / (2 * person.area * np.square(2 * sigmas)))
+    return float(likeness[person.labelled].mean()) if person.labelled.any() else 1.0
+
+
+def average_precision(parts: Parts, persons: Sequence[Person]) -> float:
     """COCO's AP (0 to 100) of predictions, by the toolbox's ``CocoMetric``.
 
     Args:
         parts: The config's.
         persons: As predicted; what is annotated is the truth.
     """
-    metainfo = parts.metainfo
-    annotations, images, results = [], {}, []
+    results = []
     for index, person in enumerate(persons, 1):
-        sample = person.sample
-        image_id = int(sample.metainfo['img_id'])
-        height, width = sample.metainfo['ori_shape'][:2]
-        images[image_id] = dict(id=image_id, width=int(width), height=int(height))
-        left, top, right, bottom = sample.gt_instances.bboxes[0].astype(float)
-        visible = np.where(person.labelled, 2, 0)
-        keypoints = np.c_[person.annotated * person.labelled[:, None], visible]
-        annotations.append(
-            dict(
-                id=index,
-                image_id=image_id,
-                category_id=1,
-                iscrowd=0,
-                area=person.area,
-                bbox=[left, top, right - left, bottom - top],
-                keypoints=keypoints.astype(float).ravel().tolist(),
-                num_keypoints=int(person.labelled.sum()),
-            )
-        )
-        result = sample.to_dict()
+        result = person.sample.to_dict()
+        left, top, right, bottom = result['gt_instances']['bboxes'][0].astype(float)
+        labelled = person.labelled[:, None]
+        keypoints = np.c_[person.annotated * labelled, 2 * labelled]
         result['category_id'] = 1
-        results.append(result)
-    category = dict(id=1, name='person')
-    content = dict(
-        images=list(images.values()), annotations=annotations, categories=[category]
-    )
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        file = Path(folder) / 'annotations.json'
-        file.write_text(json.dumps(content), encoding='utf-8')
-        metric = CocoMetric(ann_file=str(file))
-        metric.dataset_meta = dict(
-            num_keypoints=metainfo['num_keypoints'],
-            sigmas=sigmas_of(parts).astype(np.float32),
+        result['raw_ann_info'] = dict(
+            id=index,
+            image_id=result['img_id'],
+            category_id=1,
+            iscrowd=0,
+            area=person.area,
+            bbox=[left, top, right - left, bottom - top],
+            keypoints=keypoints.astype(float).ravel().tolist(),
         )
+        results.append(result)
+    metric = CocoMetric()
+    metric.dataset_meta = dict(
+        dataset_name='people',
+        num_keypoints=parts.metainfo['num_keypoints'],
+        sigmas=sigmas_of(parts).astype(np.float32),
+        CLASSES=[dict(id=1, name='person')],
+    )
+    with redirect_stdout(StringIO()):
         metric.process({}, results)
-        found = metric.evaluate(len(results))
-    return 100 * float(found['coco/AP'])
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without what the toolbox and pycocotools print."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
+        return 100 * float(metric.evaluate(len(results))['coco/AP'])

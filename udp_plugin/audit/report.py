@@ -1,22 +1,19 @@
-"""What an audit shows: a table to read in ten seconds, findings, files and figures."""
+"""What an audit prints: a table to read in ten seconds, and findings."""
 
-import json
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .findings import ERROR
-from .measures import NOISE, UNIT_LENGTH
-from .run import Audit
-from .theory import expected_coding, expected_flip
+from .measures import NOISE
+from .result import Audit
+from .theory import Expected, expected_coding, expected_flip
+from .warps import PIXELS, UNIT_LENGTH
 
 #: A figure farther from theory than this part of it, or input px, is marked.
 RELATIVE, ABSOLUTE = 0.01, 0.01
-
 #: What the lines of the flip test are called.
 FLIPS = {
     'alone': 'flip: mirrored alone',
@@ -25,26 +22,38 @@ FLIPS = {
     'averaged_shifted': 'flip: averaged, shifted',
     'configured': 'flip: as configured',
 }
+#: Of what the paper does not say.
+UNKNOWN = Expected()
 #: What a line says of a config: mean, 95th percentile, theory, equation.
 Cells = Tuple[str, str, str, str]
 
 
 def print_audits(audits: Sequence[Audit], console: Console) -> None:
     """Print what was measured, side by side, and what was found."""
+    several = len(audits) > 1
     for index, found in enumerate(audits, 1):
-        number = f'{index} ' if len(audits) > 1 else ''
         sizes = ''
         if found.parts is not None:
-            width, height = found.parts.input_size
-            sizes = f': {width}×{height} input, '
-            width, height = found.parts.heatmap_size
-            sizes += f'{width}×{height} maps, {found.parts.num_keypoints} keypoints'
-        console.print(
-            Text.assemble(number, (found.name, 'bold'), f'{sizes}, {found.data}')
-        )
+            sizes = ': {}×{} input, {}×{} maps, {} keypoints'.format(
+                *found.parts.input_size,
+                *found.parts.heatmap_size,
+                found.parts.num_keypoints,
+            )
+        number, name = f'{index} ' if several else '', (found.name, 'bold')
+        console.print(Text.assemble(number, name, f'{sizes}, {found.data}'))
     console.print(_table(audits))
     for found in audits:
-        _print_findings(found, console, name=len(audits) > 1)
+        title = f'{found.name}: ' if several else ''
+        if not found.findings:
+            console.print(f'{title}[green]no findings[/]: its parts go together.')
+        for severity, name, where, line, what, fix in found.findings:
+            head = f'{title}{severity} ', 'red' if severity == 'error' else 'yellow'
+            console.print()
+            console.print(Text.assemble(head, (name, 'bold'), f': {what}'))
+            console.print(Text(f'  at   {where}'))
+            if line:
+                console.print(Text(f'       {line}', style='dim'))
+            console.print(Text(f'  fix  {fix}'))
 
 
 def _table(audits: Sequence[Audit]) -> Table:
@@ -53,162 +62,75 @@ def _table(audits: Sequence[Audit]) -> Table:
     table = Table(title=title, title_justify='left')
     table.add_column('', no_wrap=True)
     for index in range(1, len(audits) + 1):
-        table.add_column('mean' if one else f'mean {index}', justify='right')
-        if one:
-            table.add_column('95 %', justify='right')
-        table.add_column('theory', justify='right')
+        for name in ['mean', '95 %', 'theory'] if one else [f'mean {index}', 'theory']:
+            table.add_column(name, justify='right')
     if one:
         table.add_column('equation', style='dim', no_wrap=True)
-    columns = [_rows(found) for found in audits]
+    columns = [dict(_rows(found)) for found in audits]
     group = ''
     for label in dict.fromkeys(label for rows in columns for label in rows):
-        if group and label.split(':')[0] != group:
+        if group not in ('', label.split(':')[0]):
             table.add_section()
         group = label.split(':')[0]
         cells: List[str] = []
         for rows in columns:
-            mean, p95, theory, equation = rows.get(label, ('–', '', '', ''))
-            cells += [mean, p95, theory, equation] if one else [mean, theory]
+            # Two configs leave no room for all.
+            found = rows.get(label, ('–', '', '', ''))
+            cells += found if one else found[::2]
         table.add_row(label, *cells)
     return table
 
 
-def _rows(found: Audit) -> Dict[str, Cells]:
-    """The lines' cells, by what the lines are called."""
-    rows: Dict[str, Cells] = {}
+def _rows(found: Audit) -> Iterator[Tuple[str, Cells]]:
+    """What the lines are called, and their cells."""
+    coding, end, zero = found.coding, found.end_to_end, Expected(0.0, 0.0)
     for one in found.transforms:
-        equation = {'unit length': 'Eq. 41', 'pixels': 'Eq. 30'}.get(one.kind, '')
-        rows[f'warp: {one.flow.name} measures'] = (one.kind, '', '', equation)
+        equation = {UNIT_LENGTH: 'Eq. 41', PIXELS: 'Eq. 30'}.get(one.kind, '')
+        yield f'warp: {one.flow.name} measures', (one.kind, '', '', equation)
     for one in found.transforms:
-        rows[f'warp: {one.flow.name}, image'] = _row(one.misfit, 0.0, '')
-    if found.end_to_end is not None:
-        rows['warp: there and back'] = _row(found.end_to_end.round_trip, 0.0, 'Eq. 47')
-    if found.parts is None or found.coding is None:
-        return rows
+        yield f'warp: {one.flow.name}, image', _cells(one.misfit, zero)
+    if end is not None:
+        expected = zero._replace(equation='Eq. 47')
+        yield 'warp: there and back', _cells(end.round_trip, expected)
+    if coding is None:
+        return
     expected = expected_coding(found.parts)
-    coding = found.coding
-    theory = None if expected.x is None else max(expected.x, expected.y or 0.0)
-    rows['coding: measures'] = (coding.kind, '', '', '')
-    rows['coding: encode, decode'] = _row(coding.errors, theory, expected.equation)
-    border = np.concatenate(coding.border)[:, None]
-    rows['coding: at the border'] = _row(border, None, '')
-    rows[f'coding: with {NOISE:.0%} noise'] = _row(coding.noisy, None, '')
+    yield 'coding: measures', (coding.kind, '', '', '')
+    yield 'coding: encode, decode', _cells(coding.errors, expected)
+    yield 'coding: at the border', _cells(np.concatenate(coding.border)[:, None])
+    yield f'coding: with {NOISE:.0%} noise', _cells(coding.noisy)
     if found.flip is not None:
         flips = expected_flip(found.parts, coding)
-        for name, label in FLIPS.items():
-            errors = getattr(found.flip, name)
-            if errors is None:
-                rows[label] = ('off', '', '', '')
-                continue
-            of = flips.get(name)
-            rows[label] = _row(
-                errors[:, :1], of.x if of else None, of.equation if of else ''
-            )
-    if found.end_to_end is not None:
-        end = found.end_to_end
-        unbiased = coding.kind == UNIT_LENGTH and theory == 0
-        rows['end to end: as configured'] = _row(
-            end.input_px, *((0.0, 'Eq. 41-47') if unbiased else (None, ''))
-        )
-        rows['end to end: source px'] = _row(end.source_px, None, '')
-        rows['end to end: OKS'] = (f'{end.oks.mean():.4f}', '', '1', '')
+        for name, errors in found.flip._asdict().items():
+            cells = ('off', '', '', '')
+            if errors is not None:
+                cells = _cells(errors[:, :1], flips.get(name, UNKNOWN))
+            yield FLIPS[name], cells
+    if end is not None:
+        unbiased = found.unbiased and expected.x == expected.y == 0
+        expected = zero._replace(equation='Eq. 41-47') if unbiased else UNKNOWN
+        yield 'end to end: as configured', _cells(end.input_px, expected)
+        yield 'end to end: source px', _cells(end.source_px)
+        yield 'end to end: OKS', (f'{end.oks.mean():.4f}', '', '1', '')
     if found.ap is not None:
-        rows['end to end: COCO AP'] = (f'{found.ap:.1f}', '', '100', '')
-    return rows
+        yield 'end to end: COCO AP', (f'{found.ap:.1f}', '', '100', '')
 
 
-def _row(errors: np.ndarray, theory: Optional[float], equation: str) -> Cells:
+def _cells(errors: np.ndarray, expected: Expected = UNKNOWN) -> Cells:
     """Of absolute errors (M, A), the axis where they are larger."""
     errors = np.abs(errors[np.isfinite(errors).all(-1)])
     if not len(errors):
-        return ('not finite', '', '', equation)
+        return ('not finite', '', '', expected.equation)
     axis = errors.mean(0).argmax()
     mean, p95 = errors[:, axis].mean(), np.percentile(errors[:, axis], 95)
-    shown = _px(mean)
-    if theory is not None and abs(mean - theory) > RELATIVE * theory + ABSOLUTE:
-        shown = f'[red]{shown}[/]'
-    return (shown, _px(p95), '' if theory is None else f'{theory:.2f}', equation)
+    shown, theory = _px(mean), ''
+    if expected.x is not None:
+        value = max(expected.x, expected.y or 0.0)
+        theory = f'{value:.2f}'
+        if abs(mean - value) > RELATIVE * value + ABSOLUTE:
+            shown = f'[red]{shown}[/]'
+    return (shown, _px(p95), theory, expected.equation)
 
 
 def _px(value: float) -> str:
     return f'{value:.2f}' if value >= 0.01 else f'{value:.4f}'
-
-
-def _print_findings(found: Audit, console: Console, name: bool) -> None:
-    title = f'{found.name}: ' if name else ''
-    if not found.findings:
-        console.print(f'{title}[green]no findings[/]: its parts go together.')
-    for finding in found.findings:
-        color = 'red' if finding.severity == ERROR else 'yellow'
-        console.print()
-        head = Text(f'{title}{finding.severity} ', style=color)
-        console.print(Text.assemble(head, (finding.name, 'bold'), f': {finding.what}'))
-        console.print(Text(f'  at   {finding.where}'))
-        if finding.line:
-            console.print(Text(f'       {finding.line}', style='dim'))
-        console.print(Text(f'  fix  {finding.fix}'))
-
-
-def write_audits(audits: Sequence[Audit], folder: Path) -> List[Path]:
-    """Write ``audit.json`` and the figures.
-
-    Args:
-        audits: One, or two to compare.
-        folder: Where they go; what is there of an earlier audit is replaced.
-
-    Returns:
-        What was written.
-    """
-    # Only here is matplotlib needed.
-    from . import figures
-
-    folder.mkdir(parents=True, exist_ok=True)
-    content = [found.as_dict() for found in audits]
-    file = folder / 'audit.json'
-    text = json.dumps(content[0] if len(content) == 1 else content, indent=1)
-    file.write_text(text + '\n', encoding='utf-8')
-    written = [file]
-
-    def path(name: str) -> Path:
-        written.append(folder / f'{name}.png')
-        return written[-1]
-
-    names = _names(audits)
-    coded = {n: a for n, a in names.items() if a.parts and a.coding}
-    if coded:
-        figures.draw_subpixel(
-            path('subpixel'), {n: (a.parts, a.coding) for n, a in coded.items()}
-        )
-    flipped = {n: a for n, a in coded.items() if a.flip is not None}
-    if flipped:
-        figures.draw_flip_bars(
-            path('flip'),
-            {
-                n: (
-                    a.flip,
-                    {k: e.x for k, e in expected_flip(a.parts, a.coding).items()},
-                )
-                for n, a in flipped.items()
-            },
-        )
-    ended = {n: a for n, a in coded.items() if a.end_to_end is not None}
-    if ended:
-        figures.draw_histograms(
-            path('errors'), {n: (a.coding, a.end_to_end) for n, a in ended.items()}
-        )
-    for index, found in enumerate(ended.values(), 1):
-        number = f'_{index}' if len(ended) > 1 else ''
-        person = max(found.end_to_end.persons, key=lambda person: person.area)
-        figures.draw_flip(path(f'crop{number}'), found.parts, found.coding, person)
-        figures.draw_targets(
-            path(f'targets{number}'), found.parts, found.coding, person
-        )
-    return written
-
-
-def _names(audits: Sequence[Audit]) -> Dict[str, Audit]:
-    """Audits by name, made different if they are the same config's."""
-    names: Dict[str, Audit] = {}
-    for found in audits:
-        names[found.name if found.name not in names else f'{found.name} (2)'] = found
-    return names

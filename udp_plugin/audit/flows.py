@@ -1,0 +1,230 @@
+"""The ways that samples go: a data set's pipeline, and those of the wrappers around it.
+
+Transforms are built from the config by the toolbox's registry.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from mmengine.config import Config
+from mmpose.registry import TRANSFORMS
+
+from udp_plugin.convert.check import metainfo_of, of_sample, results_of
+from udp_plugin.models.heads.base import type_name
+from udp_plugin.ui import UserError
+
+#: A pipeline's steps, by what is done with the samples.
+LOADERS = {
+    'train': 'train_dataloader',
+    'val': 'val_dataloader',
+    'test': 'test_dataloader',
+}
+
+
+class Warped(NamedTuple):
+    """A sample as it comes from the warp, and at the end of its pipeline."""
+
+    image: np.ndarray  #: Shape (h, w, 3), the network's input.
+    source: np.ndarray  #: Keypoints (K, 2) in source px, after what was done to them.
+    keypoints: np.ndarray  #: Keypoints (K, 2) in input px, as the pipeline has them.
+    center: np.ndarray  #: Of the box that became the input, shape (2,), source px.
+    scale: np.ndarray  #: Its size.
+    end: dict  #: What the pipeline's last step returned.
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        """Width and height of the network's input, in pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
+
+@dataclass
+class Flow:
+    """The way of a data set's samples, through its pipeline and those around it."""
+
+    name: str  #: ``'train'``, ``'train, stage 2'``, ``'val'``, ``'val, test'`` etc.
+    steps: List[dict]
+    places: List[str]  #: Where each step is in the config.
+    dataset: dict  #: Its config.
+    #: Data sets around it whose metainfo replaces its own, each with the index of the
+    #: first step after that.
+    around: Sequence[Tuple[int, dict]] = ()
+
+    @property
+    def training(self) -> bool:
+        """Whether its samples train, in whichever stage."""
+        return self.name.startswith('train')
+
+    @cached_property
+    def metainfo(self) -> dict:
+        """What the data set says of its keypoints."""
+        return metainfo_of(self.dataset)
+
+    @cached_property
+    def replaced(self) -> Dict[int, dict]:
+        """Other metainfo that samples have from a step on."""
+        return {index: metainfo_of(dataset) for index, dataset in self.around}
+
+    @property
+    def flip_indices(self) -> List[int]:
+        """Those of the samples in the end."""
+        return list([self.metainfo, *self.replaced.values()][-1]['flip_indices'])
+
+    @cached_property
+    def transforms(self) -> list:
+        """The steps, built."""
+        return [TRANSFORMS.build(step) for step in self.steps]
+
+    def find(self, key: str) -> Optional[int]:
+        """The index of the first step whose config has the key."""
+        return next((i for i, step in enumerate(self.steps) if key in step), None)
+
+    def place(self, index: Optional[int]) -> str:
+        """Where a step is in the config; the flow's name if there is no such step."""
+        return self.name if index is None else self.places[index]
+
+    def person(self, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray) -> dict:
+        """What the data set knows of a person, for :meth:`warp`.
+
+        Args:
+            image: Shape (h, w, 3).
+            box: Left, top, right and bottom in source px, shape (4,).
+            keypoints: Shape (K, 2), source px.
+        """
+        return results_of(self.metainfo, image, box, keypoints)
+
+    def warp(self, person: dict, to_the_end: bool = True) -> Warped:
+        """Send a person through the pipeline.
+
+        Args:
+            person: As a data set has it; it is changed.
+            to_the_end: Whether to go on after the warp; if not, ``end`` is empty.
+
+        Raises:
+            UserError: No step warps the person to the network's input.
+        """
+        results, warped = person, None
+        for index, transform in enumerate(self.transforms):
+            results.update(of_sample(self.replaced.get(index, {})))
+            results = transform(results)
+            if results is None:
+                raise UserError(f'the {self.name} pipeline dropped a sample')
+            done = 'transformed_keypoints' in results and 'input_size' in results
+            if warped is None and done:
+                # MMPose 1.1 leaves the box itself alone.
+                center = results.get('input_center', results['bbox_center'])
+                scale = results.get('input_scale', results['bbox_scale'])
+                keypoints = results['transformed_keypoints']
+                warped = Warped(
+                    image=results['img'],
+                    source=np.array(results['keypoints'][0, :, :2], float),
+                    keypoints=np.array(keypoints[0, :, :2], float),
+                    center=np.array(center, float).reshape(2),
+                    scale=np.array(scale, float).reshape(2),
+                    end={},
+                )
+                if not to_the_end:
+                    return warped
+        if warped is None:
+            raise UserError(
+                f'no step of the {self.name} pipeline warps a person to the '
+                "network's input, as TopdownAffine and TopDownAffineUDP do"
+            )
+        return warped._replace(end=results)
+
+    def run_through(self) -> dict:
+        """What comes out at the end, of a person in the middle of an image."""
+        image = np.zeros((640, 640, 3), np.uint8)
+        box = np.array([100.0, 100.0, 300.0, 400.0])
+        np.random.seed(0)
+        shape = (self.metainfo['num_keypoints'], 2)
+        keypoints = np.random.uniform(box[:2], box[2:], shape)
+        return self.warp(self.person(image, box, keypoints)).end
+
+
+def flows_of(cfg: Config) -> List[Flow]:
+    """The ways of samples through a config's pipelines, each kind once."""
+    found: List[Flow] = []
+    for name, key in LOADERS.items():
+        loader = cfg.get(key)
+        if loader and loader.get('dataset'):
+            found += _of_dataset(name, loader.dataset, f'{key}.dataset')
+    if any(flow.training for flow in found):
+        for index, hook in enumerate(cfg.get('custom_hooks') or []):
+            if hook.get('switch_pipeline'):
+                # Only the outermost pipeline is switched.
+                outer = cfg.train_dataloader.dataset
+                outer = dict(outer, pipeline=hook['switch_pipeline'])
+                place = f'custom_hooks[{index}].switch_pipeline'
+                name, inside = 'train, stage 2', 'train_dataloader.dataset'
+                found += _of_dataset(name, outer, inside, place)
+    once: List[Flow] = []
+    for flow in found:
+        like = next((i for i, one in enumerate(once) if _alike(one, flow)), None)
+        if like is None:
+            same = sum(one.name.split(' (')[0] == flow.name for one in once)
+            name = f'{flow.name} ({same + 1})' if same else flow.name
+            once.append(replace(flow, name=name))
+        elif flow.name not in once[like].name:
+            name = f'{once[like].name}, {flow.name}'
+            once[like] = replace(once[like], name=name)
+    return once
+
+
+def _alike(one: Flow, other: Flow) -> bool:
+    """Whether flows have one way; in training, keypoints of other data do not matter.
+
+    Test data's keypoints are those of the data set's type and metainfo.
+    """
+    steps = [
+        [step for step in flow.steps if type_name(step) != 'KeypointConverter']
+        for flow in (one, other)
+    ]
+    data = [(f.dataset.get('type'), f.dataset.get('metainfo')) for f in (one, other)]
+    return (
+        steps[0] == steps[1]
+        and one.training == other.training
+        and (one.training or data[0] == data[1])
+    )
+
+
+def _of_dataset(
+    name: str, dataset: dict, place: str, pipeline: str = '', after: Sequence = ()
+) -> Iterator[Flow]:
+    """The flows of a data set, or of those in a wrapper.
+
+    Args:
+        name: Of the flow.
+        dataset: Its config.
+        place: Where that is in the whole config.
+        pipeline: Where its pipeline is, if elsewhere.
+        after: The steps of the wrappers, each with its place and its wrapper.
+    """
+    steps = [
+        (
+            f'{pipeline or place + ".pipeline"}[{index}]',
+            step.to_dict() if hasattr(step, 'to_dict') else dict(step),
+            dataset,
+        )
+        for index, step in enumerate(dataset.get('pipeline') or [])
+        # Colours do not matter here, and its library may be missing.
+        if type_name(step) != 'Albumentation'
+    ]
+    steps += after
+    inner = dataset.get('dataset') or dataset.get('datasets') or []
+    several = isinstance(inner, (list, tuple))
+    for index, one in enumerate(inner if several else [inner]):
+        where = f'{place}.datasets[{index}]' if several else f'{place}.dataset'
+        yield from _of_dataset(name, one, where, after=steps)
+    if not inner:
+        owners = [owner for _, _, owner in steps]
+        around = [
+            (index, owner)
+            for index, owner in enumerate(owners)
+            if owner is not dataset and owner.get('metainfo')
+            # Its first step.
+            if not index or owners[index - 1] is not owner
+        ]
+        settings, places = [step for _, step, _ in steps], [at for at, _, _ in steps]
+        yield Flow(name, settings, places, dataset, around)
