@@ -135,7 +135,7 @@ def windows(maps: Tensor, center: Tensor, size: Sequence[int]) -> Tuple[Tensor, 
     index = (first * steps).sum(-1, keepdim=True) + inside
     index = index[:, None].expand(-1, maps.shape[1], -1)
     values = finite(maps.flatten(-2).gather(-1, index))
-    return values.unflatten(-1, (size[1], size[0])), first
+    return values.view(-1, maps.shape[1], size[1], size[0]), first
 
 
 def blurred_around(maps: Tensor, peak: Tensor, stencils: Sequence[np.ndarray]):
