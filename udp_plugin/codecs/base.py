@@ -180,6 +180,11 @@ class UDPCodec(BaseKeypointCodec):
         Raises:
             ValueError: The maps are not of that shape.
         """
+        keypoints, scores = self._read_checked(maps)
+        return F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size), scores
+
+    def _read_checked(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """:meth:`read` of maps, once they are known to be of this codec."""
         width, height = self.heatmap_size
         channels = self.channels_per_keypoint
         if (
@@ -192,8 +197,7 @@ class UDPCodec(BaseKeypointCodec):
                 f'{height}, {width}), since heatmap_size is {self.heatmap_size}, got '
                 f'{tuple(maps.shape)}'
             )
-        keypoints, scores = self.read(maps.detach())
-        return F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size), scores
+        return self.read(maps.detach())
 
     def batch_decode(
         self, batch_encoded: Array
@@ -216,11 +220,14 @@ class UDPCodec(BaseKeypointCodec):
         Raises:
             ValueError: The maps are not of that shape.
         """
-        keypoints, scores = self.decode_tensors(as_tensor(batch_encoded))
-        keypoints = F.input_to_toolbox(keypoints, self.input_size)
-        # One transfer from the device.
-        decoded = torch.cat((keypoints, scores[..., None]), -1)[:, None].cpu().numpy()
-        return list(decoded[..., :2]), list(decoded[..., 2])
+        keypoints, scores = self._read_checked(as_tensor(batch_encoded))
+        # One transfer from the device, and the rest in NumPy.
+        decoded = torch.cat((keypoints, scores[..., None]), -1).cpu().numpy()[:, None]
+        points = F.heatmap_to_input(
+            decoded[..., :2], self.input_size, self.heatmap_size
+        )
+        points = F.input_to_toolbox(points, self.input_size).astype(decoded.dtype)
+        return list(points), list(decoded[..., 2])
 
     def decode(self, encoded: Array) -> Tuple[np.ndarray, np.ndarray]:
         """Read one sample's maps, (K * channels_per_keypoint, H, W).

@@ -93,21 +93,6 @@ def dark_kernel_size(sigma: float) -> int:
     return 2 * max(int(3 * sigma) - 1, 0) + 1
 
 
-def _full_precision(decode: Callable[..., Decoded]) -> Callable[..., Decoded]:
-    """Keep autocast, under which models run, from rounding coordinates to half."""
-
-    @wraps(decode)
-    def in_full_precision(maps, *args, **kwargs):
-        device = maps.device.type if isinstance(maps, Tensor) else 'cpu'
-        if device not in ('cpu', 'cuda'):
-            return decode(maps, *args, **kwargs)
-        with torch.autocast(device, enabled=False):
-            return decode(maps, *args, **kwargs)
-
-    return in_full_precision
-
-
-@_full_precision
 def decode_dark(maps: Tensor, kernel_size: int) -> Decoded:
     """Read Gaussian maps with DARK's Newton step, the unbiased decoding::
 
@@ -143,7 +128,6 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Decoded:
     return keypoints.view(*shape, 2), score.view(shape)
 
 
-@_full_precision
 def decode_offset(
     maps: Tensor,
     radius: float,
@@ -217,6 +201,19 @@ def decode_offset(
 
 
 # --- the definition: maps (N, H, W) or (N, 3, H, W) to (N, 2) and (N) -----------------
+
+
+def _full_precision(decode: Callable[..., Decoded]) -> Callable[..., Decoded]:
+    """Keep autocast, under which models run, from rounding coordinates to half."""
+
+    @wraps(decode)
+    def in_full_precision(maps: Tensor, *args) -> Decoded:
+        if maps.device.type not in ('cpu', 'cuda'):
+            return decode(maps, *args)
+        with torch.autocast(maps.device.type, enabled=False):
+            return decode(maps, *args)
+
+    return in_full_precision
 
 
 def _last(maps: Tensor, like: Tensor) -> Tensor:
@@ -294,6 +291,7 @@ _DIFFERENCES = (
 )
 
 
+@_full_precision
 def _dark(maps: Tensor, kernel_size: int) -> Decoded:
     """:func:`decode_dark` of maps (N, H, W)."""
     maps = finite(maps)
@@ -316,6 +314,7 @@ def _dark(maps: Tensor, kernel_size: int) -> Decoded:
     return _place(peak, step.clamp(-1, 1), score, maps), score
 
 
+@_full_precision
 def _offset(maps: Tensor, radius: float, reading: str, kernel_size: int) -> Decoded:
     """:func:`decode_offset` of maps (N, 3, H, W)."""
     height, width = map(int, maps.shape[-2:])

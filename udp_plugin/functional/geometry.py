@@ -327,8 +327,7 @@ def input_to_toolbox(points: Array, input_size: Sequence[int]) -> Array:
         >>> input_to_toolbox(np.array([191.0, 255.0]), (192, 256))
         array([192., 256.])
     """
-    pixels = np.asarray(input_size, dtype=np.float64)
-    return points * constant(pixels / unit_length(input_size), points)
+    return points * constant(_stretch(tuple(input_size)), points)
 
 
 def toolbox_to_input(points: Array, input_size: Sequence[int]) -> Array:
@@ -338,8 +337,12 @@ def toolbox_to_input(points: Array, input_size: Sequence[int]) -> Array:
         >>> toolbox_to_input(np.array([192.0, 256.0]), (192, 256))
         array([191., 255.])
     """
-    pixels = np.asarray(input_size, dtype=np.float64)
-    return points * constant(unit_length(input_size) / pixels, points)
+    return points / constant(_stretch(tuple(input_size)), points)
+
+
+@lru_cache(maxsize=64)
+def _stretch(input_size: tuple) -> np.ndarray:
+    return np.array(input_size, dtype=np.float64) / unit_length(input_size)
 
 
 def rotate(points: Array, center: Array, degrees: float) -> Array:
