@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from udp_plugin.cli import positive
+from udp_plugin.ui import ends_in_words
 
 
 def _study(add) -> None:
@@ -75,9 +76,13 @@ def main() -> int:
     args = parser.parse_args()
     if args.name == 'paper' and (args.ann is None) != (args.img is None):
         parser.error('--ann and --img go together')
-    args.command = shlex.join(['python', '-m', 'benchmarks', *sys.argv[1:]])
-    run = import_module(f'benchmarks.{args.name}.run')
-    return getattr(run, f'run_{args.name}')(args)
+    options = dict(vars(args))
+    name = options.pop('name')
+    options['command'] = shlex.join(['python', '-m', 'benchmarks', *sys.argv[1:]])
+    with ends_in_words():
+        run = import_module(f'benchmarks.{name}.run')
+        getattr(run, f'run_{name}')(**options)
+    return 0
 
 
 if __name__ == '__main__':
