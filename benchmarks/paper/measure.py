@@ -8,9 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
+import numpy as np
 from mmengine.config import Config
 
 from udp_plugin import functional as F
+from udp_plugin.audit.measures import Transform
 from udp_plugin.audit.run import Audit, audit
 from udp_plugin.convert.run import read
 from udp_plugin.convert.swaps import nodes, swap
@@ -19,6 +21,13 @@ from udp_plugin.convert.zoo import find_config
 #: ``(width, height)`` in pixels.
 Size = Tuple[int, int]
 
+#: The four ways to use mirrored maps, with what they are called.
+FLIPS = dict(
+    alone='mirrored alone',
+    shifted='mirrored, shifted',
+    averaged='averaged',
+    averaged_shifted='averaged, shifted',
+)
 #: The stride of the zoo, at which all but the flip test and the coding is measured.
 STRIDE = 4
 
@@ -77,6 +86,11 @@ class Plan(NamedTuple):
     #: End to end, the largest first.
     ends: Tuple[Size, ...] = ((192, 256), (144, 192), (96, 128), (72, 96), (48, 64))
 
+    @property
+    def flips(self) -> List[Tuple[Size, int]]:
+        """Input size and stride of all flip tests."""
+        return [*((self.input_size, stride) for stride in self.strides), *self.others]
+
 
 FULL = Plan()
 
@@ -93,7 +107,7 @@ class Measured:
     def __init__(
         self, plan: Plan = FULL, ann: Optional[Path] = None, img: Optional[Path] = None
     ) -> None:
-        self.plan = plan
+        self.plan, self.size = plan, plan.input_size
         self._audit = lru_cache(maxsize=None)(self._audit_once)
         self._people = ann, img
 
@@ -103,11 +117,11 @@ class Measured:
 
     def random(self, pipeline: Pipeline) -> Audit:
         """Of a pipeline at the plan's size, with random people."""
-        return self._audit(pipeline, self.plan.input_size, STRIDE, None, None)
+        return self._audit(pipeline, self.size, STRIDE, None, None)
 
     def by_stride(self, pipeline: Pipeline) -> List[Audit]:
         """Of a pipeline at the plan's size and each of its strides."""
-        return [self(pipeline, self.plan.input_size, n) for n in self.plan.strides]
+        return [self(pipeline, self.size, n) for n in self.plan.strides]
 
     def __call__(self, pipeline: Pipeline, size: Size, stride: int = STRIDE) -> Audit:
         """Of a pipeline at a size, with the people of the annotations."""
@@ -169,3 +183,55 @@ def _fit(codec: dict) -> None:
         codec['sigma'] = sigma
         if codec['type'] != 'MSRAHeatmap' or codec.get('unbiased'):
             codec['blur_kernel_size'] = F.dark_kernel_size(sigma)
+
+
+# --- figures of an audit --------------------------------------------------------------
+
+
+def flip_distance(audit: Audit, name: str) -> float:
+    """How far maps are apart on the average, along x in input px."""
+    return float(np.abs(getattr(audit.flip, name)[:, 0]).mean())
+
+
+def near(audit: Audit, most: float) -> float:
+    """The per cent of keypoints within a distance in input px."""
+    return 100 * float(np.mean(np.hypot(*audit.end_to_end.input_px.T) <= most))
+
+
+def warp_of(audit: Audit) -> Transform:
+    """How the pipeline for tests warps."""
+    (warp,) = (one for one in audit.transforms if one.flow is audit.parts.test)
+    return warp
+
+
+def along(audit: Audit, axis: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Where keypoints are along an axis, and their errors there, input px."""
+    length = F.unit_length(audit.parts.input_size)[axis]
+    persons = audit.end_to_end.persons
+    places = [one.warped.keypoints[:, axis] for one in persons]
+    errors = [
+        (one.predicted - one.annotated)[:, axis] * length / one.warped.scale[axis]
+        for one in persons
+    ]
+    return np.concatenate(places), np.concatenate(errors)
+
+
+def at_bottom(audit: Audit) -> float:
+    """The error along y at the input's lower edge, by a line through all, input px."""
+    last = F.unit_length(audit.parts.input_size)[1]
+    # Not −0.00.
+    return round(np.polyval(np.polyfit(*along(audit, 1), 1), last), 2) or 0.0
+
+
+def expected_end(pipeline: Pipeline, size: Size) -> Tuple[Optional[float], ...]:
+    """The mean error of a perfect network on each axis, input px, if theory has it."""
+    if pipeline == HALF:
+        return None, None
+    if pipeline.config == STOCK:
+        # Along x, maps that are rounded at two places are averaged.
+        return None, STRIDE / 4
+    if pipeline.config != STOCK_DARK:
+        return 0.0, 0.0
+    shifted = pipeline.shift is not False
+    distance = F.flip_misalignment(size[0], size[0] // STRIDE, False, shifted)
+    return abs(distance) * STRIDE / 2, 0.0

@@ -1,8 +1,7 @@
 """What the study trains, and under which configs it tests what it trained."""
 
 import copy
-from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -11,7 +10,6 @@ from udp_plugin import names
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
 
 IMPORTS = ['udp_plugin', 'benchmarks.study.components']
-KEYPOINTS = 17
 #: A Gaussian of which DARK makes more here, in the stock one's sigma. MSRAHeatmap draws
 #: it beside its pixel.
 NARROW = 0.75
@@ -42,7 +40,7 @@ class Size(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For folders and JSON keys."""
+        """Of its folder, and its JSON key."""
         return '{}x{}_stride{}'.format(*self.input_size, self.stride)
 
     def __str__(self) -> str:
@@ -52,28 +50,18 @@ class Size(NamedTuple):
 class Budget(NamedTuple):
     """How much is drawn and trained."""
 
-    sizes: Tuple[Size, ...]
+    sizes: Sequence[Size]
     seeds: int
-    #: Drawn for training.
+    #: Drawn for training; a third as many for testing.
     images: int
     #: Training iterations of each network.
     iters: int
-
-    @property
-    def tested(self) -> int:
-        """Images drawn for testing."""
-        return max(self.images // 3, 1)
 
 
 #: Under an hour on two cores.
 DEFAULT = Budget((Size((96, 128), 4), Size((128, 160), 8)), 3, images=600, iters=300)
 #: For a GPU.
 FULL = Budget((Size((192, 256), 4), Size((192, 256), 8)), 5, images=6000, iters=6000)
-
-
-def folder_of(out: Path, size: Size, seed: int) -> Path:
-    """Where the networks of a size and seed are."""
-    return out / size.name / f'seed{seed}'
 
 
 # --- ways to process data -------------------------------------------------------------
@@ -93,11 +81,6 @@ class Arm(NamedTuple):
     transforms: Dict[str, dict] = {}
     head: dict = {}
 
-    @property
-    def flip(self) -> str:
-        """The flip test of its configs in the zoo; see :class:`Test`."""
-        return 'plain' if self.transforms else 'shifted'
-
 
 def _gaussian(label: str, sigma: float) -> Arm:
     codec = dict(type=names.CODECS['gaussian'], sigma=sigma)
@@ -109,8 +92,8 @@ def _offset(label: str, head: dict = OUR_HEAD, **codec) -> Arm:
 
 
 def _offset_head(**loss) -> dict:
-    # The stock head takes any loss, and three maps a keypoint as such.
-    return dict(out_channels=3 * KEYPOINTS, loss=loss)
+    # The stock head takes any loss, and three maps for each of 17 keypoints as such.
+    return dict(out_channels=3 * 17, loss=loss)
 
 
 #: What is compared.
@@ -131,10 +114,6 @@ GRID = {
     'udp_gaussian_narrow': _gaussian(f'UDPGaussianHeatmap, sigma × {NARROW}', NARROW),
     'udp_offset': _offset('UDPOffsetHeatmap'),
 }
-#: For the paper's ablation, beside those of the grid: the unbiased transform alone.
-TRANSFORM_ONLY = Arm(
-    'unbiased transform, biased codec', dict(type='RoundedHeatmap', sigma=1), OURS
-)
 
 
 def _tried_loss(label: str, **settings) -> Arm:
@@ -148,10 +127,10 @@ def _tried_radius(factor: float) -> Arm:
     return _offset(label, radius_factor=factor)
 
 
-PUBLISHED = dict(type='UDPOffsetLoss', use_target_weight=True, published=True)
+_PUBLISHED = dict(type='UDPOffsetLoss', use_target_weight=True, published=True)
 #: What the default loss and radius of the offset codec were chosen from.
 TRIED = {
-    'published': _offset('as published', dict(OUR_HEAD, loss=PUBLISHED)),
+    'published': _offset('as published', dict(OUR_HEAD, loss=_PUBLISHED)),
     'squared': _tried_loss('squared error, weight 0.02', error='squared', weight=0.02),
     'smooth': _tried_loss('smooth L1, weight 0.05', error='smooth', weight=0.05),
     'even': _tried_loss('all of the disc weighed alike', inner=None),
@@ -161,7 +140,9 @@ TRIED = {
     'small': _tried_radius(0.04),
     'large': _tried_radius(0.07),
 }
-ARMS = {**GRID, 'transform_only': TRANSFORM_ONLY, **TRIED}
+#: For the paper's ablation, beside those of the grid.
+_TRANSFORM = Arm('unbiased transform', dict(type='RoundedHeatmap', sigma=1), OURS)
+ARMS = {**GRID, 'transform_only': _TRANSFORM, **TRIED}
 
 
 # --- tests ----------------------------------------------------------------------------
@@ -182,8 +163,13 @@ class Test(NamedTuple):
 
 
 def own_test(arm: str, flip: str = '') -> Test:
-    """The test of a network under its own config, with its flip test or another."""
-    return Test(arm, arm, flip or ARMS[arm].flip)
+    """The test of a network under its own config.
+
+    Args:
+        arm: A key of :data:`ARMS`.
+        flip: As its configs in the zoo have it, if no other is given.
+    """
+    return Test(arm, arm, flip or ('plain' if ARMS[arm].transforms else 'shifted'))
 
 
 #: With and without the unbiased transform, and the unbiased codec.
@@ -192,8 +178,8 @@ ABLATION = ('stock_biased', 'stock_dark', 'transform_only', 'stock_udp')
 READ, READING = ('udp_offset', 'stock_combined'), own_test('udp_offset')
 #: Trained one way and tested the other.
 MISMATCHES = (
-    Test('stock_dark', 'stock_udp', ARMS['stock_udp'].flip),
-    Test('stock_udp', 'stock_dark', ARMS['stock_dark'].flip),
+    Test('stock_dark', 'stock_udp', 'plain'),
+    Test('stock_udp', 'stock_dark', 'shifted'),
 )
 
 

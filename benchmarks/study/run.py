@@ -26,7 +26,7 @@ from udp_plugin.demo.scripts import find_tools, run_script
 from udp_plugin.ui import UserError, progress, say
 
 from . import networks
-from .networks import Budget, Size, Test, folder_of
+from .networks import Budget, Size, Test
 from .report import report
 
 
@@ -93,26 +93,21 @@ def open_folder(out: Path, budget: Budget) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if not any(out.iterdir()):
             marker.write_text(json.dumps(settings, indent=2) + '\n')
-        found = dict(json.loads(marker.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(
-            f'--out {out} is a folder with files that no study made; choose one that '
-            'is new or empty'
-        ) from error
+        found = dict(json.loads(marker.read_text())) if marker.exists() else {}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f'--out {out}: {error}') from error
     different = [key for key in settings if found.get(key) != settings[key]]
     if different:
         raise UserError(
-            f'--out {out} has a study of other settings ({", ".join(different)}); '
-            'give those again to go on with it, or choose a new folder, as also '
-            'where the code of this package has changed since'
+            f'--out {out} has files that no study made, or a study of other settings '
+            f'({", ".join(different)}); give those again to go on with it, or choose '
+            'a new folder, as also where the code of this package has changed since'
         )
 
 
 def draw(folder: Path, budget: Budget, seed: int, shown: Progress) -> Data:
     """Draw a seed's figures, if they are not there."""
-    counts = dict(train=budget.images, test=budget.tested)
+    counts = dict(train=budget.images, test=max(budget.images // 3, 1))
     if not (folder / 'done').exists():
         task = shown.add_task(f'draw figures, seed {seed}', total=None, note='')
         for written in write_dataset(folder, counts, seed):
@@ -129,7 +124,7 @@ def work_on(
     """What is to be done with each network of a size and seed: train it and test it."""
     sizes = size.input_size, size.stride, size.sigma
     stock = Config.fromstring(stock_config(data, budget.iters, seed, *sizes), '.py')
-    folder, tools = folder_of(out, size, seed), find_tools()
+    folder, tools = out / size.name / f'seed{seed}', find_tools()
 
     def run(at: Path, test: Test, *command: object) -> None:
         title = f'{size}, seed {seed}: {at.relative_to(folder)}'
@@ -190,13 +185,12 @@ def run_all(shown: Progress, work: Sequence[Callable[[], None]]) -> None:
     cores = os.cpu_count() or 1
     workers = 2 if torch.cuda.is_available() else min(cores, 8)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(cores // workers, 1)))
-    task = shown.add_task('networks', total=len(work), note='')
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(part) for part in work]
+        task = shown.add_task('networks', total=len(work), note='')
         try:
-            for future in as_completed(futures):
+            for future in shown.track(as_completed(futures), task_id=task):
                 future.result()
-                shown.advance(task)
         except BaseException:
             for future in futures:
                 future.cancel()
