@@ -108,6 +108,7 @@ def test_page_has_all_sections_tables_and_images(measured):
 
 
 def test_page_names_files_and_no_folders(coco_mini, tmp_path, monkeypatch):
+    monkeypatch.setattr(measures, 'POINTS', 64)
     for name in ('FLIPPED', 'CODED', 'WARPED', 'ENDED'):
         monkeypatch.setattr(paper, name, (paper.MSRA,))
     plan = paper.Plan((48, 64), (4,), (), ((48, 64),))
@@ -128,6 +129,6 @@ def test_wrong_annotations_end_the_command(tmp_path, content):
 
 
 def test_out_that_is_a_file_ends_the_command(tmp_path):
-    (tmp_path / 'out').write_text('')
+    (tmp_path / 'out').touch()
     with pytest.raises(UserError, match='--out'):
         run_paper(tmp_path / 'out')

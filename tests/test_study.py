@@ -7,7 +7,7 @@ import pickle
 import signal
 import sys
 import threading
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +34,7 @@ SIZES = networks.DEFAULT.sizes
 NOWHERE = Data('', *[Path('nowhere')] * 4, 1, 1)
 
 
+@lru_cache(maxsize=None)
 def stock(size=SIZES[0]):
     sizes = size.input_size, size.stride, size.sigma
     return Config.fromstring(stock_config(NOWHERE, 10, 0, *sizes), '.py')
@@ -64,6 +65,13 @@ def test_each_network_makes_the_maps_of_its_targets(size):
             maps = model.head(model.extract_feat(torch.zeros(1, 3, height, width)))
         target = KEYPOINT_CODECS.build(cfg.codec).encode(points, np.ones((1, 17)))
         assert maps.shape[1:] == target['heatmaps'].shape
+        steps = cfg.train_dataloader.dataset.pipeline
+        assert [step.encoder for step in steps if 'encoder' in step] == [cfg.codec]
+    # Stock combined maps are read with their radius, which is what the page says.
+    factor = codec_of('stock_combined', size).radius_factor
+    assert factor == pytest.approx(networks.RADIUS_FACTOR)
+    radius = codec_of(networks.READING.arm, size).radius
+    assert radius == pytest.approx(factor * max(size.heatmap_size))
 
 
 @pytest.mark.parametrize('codec', ['gaussian', 'offset'])
@@ -105,31 +113,20 @@ def test_all_that_is_compared_is_trained_alike():
                 loader.pop(key, None)
         return cfg
 
+    expected = rest(stock())
     for arm in networks.ARMS:
-        assert rest(own_config(arm)) == rest(stock()), arm
+        assert rest(own_config(arm)) == expected, arm
 
 
 def test_flip_tests_are_as_they_are_called():
     flips = dict(stock_dark='shifted', stock_udp='plain', udp_offset='plain')
     assert flips == {arm: networks.own_test(arm).flip for arm in flips}
-    for flip, *expected in (
-        ('off', False, False),
-        ('plain', True, False),
-        ('shifted', True, True),
-    ):
+    expected = dict(off=(False, False), plain=(True, False), shifted=(True, True))
+    for flip, on_and_shifted in expected.items():
         test = networks.own_test('stock_dark', flip)
         test_cfg = networks.configure(stock(), test).model.test_cfg
-        assert [test_cfg.flip_test, test_cfg.shift_heatmap] == expected
+        assert (test_cfg.flip_test, test_cfg.shift_heatmap) == on_and_shifted
     assert own_config('stock_combined').model.test_cfg.flip_mode == 'udp_combined'
-
-
-@pytest.mark.parametrize('size', SIZES, ids=str)
-def test_maps_of_stock_combined_are_read_with_its_radius(size):
-    factor = codec_of('stock_combined', size).radius_factor
-    radius = codec_of(networks.READING.arm, size).radius
-    assert radius == pytest.approx(factor * max(size.heatmap_size))
-    # What the report says of it.
-    assert factor == pytest.approx(networks.RADIUS_FACTOR)
 
 
 # --- its components -------------------------------------------------------------------
@@ -317,38 +314,35 @@ def test_one_network_through_the_toolbox_interrupted_and_gone_on(
 
 def error_of(test):
     """An error in px for each test, different for each."""
-    errors = {'stock_biased': 2.0, 'udp_gaussian': 0.8, 'udp_gaussian_narrow': 0.5}
+    errors = dict(stock_biased=2.0, udp_gaussian=0.8, udp_gaussian_narrow=0.5)
     other = 1 + list(networks.ARMS).index(test.network) / 100
-    error = {**errors, 'udp_offset': 0.4}.get(test.network, other)
-    error *= {'off': 1.25, 'plain': 1, 'shifted': 1.5}[test.flip]
+    error = dict(errors, udp_offset=0.4).get(test.network, other)
+    error *= dict(off=1.25, plain=1, shifted=1.5)[test.flip]
     return error if test.network == test.arm else 3 * error
 
 
 @pytest.fixture(scope='module')
 def invented(tmp_path_factory):
     """The folder of a study in which each error is known, with its report."""
-    out = tmp_path_factory.mktemp('study')
+    out, rng = tmp_path_factory.mktemp('study'), np.random.default_rng(0)
     budget = networks.DEFAULT._replace(seeds=2)
-    rng = np.random.default_rng(0)
     for size, seed in itertools.product(budget.sizes, range(budget.seeds)):
         folder = out / size.name / f'seed{seed}'
         box = np.float32(F.unit_length(size.input_size))
         for test in networks.tests_of(budget, size, seed):
+            keypoints = rng.uniform(20, 90, (1, 17, 2))
+            off = np.array([error_of(test) * (1 + seed), 0])
+            scores = rng.uniform(0, 1, (1, 17))
+            sample = dict(img_path='a.bmp', input_size=size.input_size)
+            sample.update(input_center=box / 2, input_scale=box)
+            sample['gt_instances'] = dict(
+                keypoints=keypoints, keypoints_visible=np.ones((1, 17))
+            )
+            sample['pred_instances'] = dict(
+                keypoints=keypoints + off, keypoint_scores=scores
+            )
             where = folder / test.name
             where.mkdir(parents=True)
-            error = error_of(test) * (1 + seed)
-            keypoints = rng.uniform(20, 90, (1, 17, 2))
-            annotated = dict(keypoints=keypoints, keypoints_visible=np.ones((1, 17)))
-            predicted = dict(keypoints=keypoints + np.array([error, 0]))
-            predicted['keypoint_scores'] = rng.uniform(0, 1, (1, 17))
-            sample = dict(
-                img_path='a.bmp',
-                input_size=size.input_size,
-                input_center=box / 2,
-                input_scale=box,
-                gt_instances=annotated,
-                pred_instances=predicted,
-            )
             (where / 'predictions.pkl').write_bytes(pickle.dumps([sample]))
             (where / 'metrics.json').write_text('{"coco/AP": 0.5}')
         figures = measure_run(where).metrics
@@ -358,8 +352,8 @@ def invented(tmp_path_factory):
             for i, reading in enumerate(F.READINGS)
         }
         for network in networks.READ:
+            (folder / network / 'readings').mkdir()
             path = folder / network / 'readings' / 'readings.json'
-            path.parent.mkdir()
             path.write_text(json.dumps(readings))
     report.report(out, budget, 'make study', 120.0)
     return out
@@ -384,28 +378,28 @@ def test_the_report_says_what_was_measured(invented):
 
 def test_page_tables_are_well_formed(invented):
     lines = (invented / 'study.md').read_text().splitlines()
-    lines = itertools.groupby(lines, key=lambda line: line.startswith('|'))
-    tables = [list(rows) for is_row, rows in lines if is_row]
+    groups = itertools.groupby(lines, key=lambda line: line.startswith('|'))
+    tables = [list(rows) for is_row, rows in groups if is_row]
     # All networks, seed by seed, readings, ablation, mismatches, losses.
     assert [len(rows) - 2 for rows in tables] == [7, 7, 8, 10, 10, 4, 4, 4, 10]
     assert all(len({row.count('|') for row in rows}) == 1 for rows in tables)
 
 
-def benchmark(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['benchmarks', 'study', *arguments])
+@pytest.mark.parametrize(
+    'option, value, said',
+    [
+        ('--seeds', '0', 'number'),
+        ('--iters', 'x', 'number'),
+        # A folder of others is left alone.
+        ('--out', '.', 'no study made'),
+    ],
+)
+def test_wrong_arguments(tmp_path, monkeypatch, capsys, option, value, said):
+    (tmp_path / 'mine').touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['benchmarks', 'study', option, value])
     with pytest.raises(SystemExit) as caught:
         main()
-    return caught.value.code
-
-
-@pytest.mark.parametrize('arguments', [['--seeds', '0'], ['--iters', 'x']])
-def test_wrong_arguments(arguments, monkeypatch, capsys):
-    assert benchmark(monkeypatch, *arguments) == 2
-    assert 'number' in capsys.readouterr().err
-
-
-def test_a_folder_of_others_is_left_alone(tmp_path, monkeypatch, capsys):
-    (tmp_path / 'mine').touch()
-    assert benchmark(monkeypatch, '--out', str(tmp_path)) == 2
-    assert 'no study made' in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ['mine']

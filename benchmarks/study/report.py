@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).with_name('study.md.j2')
 #: Okabe and Ito's, which colour-blind readers can tell apart.
 _COLORS = '#D55E00 #E69F00 #CC79A7 #999999 #0072B2 #56B4E9 #009E73'
 COLORS = dict(zip(GRID, _COLORS.split(' ')))
-READING_COLORS = dict(toolbox='#999999', authors='#56B4E9', voting='#009E73')
+READING_COLORS = dict(voting='#009E73', authors='#56B4E9', toolbox='#999999')
 
 
 class Results:
@@ -73,27 +73,6 @@ class Results:
         seeds = range(self.budget.seeds) if seeds is None else seeds
         name = own_test(test, flip).name if test in networks.ARMS else test
         return np.array([self.figures[size.name, seed][name][key] for seed in seeds])
-
-    def cell(self, size: Size, test: str, key: str = 'median_px', **of: object) -> str:
-        """Mean and standard deviation of the :meth:`values`, shares in per cent."""
-        digits = 1 if key in ('ap', 'within_half_px', 'within_1_px') else 2
-        values = self.values(size, test, key, **of)
-        values = 100 * values if key.startswith('within') else values
-        if not len(values):
-            return '–'
-        spread = f' ± {values.std(ddof=1):.{digits}f}' if len(values) > 1 else ''
-        return f'{values.mean():.{digits}f}{spread}'
-
-    def best(self, size: Size, test: str, among: Iterable[str], flip: str = '') -> str:
-        """The cell of a median error, in bold if it is the lowest of some."""
-        means = {one: self.values(size, one, flip=flip).mean() for one in among}
-        cell = self.cell(size, test, flip=flip)
-        return f'**{cell}**' if test == min(means, key=means.get) else cell
-
-    def change(self, size: Size, test: str, other: str) -> str:
-        """By how many per cent medians differ by seed: mean, least and most."""
-        change = 100 * (self.values(size, test) / self.values(size, other) - 1)
-        return f'{change.mean():+.0f} ({change.min():+.0f} … {change.max():+.0f})'
 
 
 # --- figures --------------------------------------------------------------------------
