@@ -85,6 +85,7 @@ def _panels(results: Results, width: float, height: float) -> Tuple[Figure, List
     for ax, size in zip(axes, sizes):
         ax.set_title(str(size))
         ax.grid(color='0.9')
+        ax.set_axisbelow(True)
     return figure, list(zip(axes, sizes))
 
 
