@@ -1,1 +1,1 @@
-"""Measures the claims of UDP's paper with the real components."""
+"""The claims of UDP's paper, measured with the real components."""

@@ -1,24 +1,26 @@
 """What the study trains, and under which configs it tests what it trained."""
 
 import copy
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from mmengine.config import Config
 
 from udp_plugin import functional as F
+from udp_plugin import names
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
 
 IMPORTS = ['udp_plugin', 'benchmarks.study.components']
-KEYPOINTS = 17
 #: A Gaussian of which DARK makes more here, in the stock one's sigma. MSRAHeatmap draws
 #: it beside its pixel.
 NARROW = 0.75
 #: The default R of discs, as a share of the maps' longer side.
 RADIUS_FACTOR = F.RADIUS_PER_SIGMA / 32
+#: The settings of the loss and of the reading were chosen on this seed alone.
+CHOSEN_ON = 0
 
 
 class Size(NamedTuple):
-    """A network's input, and how many of its pixels a heatmap pixel is."""
+    """A network's input in pixels, and how many of them a heatmap pixel is."""
 
     input_size: Tuple[int, int]
     stride: int
@@ -26,8 +28,7 @@ class Size(NamedTuple):
     @property
     def heatmap_size(self) -> Tuple[int, int]:
         """Width and height in pixels."""
-        width, height = self.input_size
-        return width // self.stride, height // self.stride
+        return tuple(n // self.stride for n in self.input_size)
 
     @property
     def sigma(self) -> float:
@@ -39,133 +40,97 @@ class Size(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For folders and JSON keys."""
+        """Of its folder, and its JSON key."""
         return '{}x{}_stride{}'.format(*self.input_size, self.stride)
 
-    @property
-    def label(self) -> str:
-        """For people."""
+    def __str__(self) -> str:
         return '{}×{}, stride {}'.format(*self.input_size, self.stride)
 
 
+class Budget(NamedTuple):
+    """How much is drawn and trained."""
+
+    sizes: Sequence[Size]
+    seeds: int
+    #: Drawn for training; a third as many for testing.
+    images: int
+    #: Training iterations of each network.
+    iters: int
+
+
+#: Under an hour on two cores.
+DEFAULT = Budget((Size((96, 128), 4), Size((128, 160), 8)), 3, images=600, iters=300)
+#: For a GPU.
+FULL = Budget((Size((192, 256), 4), Size((192, 256), 8)), 5, images=6000, iters=6000)
+
+
+# --- ways to process data -------------------------------------------------------------
+
+#: What is changed of the pipelines' steps, by the stock type.
+STOCK_UDP = {'TopdownAffine': dict(use_udp=True)}
+OURS = {stock: dict(type=ours) for stock, ours in names.TRANSFORMS.items()}
+OUR_HEAD = dict(type=names.HEADS['HeatmapHead'])
+
+
 class Arm(NamedTuple):
-    """A way to process data: the components that a config names."""
+    """A way to process data: what a config has in the place of the stock components."""
 
     label: str
-    transform: dict
-    target: str
-    #: ``sigma`` counts in that of the size.
+    #: Its ``sigma`` counts in that of the size.
     codec: dict
-    head: dict
-    #: Whether the flip test shifts, as its configs in the zoo have it.
-    shift: bool = False
-    flip_mode: str = 'heatmap'
+    transforms: Dict[str, dict] = {}
+    head: dict = {}
 
 
-BIASED = dict(transform=dict(type='TopdownAffine'), target='GenerateTarget')
-STOCK_UDP = dict(
-    transform=dict(type='TopdownAffine', use_udp=True), target='GenerateTarget'
-)
-OURS = dict(
-    transform=dict(type='TopDownAffineUDP'),
-    target='OffsetTargetGenerator',
-)
-STOCK_HEAD = dict(type='HeatmapHead', out_channels=KEYPOINTS)
-OUR_HEAD = dict(type='UDPHeatmapHead', out_channels=KEYPOINTS)
+def _gaussian(label: str, sigma: float) -> Arm:
+    codec = dict(type=names.CODECS['gaussian'], sigma=sigma)
+    return Arm(label, codec, OURS, OUR_HEAD)
+
+
+def _offset(label: str, head: dict = OUR_HEAD, **codec) -> Arm:
+    return Arm(label, dict(type=names.CODECS['offset'], **codec), OURS, head)
+
+
+def _offset_head(**loss) -> dict:
+    # The stock head takes any loss, and three maps for each of 17 keypoints as such.
+    return dict(out_channels=3 * 17, loss=loss)
+
 
 #: What is compared.
 GRID = {
-    'stock_biased': Arm(
-        label='stock: MSRAHeatmap',
-        codec=dict(type='MSRAHeatmap', sigma=1),
-        head=STOCK_HEAD,
-        shift=True,
-        **BIASED,
-    ),
+    'stock_biased': Arm('stock: MSRAHeatmap', dict(type='MSRAHeatmap', sigma=1)),
     'stock_dark': Arm(
-        label='stock: MSRAHeatmap, unbiased=True (DARK)',
-        codec=dict(type='MSRAHeatmap', sigma=1, unbiased=True),
-        head=STOCK_HEAD,
-        shift=True,
-        **BIASED,
+        'stock: MSRAHeatmap, unbiased=True (DARK)',
+        dict(type='MSRAHeatmap', sigma=1, unbiased=True),
     ),
-    'stock_udp': Arm(
-        label='stock: UDPHeatmap',
-        codec=dict(type='UDPHeatmap', sigma=1),
-        head=STOCK_HEAD,
-        **STOCK_UDP,
-    ),
+    'stock_udp': Arm('stock: UDPHeatmap', dict(type='UDPHeatmap', sigma=1), STOCK_UDP),
     'stock_combined': Arm(
-        label='stock: UDPHeatmap, combined',
-        codec=dict(type='UDPHeatmap', heatmap_type='combined'),
-        head=dict(
-            type='HeatmapHead',
-            out_channels=3 * KEYPOINTS,
-            loss=dict(type='CombinedTargetMSELoss', use_target_weight=True),
-        ),
-        flip_mode='udp_combined',
-        **STOCK_UDP,
+        'stock: UDPHeatmap, combined',
+        dict(type='UDPHeatmap', heatmap_type='combined'),
+        STOCK_UDP,
+        _offset_head(type='CombinedTargetMSELoss', use_target_weight=True),
     ),
-    'udp_gaussian': Arm(
-        label='UDPGaussianHeatmap',
-        codec=dict(type='UDPGaussianHeatmap', sigma=1),
-        head=OUR_HEAD,
-        **OURS,
-    ),
-    'udp_gaussian_narrow': Arm(
-        label=f'UDPGaussianHeatmap, sigma × {NARROW}',
-        codec=dict(type='UDPGaussianHeatmap', sigma=NARROW),
-        head=OUR_HEAD,
-        **OURS,
-    ),
-    'udp_offset': Arm(
-        label='UDPOffsetHeatmap',
-        codec=dict(type='UDPOffsetHeatmap'),
-        head=OUR_HEAD,
-        **OURS,
-    ),
+    'udp_gaussian': _gaussian('UDPGaussianHeatmap', 1),
+    'udp_gaussian_narrow': _gaussian(f'UDPGaussianHeatmap, sigma × {NARROW}', NARROW),
+    'udp_offset': _offset('UDPOffsetHeatmap'),
 }
-#: For the paper's ablation, beside those of the grid.
-TRANSFORM_ONLY = Arm(
-    label='unbiased transform, biased codec',
-    codec=dict(type='RoundedHeatmap', sigma=1),
-    head=STOCK_HEAD,
-    **OURS,
-)
-ARMS = {**GRID, 'transform_only': TRANSFORM_ONLY}
-
-
-def _tried(label: str, head: dict, loss: dict, **codec) -> Arm:
-    return Arm(
-        label=label,
-        codec=dict(type='UDPOffsetHeatmap', **codec),
-        head=dict(head, loss=loss),
-        flip_mode='udp_combined',
-        **OURS,
-    )
 
 
 def _tried_loss(label: str, **settings) -> Arm:
-    # The stock head takes any loss, and three maps a keypoint as such.
-    head = dict(STOCK_HEAD, out_channels=3 * KEYPOINTS)
     loss = dict(error='absolute', weight=OFFSET_WEIGHT, inner=OFFSET_WINDOW)
-    loss.update(settings, type='TriedOffsetLoss')
-    return _tried(label, head, loss)
+    loss.update(settings)
+    return _offset(label, _offset_head(type='TriedOffsetLoss', **loss))
 
 
 def _tried_radius(factor: float) -> Arm:
-    loss = dict(type='UDPOffsetLoss', use_target_weight=True)
     label = f'radius {factor:g} of the longer side ({RADIUS_FACTOR:.2g})'
-    return _tried(label, OUR_HEAD, loss, radius_factor=factor)
+    return _offset(label, radius_factor=factor)
 
 
+_PUBLISHED = dict(type='UDPOffsetLoss', use_target_weight=True, published=True)
 #: What the default loss and radius of the offset codec were chosen from.
 TRIED = {
-    'published': _tried(
-        'as published',
-        OUR_HEAD,
-        dict(type='UDPOffsetLoss', use_target_weight=True, published=True),
-    ),
+    'published': _offset('as published', dict(OUR_HEAD, loss=_PUBLISHED)),
     'squared': _tried_loss('squared error, weight 0.02', error='squared', weight=0.02),
     'smooth': _tried_loss('smooth L1, weight 0.05', error='smooth', weight=0.05),
     'even': _tried_loss('all of the disc weighed alike', inner=None),
@@ -175,7 +140,12 @@ TRIED = {
     'small': _tried_radius(0.04),
     'large': _tried_radius(0.07),
 }
-ALL_ARMS = {**ARMS, **TRIED}
+#: For the paper's ablation, beside those of the grid.
+_TRANSFORM = Arm('unbiased transform', dict(type='RoundedHeatmap', sigma=1), OURS)
+ARMS = {**GRID, 'transform_only': _TRANSFORM, **TRIED}
+
+
+# --- tests ----------------------------------------------------------------------------
 
 
 class Test(NamedTuple):
@@ -188,57 +158,48 @@ class Test(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For folders and JSON keys."""
-        return f'{self.arm}_{self.flip}'
+        """Its folder beside those of other sizes and seeds, and its JSON key."""
+        return f'{self.network}/{self.arm}_{self.flip}'
 
 
-def own_flip(arm: str) -> str:
-    """The flip test that the arm's configs in the zoo have."""
-    return 'shifted' if ALL_ARMS[arm].shift else 'plain'
-
-
-#: Rows and columns of the ablation: the unbiased transform, the unbiased codec.
-ABLATION = {
-    (False, False): 'stock_biased',
-    (False, True): 'stock_dark',
-    (True, False): 'transform_only',
-    (True, True): 'stock_udp',
-}
-#: Networks whose maps are read in several ways, and the arm that reads them all.
-READ = ('udp_offset', 'stock_combined')
-READING_ARM = 'udp_offset'
-#: Trained one way and tested the other: (network, arm).
-MISMATCHES = [('stock_dark', 'stock_udp'), ('stock_udp', 'stock_dark')]
-
-
-def trained(tried: bool) -> List[str]:
-    """The networks of one size and seed, with those of :data:`TRIED` or without."""
-    return list(ALL_ARMS if tried else ARMS)
-
-
-def tests(tried: bool) -> List[Test]:
-    """All tests of the networks of one size and seed; see :func:`trained`."""
-    found = [Test(arm, arm, flip) for arm in GRID for flip in ('off', own_flip(arm))]
-    found += [
-        Test(arm, arm, flip)
-        for arm in ABLATION.values()
-        for flip in ('off', 'plain', 'shifted')
-    ]
-    found += [Test(network, arm, own_flip(arm)) for network, arm in MISMATCHES]
-    if tried:
-        found += [Test(arm, arm, own_flip(arm)) for arm in TRIED]
-    return list(dict.fromkeys(found))
-
-
-def configure(stock: Config, arm: Arm, flip: str = 'plain') -> Config:
-    """The stock config with an arm's components.
+def own_test(arm: str, flip: str = '') -> Test:
+    """The test of a network under its own config.
 
     Args:
-        stock: The demo's stock config.
-        arm: The components.
-        flip: See :class:`Test`.
+        arm: A key of :data:`ARMS`.
+        flip: As its configs in the zoo have it, if no other is given.
     """
-    cfg = copy.deepcopy(stock)
+    return Test(arm, arm, flip or ('plain' if ARMS[arm].transforms else 'shifted'))
+
+
+#: With and without the unbiased transform, and the unbiased codec.
+ABLATION = ('stock_biased', 'stock_dark', 'transform_only', 'stock_udp')
+#: Networks whose maps are read in several ways, and the test that reads them all.
+READ, READING = ('udp_offset', 'stock_combined'), own_test('udp_offset')
+#: Trained one way and tested the other.
+MISMATCHES = (
+    Test('stock_dark', 'stock_udp', 'plain'),
+    Test('stock_udp', 'stock_dark', 'shifted'),
+)
+
+
+def tests_of(budget: Budget, size: Size, seed: int) -> List[Test]:
+    """The tests of all networks of a size and seed.
+
+    Losses and radii are tried at the first size only, on one seed.
+    """
+    tests = [own_test(arm, flip) for arm in GRID for flip in ('off', '')]
+    flips = 'off', 'plain', 'shifted'
+    tests += [own_test(arm, flip) for arm in ABLATION for flip in flips]
+    tests += MISMATCHES
+    if seed == CHOSEN_ON and size == budget.sizes[0]:
+        tests += map(own_test, TRIED)
+    return list(dict.fromkeys(tests))
+
+
+def configure(stock: Config, test: Test) -> Config:
+    """The demo's stock config with the components and the flip test of a test."""
+    cfg, arm = copy.deepcopy(stock), ARMS[test.arm]
     sizes = {key: cfg.codec[key] for key in ('input_size', 'heatmap_size')}
     codec = {**sizes, **arm.codec}
     if 'sigma' in codec:
@@ -249,11 +210,13 @@ def configure(stock: Config, arm: Arm, flip: str = 'plain') -> Config:
     cfg.custom_imports = dict(imports=IMPORTS, allow_failed_imports=False)
     cfg.codec = codec
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
-        # Jobs run side by side, so that a loader's own processes gain nothing.
+        # Networks are trained side by side, so that a loader's own processes gain
+        # nothing.
         loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.pipeline = [
-            _swapped(step, arm, codec) for step in loader.dataset.pipeline
-        ]
+        for step in loader.dataset.pipeline:
+            if 'encoder' in step:
+                step['encoder'] = codec
+            step.update(arm.transforms.get(step['type'], {}))
     cfg.train_pipeline = cfg.train_dataloader.dataset.pipeline
     cfg.val_pipeline = cfg.test_dataloader.dataset.pipeline
     # One by one: update() would merge a loss with the stock one.
@@ -261,17 +224,10 @@ def configure(stock: Config, arm: Arm, flip: str = 'plain') -> Config:
         cfg.model.head[key] = value
     # Stock combined targets train without it only.
     cfg.model.train_cfg = dict(compute_acc=False)
+    has_offsets = codec['type'] == names.CODECS['offset'] or 'heatmap_type' in codec
     cfg.model.test_cfg = dict(
-        flip_test=flip != 'off',
-        flip_mode=arm.flip_mode,
-        shift_heatmap=flip == 'shifted',
+        flip_test=test.flip != 'off',
+        flip_mode='udp_combined' if has_offsets else 'heatmap',
+        shift_heatmap=test.flip == 'shifted',
     )
     return cfg
-
-
-def _swapped(step: dict, arm: Arm, codec: Dict) -> dict:
-    if step['type'] == 'TopdownAffine':
-        return dict(input_size=codec['input_size'], **arm.transform)
-    if step['type'] == 'GenerateTarget':
-        return dict(type=arm.target, encoder=codec)
-    return step

@@ -24,19 +24,20 @@ from .components import Degrade
 
 CONDITIONS = ('clean', *Degrade.KINDS)
 
-Figures = Dict[str, float]
-
 
 @torch.no_grad()
-def read(config: Path, checkpoint: Path) -> Dict[str, Dict[str, Figures]]:
-    """The figures of :func:`~.measures.measure`, by condition and reading."""
+def read(config: Path, checkpoint: Path) -> Dict[str, Dict[str, float]]:
+    """The figures of :func:`~.measures.measure`, by ``condition/reading``."""
     cfg = Config.fromfile(config)
     # Left as it is for the data: init_model changes the one it is given.
     model = init_model(copy.deepcopy(cfg), str(checkpoint), device=get_device())
-    figures: Dict[str, Dict[str, Figures]] = {}
+    figures = {}
     for condition in CONDITIONS:
-        loader = Runner.build_dataloader(_degraded(cfg, condition))
-        figures[condition] = {}
+        data = copy.deepcopy(cfg.test_dataloader)
+        if condition != 'clean':
+            # Just before it is packed.
+            data.dataset.pipeline.insert(-1, dict(type='Degrade', kind=condition))
+        loader = Runner.build_dataloader(data)
         for reading in F.READINGS:
             model.head.decoder.reading = reading
             metric = METRICS.build(cfg.test_evaluator)
@@ -47,17 +48,8 @@ def read(config: Path, checkpoint: Path) -> Dict[str, Dict[str, Figures]]:
                 metric.process(batch, outputs)
                 samples += outputs
             ap = metric.evaluate(len(loader.dataset))['coco/AP']
-            figures[condition][reading] = measure(as_predictions(samples), ap)
+            figures[f'{condition}/{reading}'] = measure(as_predictions(samples), ap)
     return figures
-
-
-def _degraded(cfg: Config, condition: str) -> dict:
-    """The config's test data under a condition."""
-    loader = copy.deepcopy(cfg.test_dataloader)
-    if condition != 'clean':
-        # Just before it is packed.
-        loader.dataset.pipeline.insert(-1, dict(type='Degrade', kind=condition))
-    return loader
 
 
 if __name__ == '__main__':
