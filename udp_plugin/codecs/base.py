@@ -220,14 +220,15 @@ class UDPCodec(BaseKeypointCodec):
         Raises:
             ValueError: The maps are not of that shape.
         """
-        keypoints, scores = self._read_checked(as_tensor(batch_encoded))
-        # One transfer from the device, and the rest in NumPy.
-        decoded = torch.cat((keypoints, scores[..., None]), -1).cpu().numpy()[:, None]
-        points = F.heatmap_to_input(
-            decoded[..., :2], self.input_size, self.heatmap_size
-        )
-        points = F.input_to_toolbox(points, self.input_size).astype(decoded.dtype)
-        return list(points), list(decoded[..., 2])
+        read = self._read_checked(as_tensor(batch_encoded))
+        if read[0].device.type != 'cpu':
+            # One transfer from the device.
+            read = torch.cat((read[0], read[1][..., None]), -1).cpu().split((2, 1), -1)
+        points, scores = (each.numpy() for each in read)
+        dtype, sizes = points.dtype, (self.input_size, self.heatmap_size)
+        points = F.input_to_toolbox(F.heatmap_to_input(points, *sizes), sizes[0])
+        points = points.astype(dtype)[:, None]
+        return list(points), list(scores.reshape(*points.shape[:-1]))
 
     def decode(self, encoded: Array) -> Tuple[np.ndarray, np.ndarray]:
         """Read one sample's maps, (K * channels_per_keypoint, H, W).

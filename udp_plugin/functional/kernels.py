@@ -31,6 +31,12 @@ from .constants import (
     VOTING_WINDOW,
 )
 
+#: The bits of infinity.
+INFINITE = {
+    np.int32: np.float32(np.inf).view(np.int32),
+    np.int64: np.float64(np.inf).view(np.int64),
+}
+
 #: So many taps of a blur are added at a time.
 TAPS = 4
 #: Pixels that are worth another thread, and how many more each map counts than it has.
@@ -477,10 +483,11 @@ def decode_offset(
 
 def _memory(maps: Tensor) -> Tuple:
     """Maps as an array, its bits, infinity's, and arrays for keypoints and scores."""
-    dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
-    pixels = maps.detach().to(dtype).contiguous().numpy()
-    bits = pixels.view(f'i{pixels.itemsize}')
-    infinite = np.array(np.inf, pixels.dtype).view(bits.dtype)[()]
+    if maps.dtype not in (torch.float32, torch.float64):
+        maps = maps.float()
+    pixels = np.ascontiguousarray(maps.detach().numpy())
+    integer = np.int32 if pixels.itemsize == 4 else np.int64
+    bits, infinite = pixels.view(integer), INFINITE[integer]
     keypoints = np.empty((len(pixels), 2), pixels.dtype)
     scores = np.empty(len(pixels), pixels.dtype)
     return pixels, bits, infinite, keypoints, scores
