@@ -365,20 +365,13 @@ class _Swapper:
         channels = layers[-1] if layers else head.get('in_channels')
         if channels == maps:
             return
-        other = OTHER[self.kind]
-        if layers:
-            raise UserError(
-                f'{place} has final_layer=None, so its last layer makes the maps, of '
-                f'which there have to be {maps}, not {channels}; change its channels '
-                f'and final_layer, or use --codec {other}.'
-            )
         backbone = self.cfg['model'].get('backbone') or {}
         # The head of a variable of the config's may have changed it already.
-        if backbone.get('out_channels') not in (channels, maps):
+        if layers or backbone.get('out_channels') not in (channels, maps):
             raise UserError(
-                f'{place} has final_layer=None, so the {channels} channels that it is '
-                f'given are its maps, of which there have to be {maps}; change what is '
-                f'before it, or use --codec {other}.'
+                f'{place} has final_layer=None, so the {channels} channels that its '
+                f'last layer or the backbone makes are its maps, of which there have '
+                f'to be {maps}; change these, or use --codec {OTHER[self.kind]}.'
             )
         each = {'gaussian': 'one', 'offset': 'three'}[self.kind]
         why = f'the backbone makes the maps, {each} a keypoint'
