@@ -30,8 +30,6 @@ CROSS = dict(
     marker='+', color='black', ls='', markersize=10, mew=1.2, path_effects=HALO
 )
 RING = dict(marker='o', mfc='none', ls='', markersize=9, mew=1.6, path_effects=HALO)
-#: Of pictures' files.
-SAVED = dict(bbox_inches='tight', facecolor='white')
 #: Columns of the table: key of the figure, header, format, and the best of them.
 COLUMNS = [
     ('median_px', 'median\n(px)', '{:.2f}', min),
@@ -146,8 +144,7 @@ def _frame(ax: Axes, low: np.ndarray, side: float) -> None:
     ax.add_patch(frame)
 
 
-@rc_context(ui.STYLE)
-def draw_predictions(out: Path, runs: Dict[str, Run], count: int = 3) -> Path:
+def draw_predictions(runs: Dict[str, Run], count: int = 3) -> Figure:
     """Annotated and predicted keypoints, enlarged, one run beside the other."""
     #: Side of the enlarged part, input px.
     window = 26
@@ -188,13 +185,10 @@ def draw_predictions(out: Path, runs: Dict[str, Run], count: int = 3) -> Path:
         Line2D([], [], color='0.4', label='predicted', **RING),
     ]
     figure.legend(handles=handles, loc='lower center', ncols=2, frameon=False)
-    path = out / 'predictions.png'
-    figure.savefig(path, **SAVED)
-    return path
+    return figure
 
 
-@rc_context(ui.STYLE)
-def draw_targets(out: Path, runs: Dict[str, Run]) -> Path:
+def draw_targets(runs: Dict[str, Run]) -> Figure:
     """The target maps of each codec for one keypoint, over the network's input."""
     person = runs['stock'].predictions[typical(runs, 1)[0]]
     image = _read_rgb(person.img_path)
@@ -248,9 +242,7 @@ def draw_targets(out: Path, runs: Dict[str, Run]) -> Path:
             ax.plot(*decoded, color=COLORS[run], **RING)
             ax.set_xlabel(f'decoded {off:.2f} px off', color=COLORS[run])
     figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
-    path = out / 'targets.png'
-    figure.savefig(path, **SAVED)
-    return path
+    return figure
 
 
 def _warp(
@@ -281,8 +273,7 @@ def _code(run: str, points: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return maps, decoded
 
 
-@rc_context(ui.STYLE)
-def draw_errors(out: Path, runs: Dict[str, Run]) -> Path:
+def draw_errors(runs: Dict[str, Run]) -> Figure:
     """The share of keypoints within a distance, by distance."""
     figure = Figure(figsize=(6.4, 4))
     ax = figure.subplots()
@@ -303,9 +294,19 @@ def draw_errors(out: Path, runs: Dict[str, Run]) -> Path:
     ax.xaxis.set_major_formatter('{x:g}')
     ax.grid(color='0.9')
     ax.legend(frameon=False)
-    path = out / 'errors.png'
-    figure.savefig(path, **SAVED)
+    return figure
+
+
+PICTURES = {
+    'predictions.png': draw_predictions,
+    'targets.png': draw_targets,
+    'errors.png': draw_errors,
+}
+
+
+@rc_context(ui.STYLE)
+def draw(path: Path, runs: Dict[str, Run]) -> Path:
+    """Draw the picture of this name."""
+    picture = PICTURES[path.name](runs)
+    picture.savefig(path, bbox_inches='tight', facecolor='white')
     return path
-
-
-PICTURES = (draw_predictions, draw_targets, draw_errors)

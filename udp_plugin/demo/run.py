@@ -90,12 +90,12 @@ def demo(
                 seconds[title] = run_script(progress, title, total, command, log)
         # It imports the toolbox, which takes a while; arguments are checked by now.
         task = progress.add_task('pictures', total=3, note='')
-        from .report import PICTURES
+        from .report import PICTURES, draw
 
         runs = {name: measure_run(out / name) for name in configs}
         pictures = []
-        for draw in PICTURES:
-            pictures.append(draw(out, runs))
+        for name in PICTURES:
+            pictures.append(draw(out / name, runs))
             progress.advance(task)
     seconds['all'] = time.monotonic() - started
     return Demo(out, data, iters, seed, runs, pictures, seconds)
