@@ -144,7 +144,8 @@ def _places(cfg: dict) -> Iterator[str]:
             seen.append(node)
 
     for key, value in cfg.items():
-        yield from visit(value, key, seen)
+        if value is not None:
+            yield from visit(value, key, seen)
 
 
 # --- refusals -------------------------------------------------------------------------
