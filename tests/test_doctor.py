@@ -295,15 +295,14 @@ def test_all_is_well_without_chumpy_and_numba_and_with_two_opencv(venv):
     assert re.search('numba .*missing', output)
 
 
-def test_nothing_is_noted_where_nothing_is_odd(venv):
+def test_nothing_is_noted_where_nothing_is_odd_and_tables_without_rich(
+    venv,
+):
     status, output = doctor(venv.add('chumpy', '0.70'), {})
     assert status == 0
     assert 'note: ' not in output and '1. ' not in output.split('└')[1]
 
-
-def test_without_rich_the_table_is_plain(venv):
-    answers = {'mmengine': missing('rich')}
-    status, output = doctor(venv.drop('rich', 'rich-*'), answers)
+    status, output = doctor(venv.drop('rich', 'rich-*'), {'mmengine': missing('rich')})
     assert status == 1
     assert re.search('^mmpose +1', output, re.MULTILINE), output
     assert 'mmengine imports rich, which is not installed' in output

@@ -15,75 +15,74 @@ from importlib.util import find_spec
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 Version = Tuple[int, ...]
+ANY: Version = (9999,)
 
 
 class Package(NamedTuple):
     """What MMPose needs of a package, and how to try whether it has it."""
 
     module: str
-    #: Names under which it is distributed: the usual one first, a fork's last.
-    distributions: Tuple[str, ...]
     low: Version
-    below: Version
-    #: What is tried.
-    step: str
-    #: Packages without which the step fails, too: their faults are the cause then.
-    after: Tuple[str, ...]
     #: To install, where torch is of MMPose's time, and where it is newer.
     pins: Tuple[str, str]
+    #: Packages without which the step fails, too: their faults are the cause then.
+    after: Tuple[str, ...] = ()
+    below: Version = ANY
+    #: What is tried: to import it, if nothing else.
+    step: str = ''
+    #: Further names under which it is distributed; a fork's last.
+    others: Tuple[str, ...] = ()
     flags: str = '--no-deps'
     dependencies: Tuple[str, ...] = ()
 
 
-ANY: Version = (9999,)
-OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
 COMPILED = '--no-build-isolation --no-deps --force-reinstall --no-cache-dir'
 
 PACKAGES: Dict[str, Package] = {
-    'numpy': Package(
-        'numpy', ('numpy',), (1, 19), ANY, 'import numpy', (), ('numpy<2', 'numpy<2.4')
-    ),
+    'numpy': Package('numpy', (1, 19), ('numpy<2', 'numpy<2.4')),
     'torch': Package(
-        'torch', ('torch',), (1, 8), ANY,
-        'import numpy, torch; torch.from_numpy(numpy.zeros(1))', ('numpy',),
-        ('torch==2.1.2 torchvision==0.16.2', 'torch==2.8.0 torchvision==0.23.0'), '',
+        'torch', (1, 8),
+        ('torch==2.1.2 torchvision==0.16.2', 'torch==2.8.0 torchvision==0.23.0'),
+        ('numpy',), step='import numpy, torch; torch.from_numpy(numpy.zeros(1))',
+        flags='',
     ),
     'torchvision': Package(
-        'torchvision', ('torchvision',), (0, 9), ANY, 'import torchvision', ('torch',),
-        ('torchvision==0.16.2', 'torchvision==0.23.0'),
+        'torchvision', (0, 9), ('torchvision==0.16.2', 'torchvision==0.23.0'),
+        ('torch',),
     ),
     'opencv': Package(
-        'cv2', (*OPENCV, 'opencv-contrib-python-headless'), (3,), ANY, 'import cv2',
-        ('numpy',), ('opencv-python-headless<4.12', 'opencv-python-headless'),
+        'cv2', (3,), ('opencv-python-headless<4.12', 'opencv-python-headless'),
+        ('numpy',), others=(
+            'opencv-python', 'opencv-python-headless', 'opencv-contrib-python',
+            'opencv-contrib-python-headless',
+        ),
     ),
     'mmengine': Package(
-        'mmengine', ('mmengine', 'mmengine-lite', 'onedl-mmengine'), (0, 6), (1,),
-        'import mmengine.runner', ('torch', 'torchvision', 'opencv'),
-        ('mmengine==0.10.7', 'onedl-mmengine==0.10.12'),
+        'mmengine', (0, 6), ('mmengine==0.10.7', 'onedl-mmengine==0.10.12'),
+        ('torch', 'torchvision', 'opencv'), (1,), 'import mmengine.runner',
+        ('mmengine-lite', 'onedl-mmengine'),
         dependencies=('addict', 'matplotlib', 'pyyaml', 'rich', 'termcolor', 'yapf'),
     ),
     'mmcv': Package(
-        'mmcv', ('mmcv', 'mmcv-full', 'mmcv-lite', 'onedl-mmcv'), (2,), (3,),
-        'import mmcv.ops', ('mmengine',),
-        ('mmcv==2.1.0', 'onedl-mmcv==2.3.6'), COMPILED,
+        'mmcv', (2,), ('mmcv==2.1.0', 'onedl-mmcv==2.3.6'), ('mmengine',), (3,),
+        'import mmcv.ops', ('mmcv-full', 'mmcv-lite', 'onedl-mmcv'), COMPILED,
         ('addict', 'packaging', 'pillow', 'pyyaml', 'yapf'),
     ),
     'xtcocotools': Package(
-        'xtcocotools', ('xtcocotools',), (1, 12), ANY, 'import xtcocotools._mask',
-        ('numpy', 'torch'), ('xtcocotools==1.14.3', 'xtcocotools==1.14.3'),
+        'xtcocotools', (1, 12), ('xtcocotools==1.14.3', 'xtcocotools==1.14.3'),
+        ('numpy', 'torch'), step='import xtcocotools._mask',
         dependencies=('matplotlib',),
     ),
     'mmdet': Package(
-        'mmdet', ('mmdet', 'onedl-mmdetection'), (3,), (3, 3),
-        'import mmdet.datasets, mmdet.models', ('mmcv',),
-        ('mmdet==3.2.0', 'onedl-mmdetection==3.5.1'),
+        'mmdet', (3,), ('mmdet==3.2.0', 'onedl-mmdetection==3.5.1'), ('mmcv',), (3, 3),
+        'import mmdet.datasets, mmdet.models', ('onedl-mmdetection',),
         dependencies=(
             'terminaltables', 'pycocotools', 'shapely', 'six', 'tqdm', 'scipy',
         ),
     ),
     'mmpose': Package(
-        'mmpose', ('mmpose',), (1, 1), (1, 4), 'import mmpose.apis, mmpose.models',
-        ('mmcv', 'mmdet', 'xtcocotools'), ('mmpose==1.3.2', 'mmpose==1.3.2'),
+        'mmpose', (1, 1), ('mmpose==1.3.2', 'mmpose==1.3.2'),
+        ('mmcv', 'mmdet', 'xtcocotools'), (1, 4), 'import mmpose.apis, mmpose.models',
         dependencies=('json-tricks', 'munkres', 'matplotlib', 'scipy', 'pillow'),
     ),
 }  # fmt: skip
@@ -112,8 +111,6 @@ LAST = {
         'MMPose draws no keypoints.',
     ),
 }
-#: Without it, all works, but decoding on a CPU takes longer.
-NUMBA = {'numba': 'import numba'}
 
 #: Tries each step, in order, and writes a line of JSON about each as it goes, since
 #: the next may crash.
@@ -222,7 +219,7 @@ class Environment:
     def __init__(self) -> None:
         self.found: Dict[str, Dict[str, str]] = {}
         for name, package in PACKAGES.items():
-            versions = {d: _version(d) for d in package.distributions}
+            versions = {d: _version(d) for d in (name, *package.others)}
             self.found[name] = {d: v for d, v in versions.items() if v is not None}
         self.versions = {
             name: next(iter(found.values()), 'of unknown version')
@@ -321,8 +318,8 @@ def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str
     lines = re.findall('^doctor:(.*)$', output.decode(errors='replace'), re.MULTILINE)
     answers = dict(map(json.loads, lines))
     # What comes after a crash is not known.
-    unanswered = [name for name in steps if name not in answers]
-    return {**answers, **dict.fromkeys(unanswered[:1], end)}
+    crashed = [name for name in steps if name not in answers][:1]
+    return {**answers, **dict.fromkeys(crashed, end)}
 
 
 def _known(name: str, said: Optional[str]) -> Optional[Tuple[str, str]]:
@@ -352,9 +349,8 @@ def _by_metadata(name: str, env: Environment, said: Optional[str]) -> Optional[F
     elif len(found) > 1 and name != 'opencv':
         what = f'{names} are both installed, and overwrite each other.'
     elif not env.fits(name) and not _known(name, said):
-        user = 'UDP is for MMPose' if name == 'mmpose' else 'MMPose needs'
-        mark = ':' if name == 'mmpose' else ', and'
-        what = f'{names} is installed{mark} {user} {env.needs(name)}.'
+        needs = ', and MMPose needs' if name != 'mmpose' else ': UDP is for MMPose'
+        what = f'{names} is installed{needs} {env.needs(name)}.'
     else:
         return None
     return Fault(what, line, env.install(name))
@@ -383,9 +379,9 @@ def _by_error(name: str, env: Environment, said: str) -> Fault:
 def doctor() -> Diagnosis:
     """Find what does not fit in the running Python's packages."""
     env = Environment()
-    steps = {name: package.step for name, package in PACKAGES.items()}
+    steps = {name: p.step or f'import {p.module}' for name, p in PACKAGES.items()}
     last = {name: step for name, (step, _) in LAST.items()}
-    answers = probe({**steps, **last, **NUMBA})
+    answers = probe({**steps, **last, 'numba': 'import numba'})
     works = all(answers.get(step, '') is None for step in ('mmpose', 'UDP'))
     faults: Dict[str, Fault] = {}
     notes: List[str] = []
@@ -426,7 +422,7 @@ def doctor() -> Diagnosis:
             'plain torch, more slowly. This installs it:'
         )
         install = _pip('install --upgrade', 'numba', env.same_numpy())
-        notes.append(_with_commands(what, [install]))
+        notes.append(f'{what}\n   {install}')
 
     rows = [['Python', platform.python_version(), '>=3.8', 'ok']]
     for name in PACKAGES:
@@ -437,8 +433,8 @@ def doctor() -> Diagnosis:
         nothing = 'missing' if env.missing(name) else 'unknown'
         installed = ', '.join(versions) or nothing
         rows.append([name, installed, env.needs(name), 'ok' if fine[name] else 'no'])
-    others = dict.fromkeys(('onnx', 'onnxruntime'), 'to export alone')
-    for name, use in {**others, 'numba': 'for speed alone'}.items():
+    export, speed = 'to export alone', 'for speed alone'
+    for name, use in dict(onnx=export, onnxruntime=export, numba=speed).items():
         rows.append([name, _version(name) or 'missing', use, 'ok'])
     return Diagnosis(rows, list(faults.values()), notes, fine['mmpose'] and fine['UDP'])
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmengine.utils import import_modules_from_strings
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS, MODELS, TRANSFORMS
@@ -23,14 +23,6 @@ from .swaps import LOADERS, nodes
 Shape = Tuple[int, ...]
 #: Of the training step: the fewest that batch normalisation trains on.
 BATCH_SIZE = 2
-#: What a data set puts into each of its samples.
-SAMPLE_METAINFO = (
-    'upper_body_ids',
-    'lower_body_ids',
-    'flip_pairs',
-    'flip_indices',
-    'dataset_keypoint_weights',
-)
 
 
 class Checked(NamedTuple):
@@ -90,14 +82,13 @@ def check(cfg: Config) -> Checked:
     with torch.no_grad():
         sample = sample_of_noise(loaders[0].dataset)
         (predicted,) = model.test_step(pseudo_collate([sample]))
-    seen.setdefault('inputs', (1, *sample['inputs'].shape))
-    keypoints = predicted.pred_instances.keypoints
-    _finite(predicted.pred_instances.keypoint_scores, 'score')
+    found = predicted.pred_instances
+    _finite(found.keypoint_scores, 'score')
     return Checked(
-        keypoints=tuple(_finite(keypoints, 'keypoint').shape),
+        keypoints=tuple(_finite(found.keypoints, 'keypoint').shape),
         flip_test=bool((cfg.model.get('test_cfg') or {}).get('flip_test')),
         left_out=left_out,
-        **seen,
+        **{'inputs': (1, *sample['inputs'].shape), **seen},
     )
 
 
@@ -119,12 +110,11 @@ def _train_step(cfg: Config, model: torch.nn.Module) -> Dict[str, Any]:
 
     heads[-1].forward = remember
     wrapper = copy.deepcopy(cfg.optim_wrapper)
-    kind = wrapper.get('type', 'OptimWrapper')
-    if getattr(kind, '__name__', kind) == 'AmpOptimWrapper':
+    if wrapper.get('type') in ('AmpOptimWrapper', AmpOptimWrapper):
         # In full precision: half has its own machines.
-        settings = ('dtype', 'loss_scale', 'use_fp16')
-        wrapper = {k: v for k, v in wrapper.items() if k not in settings}
         wrapper['type'] = 'OptimWrapper'
+        for key in ('dtype', 'loss_scale', 'use_fp16'):
+            wrapper.pop(key, None)
     model.train()
     batch = pseudo_collate(samples)
     logged = model.train_step(batch, build_optim_wrapper(model, wrapper))
@@ -159,9 +149,10 @@ def forget_weights(cfg: dict) -> None:
 
 def _leave_out_missing(cfg: Config) -> List[str]:
     """Remove augmentations for which the toolbox needs a library that is not there."""
+    if find_spec('albumentations'):
+        return []
     left_out = set()
-    missing = find_spec('albumentations') is None
-    for _, node in nodes(cfg._cfg_dict, 'config') if missing else ():
+    for _, node in nodes(cfg._cfg_dict):
         for steps in node.values():
             if isinstance(steps, list):
                 of_library = [s for s in steps if type_name(s) == 'Albumentation']
@@ -183,10 +174,10 @@ def metainfo_of(dataset: dict) -> dict:
             f'the data set {dataset["type"]} is not registered; the module that '
             'does it belongs into custom_imports'
         )
-    metainfo = dataset.get('metainfo') or cls.METAINFO
-    if 'subset' in dataset and not dataset.get('metainfo'):
-        # DeepFashion writes that of the subset it had last into its class.
-        metainfo = None
+    metainfo = dataset.get('metainfo')
+    # DeepFashion writes that of the subset it had last into its class.
+    if not metainfo and 'subset' not in dataset:
+        metainfo = cls.METAINFO
     with warnings.catch_warnings():
         # It says at length that it found the file that was meant.
         warnings.filterwarnings('ignore', 'The metainfo config file')
@@ -204,18 +195,16 @@ def sample_of_noise(dataset: dict) -> dict:
         dataset: The config of a data set or of a wrapper around some, of which the
             first one counts.
     """
-    inner = dataset.get('dataset') or dataset.get('datasets')
+    inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
     if inner:
-        first = inner[0] if isinstance(inner, (list, tuple)) else inner
-        results = sample_of_noise(first)
+        results = sample_of_noise(inner)
         if dataset.get('metainfo'):
             results.update(of_sample(metainfo_of(dataset)))
     else:
         metainfo = metainfo_of(dataset)
         box = np.array([40.0, 30.0, 200.0, 220.0])
         image = np.random.randint(0, 256, (240, 240, 3), np.uint8)
-        shape = (metainfo['num_keypoints'], 2)
-        keypoints = np.random.uniform(box[:2], box[2:], shape)
+        keypoints = np.random.uniform(box[:2], box[2:], (metainfo['num_keypoints'], 2))
         results = results_of(metainfo, image, box, keypoints)
     for transform in dataset.get('pipeline') or []:
         results = TRANSFORMS.build(transform)(results)
@@ -224,7 +213,9 @@ def sample_of_noise(dataset: dict) -> dict:
 
 def of_sample(metainfo: dict) -> dict:
     """What a data set puts of its metainfo into each sample."""
-    return {key: metainfo[key] for key in SAMPLE_METAINFO if key in metainfo}
+    keys = 'upper_body_ids', 'lower_body_ids', 'flip_pairs', 'flip_indices'
+    keys += ('dataset_keypoint_weights',)
+    return {key: metainfo[key] for key in keys if key in metainfo}
 
 
 def results_of(

@@ -15,8 +15,8 @@ from udp_plugin import ui
 from udp_plugin.ui import UserError
 
 from .check import Checked, check
-from .run import convert, in_words, read, writing
-from .swaps import Swap
+from .run import convert, in_words, read, write_text
+from .swaps import OTHER, Swap
 
 
 def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) -> bool:
@@ -36,27 +36,28 @@ def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) ->
     """
     console = ui.console(stderr=out == '-')
     path: Optional[Path] = None if out == '-' else Path(out or '.')
+    folder = path or Path.cwd()
     is_folder = path is not None and (path.is_dir() or out.endswith('/'))
-    if path is None or is_folder:
-        folder = path or Path.cwd()
-    elif path.suffix != '.py':
-        raise UserError(f'OUT must end in .py or be a folder, got {path}.')
-    else:
+    if path and not is_folder:
         folder = path.parent
+        if path.suffix != '.py':
+            raise UserError(f'OUT must end in .py or be a folder, got {path}.')
     found = convert(config, codec, folder)
     if is_folder:
         path = folder / found.name
     if path and path.exists():
         raise UserError(f'{path} exists; remove it, or name another file with -o.')
     if not found.swaps:
+        nothing = (
+            f'{found.source} has UDP of this package throughout already; train it as '
+            f'it is, or take the other codec with --codec {OTHER[found.kind]}.'
+        )
         if not with_check:
-            raise UserError(found.nothing)
-        ui.say(f'nothing to convert: {found.nothing}', console)
+            raise UserError(nothing)
+        ui.say(f'nothing to convert: {nothing}', console)
         return _passes(found.source, console)
     if path:
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(found.text, encoding='utf-8')
+        write_text(path, found.text)
         ui.say(f'{path} is written', console)
     else:
         print(found.text, end='')

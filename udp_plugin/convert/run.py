@@ -2,7 +2,7 @@
 
 import os
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from keyword import iskeyword
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,9 +10,11 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from mmengine.config import Config
 
+from udp_plugin.models.heads.base import type_name
+from udp_plugin.names import PACKAGES
 from udp_plugin.ui import UserError
 
-from .swaps import OTHER, Swap, kind_of, swap, with_full_names
+from .swaps import Swap, kind_of, nodes, swap
 from .writer import without_scope, write
 from .zoo import find_config, zoo_name
 
@@ -43,32 +45,23 @@ class Converted(NamedTuple):
             return TRAINING.sub(f'_udp-{self.kind}_', plain, count=1) + '.py'
         return f'{plain}_udp-{self.kind}.py'
 
-    @property
-    def nothing(self) -> str:
-        """What to say if there was nothing to swap."""
-        return (
-            f'{self.source} has UDP of this package throughout already; train it as it '
-            f'is, or take the other codec with --codec {OTHER[self.kind]}.'
-        )
-
     @contextmanager
     def file(self) -> Iterator[Path]:
         """A file for a while, which loads as the result will in its folder."""
-        with ExitStack() as stack:
-            folder, text = self.folder, self.text
+        with TemporaryDirectory() as folder:
+            folder, text = Path(folder), self.text
             if is_pure_python(self.source):
                 # Its base is relative to it, and no absolute one can be named.
-                with writing(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
+                folder = self.folder
             else:
-                folder = Path(stack.enter_context(TemporaryDirectory()))
                 base = str(self.source.resolve())
                 text = f'_base_ = [{base!r}]\n\n{text.partition(chr(10) * 2)[2]}'
             file = folder / f'converted_{os.getpid()}.py'
-            stack.callback(file.unlink, missing_ok=True)
-            with writing(file):
-                file.write_text(text, encoding='utf-8')
-            yield file
+            try:
+                write_text(file, text)
+                yield file
+            finally:
+                file.unlink(missing_ok=True)
 
 
 def convert(
@@ -92,12 +85,15 @@ def convert(
     target, swaps = swap(base, kind)
     pure_python = is_pure_python(path)
     if pure_python:
-        # There, classes are imported by the config itself.
+        # There, the config itself imports the classes.
         swaps = [s for s in swaps if s.place != 'custom_imports']
-        target = with_full_names(target)
         del target['custom_imports']
         if 'custom_imports' in base:
             target['custom_imports'] = base['custom_imports']
+        for _, node in nodes(target):
+            name = type_name(node)
+            if name in PACKAGES:
+                node['type'] = f'{PACKAGES[name]}.{name}'
     found = Converted(path, kind, folder, swaps)
     if not swaps:
         return found
@@ -162,10 +158,10 @@ def _module(path: Path, folder: Path) -> str:
     return '.' * (ups + 1) + '.'.join(parts)
 
 
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Say of an error that it is this file which cannot be written."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file, and make its folder."""
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
     except OSError as error:
-        raise UserError(f'{out} cannot be written: {error}') from error
+        raise UserError(f'{path} cannot be written: {error}') from error

@@ -1,7 +1,9 @@
 """What is swapped in a config, and why: a function on plain dicts."""
 
 import copy
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from mmengine.utils import is_seq_of
 
 from udp_plugin import functional as F
 from udp_plugin.codecs import UDPOffsetHeatmap
@@ -34,18 +36,17 @@ GAUSSIAN_LOSSES = {
     'AdaptiveWingLoss': 'shaped for the slope of a Gaussian; a disc has none',
     'FocalHeatmapLoss': 'weighs a Gaussian by its height; a disc has one height',
 }
-#: The transforms that have an encoder.
-TARGETS = ('GenerateTarget', 'OffsetTargetGenerator')
 #: By these a pipeline is known to be one of top-down crops.
 TOPDOWN = ('GetBBoxCenterScale', 'PackPoseInputs')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-#: Only the offset codec has these.
-OFFSET_SETTINGS = ('radius', 'reading')
 #: The packages of the components written, for types given as classes.
 MODULES = {**PACKAGES, **dict.fromkeys(LOSSES, 'mmpose.models.losses')}
 
-#: What to say of other kinds of configs, by beginnings of the head's name.
-OTHER_HEADS = {
+#: Other kinds of configs, by beginnings of the model's or the head's name.
+OTHER_KINDS = {
+    'a bottom-up': ('BottomupPose', 'AssociativeEmbedding', 'CID', 'DEKR'),
+    'a 3-D lifting': ('PoseLifter',),
+    'a distillation': ('DWPoseDistiller',),
     'a SimCC': ('SimCC',),
     'a SimCC (RTMPose)': ('RTMCC',),
     'a SimCC (RTMW)': ('RTMW',),
@@ -53,13 +54,7 @@ OTHER_HEADS = {
     'an integral regression': ('DSNT',),
     'a 3-D regression': ('MotionRegression', 'Trajectory', 'Temporal'),
     'a 3-D hand': ('Internet',),
-    'a bottom-up': ('AssociativeEmbedding', 'CID', 'DEKR'),
     'a one-stage': ('YOLOX', 'RTMO', 'EDPose'),
-}
-OTHER_MODELS = {
-    'BottomupPoseEstimator': 'a bottom-up',
-    'PoseLifter': 'a 3-D lifting',
-    'DWPoseDistiller': 'a distillation',
 }
 
 
@@ -75,23 +70,19 @@ class Swap(NamedTuple):
 def nodes(cfg: Any, place: str = '') -> Iterator[Tuple[str, dict]]:
     """All dicts of a config with their places, outer ones first."""
     if isinstance(cfg, dict):
-        if place:
-            yield place, cfg
+        yield place, cfg
         for key, value in cfg.items():
             yield from nodes(value, f'{place}.{key}' if place else str(key))
     elif isinstance(cfg, (list, tuple)):
-        for index, value in enumerate(cfg):
-            yield from nodes(value, f'{place}[{index}]')
+        for where, value in _each(cfg, place):
+            yield from nodes(value, where)
 
 
-def with_full_names(cfg: Any) -> Any:
-    """A copy in which the types of this package are the full names of classes."""
-    cfg = copy.deepcopy(cfg)
-    for _, node in nodes(cfg):
-        name = type_name(node)
-        if name in PACKAGES:
-            node['type'] = f'{PACKAGES[name]}.{name}'
-    return cfg
+def _each(value: Any, place: str) -> List[Tuple[str, Any]]:
+    """The elements of a list with their places, or what stands there alone."""
+    if isinstance(value, (list, tuple)):
+        return [(f'{place}[{index}]', each) for index, each in enumerate(value)]
+    return [(place, value)]
 
 
 def kind_of(cfg: dict) -> str:
@@ -127,42 +118,34 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
     swapper = _Swapper(copy.deepcopy(cfg), kind)
     swapper.swap()
     _check_warps(swapper.cfg)
-    order = {place: index for index, (place, _) in enumerate(nodes(cfg))}
-    copies = list(_copies(cfg))
-    starts = tuple(place + end for place in copies for end in ('.', '['))
-    told = [
-        s
-        for s in swapper.swaps
-        if s.place not in copies and not s.place.startswith(starts)
-    ]
-    told.sort(
-        key=lambda s: order.get(s.place, order.get(s.place.rpartition('.')[0], -1))
-    )
-    return swapper.cfg, told
+    places = ['custom_imports', *_places(cfg)]
+    order = {place: index for index, place in enumerate(places)}
+    told = [swapped for swapped in swapper.swaps if swapped.place in order]
+    return swapper.cfg, sorted(told, key=lambda swapped: order[swapped.place])
 
 
-def _copies(cfg: dict) -> Iterator[str]:
-    """The places of values that the config has as a top-level variable, or before."""
+def _places(cfg: dict) -> Iterator[str]:
+    """The places of values that are no copies of a top-level variable or of others."""
     variables = [v for v in cfg.values() if isinstance(v, (dict, list)) and v]
     seen: List[Any] = []
 
     def visit(node: Any, place: str, known: List[Any]) -> Iterator[str]:
         if not isinstance(node, (dict, list, tuple)):
-            return
-        if node in known:
             yield place
-            return
-        if isinstance(node, dict):
-            for key, value in node.items():
-                yield from visit(value, f'{place}.{key}', variables + seen)
-        else:
-            # The transforms of two pipelines are alike, but no copies.
-            for index, value in enumerate(node):
-                yield from visit(value, f'{place}[{index}]', [])
-        seen.append(node)
+        elif node not in known:
+            yield place
+            if isinstance(node, dict):
+                for key, value in node.items():
+                    yield from visit(value, f'{place}.{key}', variables + seen)
+            else:
+                # The transforms of two pipelines are alike, but no copies.
+                for where, value in _each(node, place):
+                    yield from visit(value, where, [])
+            seen.append(node)
 
     for key, value in cfg.items():
-        yield from visit(value, key, seen)
+        if value is not None:
+            yield from visit(value, key, seen)
 
 
 # --- refusals -------------------------------------------------------------------------
@@ -192,43 +175,42 @@ def _check_is_topdown_heatmap(cfg: dict) -> None:
         raise UserError(
             f'It has no model, so it is a part of a config, not a config; {instead}.'
         )
-    name = type_name(model) or str(model.get('type'))
-    what = OTHER_MODELS.get(name)
-    if what is None:
+    head = _given(model.get('head')).rpartition('.')[-1]
+    for name in (type_name(model) or str(model.get('type')), head):
+        for what, beginnings in OTHER_KINDS.items():
+            if name.startswith(beginnings):
+                raise UserError(
+                    f'It is {what} config ({name}), and UDP here is for top-down '
+                    f'heatmaps; {instead}.'
+                )
         if any(type_name(node) in ALL_HEADS for _, node in nodes(model)):
             return
-        head = model.get('head')
-        name = _given(head if isinstance(head, dict) and head.get('type') else None)
-        name = name.rpartition('.')[-1]
-        kinds = (kind for kind, heads in OTHER_HEADS.items() if name.startswith(heads))
-        what = next(kinds, None)
-    if what is None:
-        raise UserError(
-            f'Its head is {name}, for which there is no UDP counterpart; there is one '
-            f'for {", ".join(HEADS)}.'
-        )
     raise UserError(
-        f'It is {what} config ({name}), and UDP here is for top-down heatmaps; '
-        f'{instead}.'
+        f'Its head is {head}, for which there is no UDP counterpart; there is one for '
+        f'{", ".join(HEADS)}.'
     )
 
 
-Pipelines = Sequence[Tuple[str, Any]]
+#: The names of the transforms in pipelines, by the pipelines' places.
+Pipelines = Dict[str, Set[Optional[str]]]
 
 
-def _pipelines(dataset: Any, place: str, after: Pipelines = ()) -> Iterator[Pipelines]:
-    """The pipelines, with their places, that the samples of each data set go through.
+def _pipelines(
+    dataset: dict, place: str, key: str = 'pipeline', after: Optional[Pipelines] = None
+) -> Iterator[Pipelines]:
+    """The pipelines that the samples of each data set go through.
 
     A wrapper's pipeline goes on where those of its data sets end.
     """
-    if not isinstance(dataset, dict):
-        return
-    pipelines = [(f'{place}.pipeline', dataset.get('pipeline') or []), *after]
-    inner = dataset.get('dataset') or dataset.get('datasets') or []
-    several = isinstance(inner, (list, tuple))
-    for index, one in enumerate(inner if several else [inner]):
-        where = f'{place}.datasets[{index}]' if several else f'{place}.dataset'
-        yield from _pipelines(one, where, pipelines)
+    names = {type_name(node) for _, node in nodes(dataset.get(key), place)}
+    pipelines = {f'{place}.{key}': names, **(after or {})}
+    inner = [
+        each
+        for name in ('dataset', 'datasets')
+        for each in _each(dataset.get(name) or [], f'{place}.{name}')
+    ]
+    for where, one in inner:
+        yield from _pipelines(one, where, after=pipelines)
     if not inner:
         yield pipelines
 
@@ -237,17 +219,13 @@ def _check_warps(cfg: dict) -> None:
     """Refuse data whose crops UDP's warp does not make."""
     found: List[Pipelines] = []
     for loader in LOADERS:
-        found += _pipelines((cfg.get(loader) or {}).get('dataset'), f'{loader}.dataset')
-    for place, node in nodes(cfg.get('custom_hooks') or [], 'custom_hooks'):
-        if node.get('switch_pipeline'):
-            found.append([(f'{place}.switch_pipeline', node['switch_pipeline'])])
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        found += _pipelines(dataset, f'{loader}.dataset')
+    for place, hook in nodes(cfg.get('custom_hooks'), 'custom_hooks'):
+        found += _pipelines(hook, place, 'switch_pipeline')
     for pipelines in found:
-        names = {
-            place: {type_name(node) for _, node in nodes(pipeline, place)}
-            for place, pipeline in pipelines
-        }
-        topdown = [place for place in names if not names[place].isdisjoint(TOPDOWN)]
-        if topdown and 'TopDownAffineUDP' not in set().union(*names.values()):
+        topdown = [p for p, names in pipelines.items() if not names.isdisjoint(TOPDOWN)]
+        if topdown and 'TopDownAffineUDP' not in set().union(*pipelines.values()):
             raise UserError(
                 f'{topdown[0]} has no TopdownAffine, so its crops would stay biased; '
                 'let TopdownAffine (or TopDownAffineUDP) make them in the place of '
@@ -286,10 +264,8 @@ class _Swapper:
                 self._codec(node, name, place)
             elif name in TRANSFORMS:
                 self._transform(node, name, place)
-            if name in TARGETS:
-                encoders = node.get('encoder')
-                several = isinstance(encoders, (list, tuple))
-                for encoder in encoders if several else [encoders]:
+            if name in ('GenerateTarget', 'OffsetTargetGenerator'):
+                for _, encoder in _each(node.get('encoder'), place):
                     _check_counterpart(encoder, f'The encoder of {place} ({name})')
             if node.get('shift_heatmap') is True and place.startswith('model'):
                 why = 'mirrored maps coincide as they are'
@@ -306,28 +282,25 @@ class _Swapper:
 
     def _codec(self, node: dict, name: str, place: str) -> None:
         codec = CODECS[self.kind]
-        settings = {}
+        new = dict(node)
+        if name != codec:
+            new['type'] = _like(node['type'], codec)
         if 'heatmap_type' in node:
             types = {'gaussian': 'gaussian', 'offset': 'combined'}
-            settings['heatmap_type'] = types[self.kind]
+            new['heatmap_type'] = types[self.kind]
         if node.get('unbiased') is False:
-            settings['unbiased'] = True
-        gone: List[str] = []
+            new['unbiased'] = True
         if self.kind == 'gaussian':
-            gone = [key for key in OFFSET_SETTINGS if key in node]
-            sigma = _sigma_of_disc(node)
-            if sigma is not None:
-                settings['sigma'] = sigma
-        changed = [f'{k}={v!r}' for k, v in settings.items() if node.get(k) != v]
-        changed += [f'without {key}' for key in gone]
-        if name == codec and not changed:
-            return
-        if name != codec:
-            node['type'] = _like(node['type'], codec)
-        node.update(settings)
-        for key in gone:
-            del node[key]
-        self._note(place, name, ', '.join([codec, *changed]), WHY[self.kind])
+            new.update(_sigma_of_disc(node))
+            for key in ('radius', 'reading'):
+                new.pop(key, None)
+        if new != node:
+            settings = [k for k in new if k != 'type' and node.get(k) != new[k]]
+            changed = [f'{key}={new[key]!r}' for key in settings]
+            changed += [f'without {key}' for key in node if key not in new]
+            self._note(place, name, ', '.join([codec, *changed]), WHY[self.kind])
+            node.clear()
+            node.update(new)
 
     def _transform(self, node: dict, name: str, place: str) -> None:
         node['type'] = _like(node['type'], TRANSFORMS[name])
@@ -348,41 +321,26 @@ class _Swapper:
             node['type'] = _like(node['type'], HEADS[name])
             why = 'channels, loss and flip test as its codec asks'
             self._note(place, name, HEADS[name], why)
-        losses = node.get('loss')
-        several = isinstance(losses, (list, tuple))
-        if losses is not None:
+        if node.get('loss') is not None:
             if self.kind == 'gaussian' and decoder.get('heatmap_type') == 'combined':
                 why = 'a Gaussian has one map a keypoint'
                 self._set(node, 'out_channels', _keypoints(node, place), place, why)
-            swapped = [
-                self._loss(
-                    loss, f'{place}.loss[{index}]' if several else f'{place}.loss'
-                )
-                for index, loss in enumerate(losses if several else [losses])
-            ]
-            node['loss'] = swapped if several else swapped[0]
+            for where, loss in _each(node['loss'], f'{place}.loss'):
+                self._loss(loss, where)
         if node.get('final_layer', {}) is None:
             self._fit_backbone(node, place)
 
-    def _loss(self, loss: dict, place: str) -> dict:
-        name = type_name(loss)
-        swapped, why = loss, ''
+    def _loss(self, loss: dict, place: str) -> None:
+        name = new = type_name(loss)
         if self.kind == 'gaussian':
-            if name in OFFSET_LOSSES:
-                new = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
-                settings = (*LOSS_SETTINGS, *REPLACED_LOSSES[new])
-                kept = {k: v for k, v in loss.items() if k in settings}
-                kept = {k: v for k, v in kept.items() if v is not None}
-                swapped = {'type': _like(loss['type'], new), **kept}
-                why = 'a Gaussian has one map a keypoint'
+            if name not in OFFSET_LOSSES:
+                return
+            new = 'KeypointOHKMMSELoss' if loss.get('topk') else 'KeypointMSELoss'
+            why = 'a Gaussian has one map a keypoint'
         elif name in REPLACED_LOSSES:
-            settings = ('type', '_scope_', *LOSS_SETTINGS, *REPLACED_LOSSES[name])
-            swapped = {k: v for k, v in loss.items() if k in settings or v is False}
             why = 'settings that mean nothing on offset maps'
         elif name in GAUSSIAN_LOSSES:
-            kept = {k: v for k, v in loss.items() if k in LOSS_SETTINGS}
-            swapped = {'type': _like(loss['type'], 'UDPOffsetLoss'), **kept}
-            why = GAUSSIAN_LOSSES[name]
+            new, why = 'UDPOffsetLoss', GAUSSIAN_LOSSES[name]
         else:
             got = loss.get('type') if isinstance(loss, dict) else loss
             raise UserError(
@@ -390,12 +348,16 @@ class _Swapper:
                 'not known what it means on offset maps; use --codec gaussian, which '
                 'keeps it.'
             )
-        if swapped != loss:
-            udp = swapped['type'].rpartition('.')[-1]
-            if name == udp:
-                udp += ', without ' + ', '.join(k for k in loss if k not in swapped)
+        settings = ('type', '_scope_', *LOSS_SETTINGS, *REPLACED_LOSSES[new])
+        kept = {k: v for k, v in loss.items() if k in settings or v is False}
+        udp = f'{name}, without ' + ', '.join(k for k in loss if k not in kept)
+        if new != name:
+            kept = {k: v for k, v in kept.items() if k in settings and v is not None}
+            udp, kept['type'] = new, _like(loss['type'], new)
+        if kept != loss:
             self._note(place, name, udp, why)
-        return swapped
+            loss.clear()
+            loss.update(kept)
 
     def _fit_backbone(self, head: dict, place: str) -> None:
         """Let the backbone make the codec's maps, where the head adds no layer."""
@@ -404,20 +366,13 @@ class _Swapper:
         channels = layers[-1] if layers else head.get('in_channels')
         if channels == maps:
             return
-        other = OTHER[self.kind]
-        if layers:
-            raise UserError(
-                f'{place} has final_layer=None, so its last layer makes the maps, of '
-                f'which there have to be {maps}, not {channels}; change its channels '
-                f'and final_layer, or use --codec {other}.'
-            )
         backbone = self.cfg['model'].get('backbone') or {}
         # The head of a variable of the config's may have changed it already.
-        if backbone.get('out_channels') not in (channels, maps):
+        if layers or backbone.get('out_channels') not in (channels, maps):
             raise UserError(
-                f'{place} has final_layer=None, so the {channels} channels that it is '
-                f'given are its maps, of which there have to be {maps}; change what is '
-                f'before it, or use --codec {other}.'
+                f'{place} has final_layer=None, so the {channels} channels that its '
+                f'last layer or the backbone makes are its maps, of which there have '
+                f'to be {maps}; change these, or use --codec {OTHER[self.kind]}.'
             )
         each = {'gaussian': 'one', 'offset': 'three'}[self.kind]
         why = f'the backbone makes the maps, {each} a keypoint'
@@ -425,13 +380,11 @@ class _Swapper:
         self._set(head, 'in_channels', maps, place, why)
 
     def _import(self) -> None:
-        found = self.cfg.get('custom_imports')
-        found = found or {'imports': [], 'allow_failed_imports': False}
+        nothing = {'imports': [], 'allow_failed_imports': False}
+        found = self.cfg.get('custom_imports') or nothing
         imports = (found.get('imports') or []) if isinstance(found, dict) else None
         imports = [imports] if isinstance(imports, str) else imports
-        if not isinstance(imports, (list, tuple)) or not all(
-            isinstance(name, str) for name in imports
-        ):
+        if not is_seq_of(imports, str):
             raise UserError(
                 "custom_imports must be a dict such as dict(imports=['mine'], "
                 f'allow_failed_imports=False), got {found!r}.'
@@ -439,25 +392,24 @@ class _Swapper:
         if 'udp_plugin' not in imports:
             new = [*imports, 'udp_plugin']
             self.cfg['custom_imports'] = {**found, 'imports': new}
-            before = ', '.join(imports) or 'none'
-            why = 'registers the names'
-            self._note('custom_imports', before, ', '.join(new), why)
+            before, after = ', '.join(imports) or 'none', ', '.join(new)
+            self._note('custom_imports', before, after, 'registers the names')
 
 
-def _sigma_of_disc(node: dict) -> Optional[float]:
+def _sigma_of_disc(node: dict) -> Dict[str, float]:
     """The sigma to write for the Gaussian that an offset codec's disc replaces."""
     has_sigma = node.get('sigma') is not None or node.get('kernel_size') is not None
     if has_sigma or not _is_offset_codec(node):
-        return None
+        return {}
     keys = ('input_size', 'heatmap_size', 'radius', 'radius_factor')
     try:
         codec = UDPOffsetHeatmap(**{key: node.get(key) for key in keys})
     except ValueError:
         # It is said when the codec is built.
-        return None
+        return {}
     sigma = round(codec.radius / F.RADIUS_PER_SIGMA, 4)
     # That of UDPGaussianHeatmap itself need not be written.
-    return None if sigma == 2 else sigma
+    return {} if sigma == 2 else {'sigma': sigma}
 
 
 def _keypoints(head: dict, place: str) -> int:

@@ -10,6 +10,8 @@ import re
 from itertools import groupby
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
+from mmengine.utils import is_list_of
+
 WIDTH = 88
 #: A list's element of up to so many settings is written out, a longer one by what
 #: changes in the base's.
@@ -75,13 +77,10 @@ def _lines(before: str, code: str, after: str = '', indent: int = 0) -> List[str
     except SyntaxError:
         # An object that has no source text; what is written is compared in the end.
         return [line]
-    parts: List[Tuple[str, ast.expr]] = []
-    if isinstance(node, ast.Call):
-        parts = [('', value) for value in node.args]
-        parts += [(f'{word.arg}=', word.value) for word in node.keywords]
-    elif isinstance(node, (ast.List, ast.Tuple)):
-        parts = [('', value) for value in node.elts]
-    elif isinstance(node, ast.Dict):
+    elements = getattr(node, 'args', None) or getattr(node, 'elts', [])
+    parts = [('', value) for value in elements]
+    parts += [(f'{word.arg}=', word.value) for word in getattr(node, 'keywords', [])]
+    if isinstance(node, ast.Dict):
         keys = [f'{ast.literal_eval(key)!r}: ' if key else '**' for key in node.keys]
         parts = list(zip(keys, node.values))
     if not parts:
@@ -101,9 +100,8 @@ def _base_line(path: str) -> str:
     if len(line) <= WIDTH:
         return line
     # Cut after slashes, unless a name fills a line.
-    size = WIDTH - 8
-    cut = f'.{{1,{size}}}$|.{{0,{size - 1}}}/|.{{{size}}}'
-    parts = [path] if len(path) <= WIDTH - 6 else re.findall(cut, path)
+    parts = re.findall('.{1,80}$|.{0,79}/|.{80}', path)
+    parts = [path] if len(path) <= WIDTH - 6 else parts
     return '\n'.join(['_base_ = [', *(f'    {part!r}' for part in parts), ']'])
 
 
@@ -116,12 +114,10 @@ def _dict(items: Sequence[Tuple[Any, str]], base: Optional[str] = None) -> str:
     first = {'_delete_': 0, 'type': 1}
     items = sorted(items, key=lambda item: first.get(item[0], 2))
     if all(_is_name(key) for key, _ in items):
-        parts = [base] if base else []
-        parts += [f'{key}={value}' for key, value in items]
-        return f'dict({", ".join(parts)})'
-    parts = [f'**{base}'] if base else []
-    parts += [f'{key!r}: {value}' for key, value in items]
-    return f'{{{", ".join(parts)}}}'
+        parts = [f'{key}={value}' for key, value in items]
+        return f'dict({", ".join([base, *parts] if base else parts)})'
+    parts = [f'{key!r}: {value}' for key, value in items]
+    return f'{{{", ".join([f"**{base}", *parts] if base else parts)}}}'
 
 
 def _child(path: str, key: Any) -> str:
@@ -131,11 +127,6 @@ def _child(path: str, key: Any) -> str:
 
 
 # --- differences ----------------------------------------------------------------------
-
-
-def _changed(base: dict, target: dict) -> dict:
-    """The items of ``target`` that ``base`` has not, or has otherwise."""
-    return {k: v for k, v in target.items() if k not in base or base[k] != v}
 
 
 def _changes(base: Any, target: Any, path: str) -> Iterator[Tuple[Any, Any, Any, str]]:
@@ -201,14 +192,14 @@ class _Writer:
         # A codec that only one place has reads well there. Of several levels the list
         # has the others as its elements.
         codecs.sort(key=lambda codec: not isinstance(codec[2], list))
-        found = [*codecs[:1], *pipelines] if len(codecs) > 1 else pipelines
         known = [value for value in self.changed.values() if value]
         known += [v for value in known if isinstance(value, list) for v in value]
         extra: Dict[str, Any] = {}
+        found = [*codecs[:1], *pipelines] if len(codecs) > 1 else pipelines
         for name, base, value, path in found:
-            if name in target or name in extra or value in known:
-                continue
-            if isinstance(value, (dict, list)) and not _loses_keys(base, value):
+            is_new = name not in {**target, **extra} and value not in known
+            is_whole = isinstance(value, (dict, list)) and not _loses_keys(base, value)
+            if is_new and is_whole:
                 extra[name] = value
                 self.sources[name] = base, path
                 known.append(value)
@@ -216,26 +207,20 @@ class _Writer:
         return extra
 
     def write(self, base_path: str) -> str:
-        blocks: List[str] = []
-        last = ''
-        commented = False
+        text, last, comment = '', '', f'{COMMENT}\n'
         for name in self._order():
             code, merged = self._variable(name, self.changed[name])
             if merged and self.pure_python:
                 lines = _lines('', f'{name}.merge({code})')
             else:
                 lines = _lines(f'{name} = ', code)
-            if not commented and name.endswith('pipeline') and '[*' in code:
-                lines.insert(0, COMMENT)
-                commented = True
-            block = '\n'.join(lines)
-            if any(word in name and word in last for word in ('pipeline', 'loader')):
-                blocks[-1] += '\n' + block
-            else:
-                blocks.append(block)
-            last = name
+            together = any(n in name and n in last for n in ('pipeline', 'loader'))
+            text += '\n' if together else '\n\n'
+            if name.endswith('pipeline') and '[*' in code:
+                text, comment = text + comment, ''
+            text, last = text + '\n'.join(lines), name
         head = self._imports if self.pure_python else _base_line
-        return '\n\n'.join([head(base_path), *blocks]) + '\n'
+        return f'{head(base_path)}{text}\n'
 
     def _imports(self, module: str) -> str:
         self.imports.setdefault('mmengine.config', set()).add('read_base')
@@ -264,18 +249,13 @@ class _Writer:
             and (self.pure_python or not _loses_keys(self.base.get(name), value))
             and any(_holds(v, value) for k, v in self.changed.items() if k != name)
         }
-        needs = {
-            name: {
-                other
-                for other in self.named - {name}
-                if _holds(self.changed[name], self.changed[other])
-            }
-            for name in waiting
-        }
         done: List[str] = []
         while waiting:
-            # Values hold each other in one direction only.
-            name = next(name for name in waiting if needs[name].isdisjoint(waiting))
+            for name in waiting:
+                others = self.named.intersection(waiting) - {name}
+                # Values hold each other in one direction only.
+                if not any(_holds(self.changed[name], self.changed[o]) for o in others):
+                    break
             waiting.remove(name)
             done.append(name)
         return done
@@ -298,14 +278,13 @@ class _Writer:
         """The variable that has this value, or the element of one."""
         if not isinstance(value, (dict, list)) or not value:
             return None
-        for name, known in self.variables:
-            if known == value:
-                return name
-        for name, known in self.variables:
-            if isinstance(known, list) and value in known and 'pipeline' not in name:
-                index = known.index(value)
-                return f'{name}[{-1 if index == len(known) - 1 else index}]'
-        return None
+        names = [name for name, known in self.variables if known == value]
+        names += [
+            f'{name}[{-1 if value == known[-1] else known.index(value)}]'
+            for name, known in self.variables
+            if isinstance(known, list) and value in known and 'pipeline' not in name
+        ]
+        return names[0] if names else None
 
     def _items(self, target: dict) -> List[Tuple[Any, str]]:
         return [(key, self._written(key, value)) for key, value in target.items()]
@@ -342,22 +321,20 @@ class _Writer:
         known = self._known(target)
         if known and not (merge and _loses_keys(base, target)):
             return known
-        if (
-            isinstance(base, dict)
-            and isinstance(target, dict)
-            and (self.refer or merge)
-        ):
+        both = {type(base), type(target)}
+        if both == {dict} and (self.refer or merge):
             if base == target:
                 return path
             if base.keys() <= target.keys():
                 items = [
                     (key, self._from(base.get(key), value, _child(path, key), merge))
-                    for key, value in _changed(base, target).items()
+                    for key, value in target.items()
+                    if key not in base or base[key] != value
                 ]
                 return _dict(items, base=None if merge else path)
             if merge:
                 return _dict([('_delete_', 'True'), *self._items(target)])
-        elif isinstance(base, list) and isinstance(target, list) and self.refer:
+        elif both == {list} and self.refer:
             if len(base) == len(target):
                 each = self._each(base, target, path)
                 return each or self._splice(base, target, path)
@@ -368,7 +345,7 @@ class _Writer:
 
     def _each(self, base: list, target: list, path: str) -> Optional[str]:
         """All elements changed alike: as codecs of several levels."""
-        if len(base) < 2 or not all(isinstance(v, dict) for v in [*base, *target]):
+        if len(base) < 2 or not is_list_of([*base, *target], dict):
             return None
         change = {k: v for k, v in target[0].items() if base[0].get(k) != v}
         if not change or any(isinstance(v, (dict, list)) for v in change.values()):
@@ -394,8 +371,7 @@ class _Writer:
                 short = self._written(None, target[first])
                 parts.append(short if len(short) <= 60 else f'{path}[{first - n}]')
             else:
-                start = first - n if first else ''
-                end = last + 1 - n if last + 1 < n else ''
+                start, end = first - n if first else '', last + 1 - n or ''
                 parts.append(f'*{path}[{start}:{end}]')
         return f'[{", ".join(parts)}]'
 

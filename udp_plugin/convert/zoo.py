@@ -14,26 +14,25 @@ PATTERN = '*/topdown_heatmap/**/*.py'
 LISTED = 8
 
 
-def _package() -> Path:
-    spec = find_spec('mmpose')
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError('MMPose is not installed: `udp-plugin doctor` says how.')
-    return Path(next(iter(spec.submodule_search_locations))).resolve()
-
-
-def zoo_folder() -> Path:
-    """The folder of MMPose's configs, installed or of its source.
+def toolbox_folder(name: str) -> Path:
+    """The folder ``configs`` or ``tools`` of MMPose, installed or of its source.
 
     Raises:
         UserError: There is none.
     """
-    package = _package()
-    for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
-        if (folder / '_base_').is_dir():
+    spec = find_spec('mmpose')
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError('MMPose is not installed: `udp-plugin doctor` says how.')
+    package = Path(next(iter(spec.submodule_search_locations))).resolve()
+    for folder in (package / '.mim' / name, package.parent / name):
+        if (folder / '_base_').is_dir() or (folder / 'train.py').is_file():
             return folder.resolve()
-    raise UserError(
-        f'MMPose at {package} has no configs beside it; give CONFIG as a path.'
-    )
+    raise UserError(f'MMPose at {package} has no {name} beside it.')
+
+
+def zoo_folder() -> Path:
+    """The folder of MMPose's configs; raises UserError if there is none."""
+    return toolbox_folder('configs')
 
 
 def convertible(pattern: str = '') -> List[str]:
@@ -54,16 +53,12 @@ def convertible(pattern: str = '') -> List[str]:
 
 
 def zoo_name(path: Path) -> Optional[str]:
-    """What ``mmpose::`` calls the file, or None if it calls it nothing.
-
-    The toolbox looks for such names in ``.mim``, which a bare clone has not.
-    """
-    try:
-        if not (_package() / '.mim').is_dir():
-            return None
-        return path.resolve().relative_to(zoo_folder()).as_posix()
-    except (UserError, ValueError):
-        return None
+    """What ``mmpose::`` calls the file, or None if it calls it nothing."""
+    folder = zoo_folder()
+    # The toolbox looks for such names there, which a bare clone has not.
+    if folder.parent.name == '.mim' and folder in path.resolve().parents:
+        return path.resolve().relative_to(folder).as_posix()
+    return None
 
 
 def find_config(words: str) -> Path:
@@ -76,19 +71,15 @@ def find_config(words: str) -> Path:
     Raises:
         UserError: There is none, or more than one.
     """
+    instead = "give a path, mmpose::NAME, or a name of MMPose's zoo."
     if not words:
-        raise UserError(
-            "CONFIG is empty; give a path, mmpose::NAME, or a name of MMPose's zoo."
-        )
+        raise UserError(f'CONFIG is empty; {instead}')
     # Unlike Path's, it takes names of any length.
     if os.path.isfile(words):
         return Path(words)
     package, mark, name = words.partition('::')
     if mark and package != 'mmpose':
-        raise UserError(
-            f'CONFIG names a config of {package}; give a path, mmpose::NAME, or a '
-            "name of MMPose's zoo."
-        )
+        raise UserError(f'CONFIG names a config of {package}; {instead}')
     name = name if mark else words
     name = name[:-3] if name.endswith('.py') else name
     folder = zoo_folder()
@@ -115,20 +106,18 @@ def find_config(words: str) -> Path:
     if len(found) == 1:
         return folder / f'{found[0]}.py'
     if found:
-        listed = ''.join(f'\n  {_last(stem)}' for stem in found[:LISTED])
-        more = len(found) - LISTED
+        listed = [_last(stem) for stem in found[:LISTED]]
+        more = [f'and {len(found) - LISTED} more'] if len(found) > LISTED else []
         raise UserError(
-            f'CONFIG {words!r} could be {len(found)} configs; give more of the name: '
-            + listed
-            + (f'\n  and {more} more' if more > 0 else '')
+            f'CONFIG {words!r} could be {len(found)} configs; give more of the name:'
+            + ''.join(f'\n  {line}' for line in listed + more)
         )
     short, last = sorted(set(map(_last, topdown))), _last(name)
     near = [stem for stem in short if last and last in stem][:3]
-    near = near or difflib.get_close_matches(last, short, n=3)
     if not near:
         # It may be the beginning of a name that was mistyped.
         beginnings = {stem[: len(last)]: stem for stem in reversed(short)}
-        close = difflib.get_close_matches(last, beginnings, n=3, cutoff=0.8)
+        close = difflib.get_close_matches(last, beginnings, n=3)
         near = [beginnings[beginning] for beginning in close]
     if near:
         raise UserError(

@@ -13,10 +13,9 @@ HEATMAP_SIZE = (24, 32)
 SIGMA = 1
 BATCH_SIZE = 32
 
-STOCK_CODEC = 'MSRAHeatmap'
 #: The configs by their names, and the codec of each.
 RUNS = {
-    'stock': STOCK_CODEC,
+    'stock': 'MSRAHeatmap',
     **{f'udp_{kind}': codec for kind, codec in names.CODECS.items()},
 }
 IMPORTS = "custom_imports = dict(imports=['udp_plugin'], allow_failed_imports=False)"
@@ -158,7 +157,12 @@ def stock_config(
         stride: Input px per heatmap px, 4 or 8.
         sigma: Of the Gaussian, heatmap px.
     """
-    metainfo = f"dict(from_file='{data.metainfo.as_posix()}')" if data.metainfo else {}
+    fields = {
+        key: value.as_posix() if isinstance(value, Path) else value
+        for key, value in data._asdict().items()
+    }
+    if data.metainfo:
+        fields['metainfo'] = f"dict(from_file='{fields['metainfo']}')"
     # From stride 16, where the backbone ends.
     deconvs = {4: 2, 8: 1}[stride]
     return TEMPLATE.format(
@@ -168,17 +172,12 @@ def stock_config(
         deconv_channels=(32,) * deconvs,
         deconv_kernels=(4,) * deconvs,
         batch_size=BATCH_SIZE,
-        num_keypoints=data.num_keypoints,
-        metainfo=metainfo or None,
-        train_ann=data.train_ann.as_posix(),
-        train_img=data.train_img.as_posix(),
-        test_ann=data.test_ann.as_posix(),
-        test_img=data.test_img.as_posix(),
         iters=iters,
         warmup=max(min(100, iters // 4), 2),
         milestones=[max(int(iters * share), 1) for share in (0.7, 0.9)],
         log_interval=max(min(10, iters // 10), 1),
         seed=seed,
+        **fields,
     )
 
 

@@ -13,6 +13,7 @@ a figure in source px.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -55,12 +56,9 @@ def swapped(name: str) -> str:
         >>> swapped('left_eye'), swapped('nose')
         ('right_eye', 'nose')
     """
-    for side, other in (('left', 'right'), ('Left', 'Right'), ('LEFT', 'RIGHT')):
-        if side in name:
-            return name.replace(side, other)
-        if other in name:
-            return name.replace(other, side)
-    return name
+    sides = [('left', 'right'), ('Left', 'Right'), ('LEFT', 'RIGHT')]
+    other = {**dict(sides), **{right: left for left, right in sides}}
+    return re.sub('|'.join(other), lambda side: other[side[0]], name)
 
 
 class Figure(NamedTuple):

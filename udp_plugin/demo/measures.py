@@ -103,18 +103,17 @@ def as_predictions(samples: Sequence[dict]) -> List[Prediction]:
         # MMPose 1.1 leaves the box itself alone.
         center = sample.get('input_center', annotated.get('bbox_centers'))
         scale = sample.get('input_scale', annotated.get('bbox_scales'))
-        predictions.append(
-            Prediction(
-                img_path=sample['img_path'],
-                input_size=tuple(sample['input_size']),
-                center=np.asarray(center, dtype=float).reshape(2),
-                scale=np.asarray(scale, dtype=float).reshape(2),
-                annotated=np.asarray(annotated['keypoints'][0], dtype=float),
-                predicted=np.asarray(predicted['keypoints'][0, :, :2], dtype=float),
-                scores=np.asarray(predicted['keypoint_scores'][0], dtype=float),
-                labelled=np.asarray(annotated['keypoints_visible'][0]) > 0,
-            )
+        prediction = Prediction(
+            img_path=sample['img_path'],
+            input_size=tuple(sample['input_size']),
+            center=np.asarray(center, dtype=float).reshape(2),
+            scale=np.asarray(scale, dtype=float).reshape(2),
+            annotated=np.asarray(annotated['keypoints'][0], dtype=float),
+            predicted=np.asarray(predicted['keypoints'][0, :, :2], dtype=float),
+            scores=np.asarray(predicted['keypoint_scores'][0], dtype=float),
+            labelled=np.asarray(annotated['keypoints_visible'][0]) > 0,
         )
+        predictions.append(prediction)
     return predictions
 
 

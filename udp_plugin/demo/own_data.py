@@ -98,8 +98,8 @@ def read_own_data(
         taken = [images[i] for i in chosen]
         ids = {image['id'] for image in taken}
         of_them = [a for a in annotations if a['image_id'] in ids]
-        counts[split] = len(of_them)
         content = dict(images=taken, annotations=of_them, categories=[category])
+        counts[split] = len(of_them)
         files[folder / f'{split}.json'] = json.dumps(content)
     metainfo = None
     if names != KEYPOINTS:
@@ -109,18 +109,8 @@ def read_own_data(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
             f'{OKS_SIGMA}'
         )
-    data = Data(
-        title=ann.name,
-        train_ann=folder / 'train.json',
-        train_img=img,
-        test_ann=folder / 'test.json',
-        test_img=img,
-        train_count=counts['train'],
-        test_count=counts['test'],
-        num_keypoints=len(names),
-        metainfo=metainfo,
-        notes=notes,
-    )
+    places = folder / 'train.json', img, folder / 'test.json', img
+    data = Data(ann.name, *places, *counts.values(), len(names), metainfo, notes)
     return data, files
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from mmpose.registry import KEYPOINT_CODECS
 
 from udp_plugin import functional as F
@@ -23,6 +24,12 @@ from .measures import Demo, Prediction, Run
 
 COLORS = {name: ui.COLORS[name.replace('udp_', '')] for name in RUNS}
 LABELS = {**RUNS, 'stock': f'stock: {RUNS["stock"]}'}
+#: Keypoints as annotated and as predicted, with a light rim.
+HALO = [withStroke(linewidth=3.2, foreground='white')]
+CROSS = dict(
+    marker='+', color='black', ls='', markersize=10, mew=1.2, path_effects=HALO
+)
+RING = dict(marker='o', mfc='none', ls='', markersize=9, mew=1.6, path_effects=HALO)
 #: Columns of the table: key of the figure, header, format, and the best of them.
 COLUMNS = [
     ('median_px', 'median\n(px)', '{:.2f}', min),
@@ -36,23 +43,21 @@ COLUMNS = [
 
 def table(found: Demo) -> ui.Table:
     """The errors of each config; the best of each column stands out."""
-    rows = [[name] for name in found.runs]
+    runs = found.runs.values()
+    columns = [list(found.runs)]
     for key, _, form, best in COLUMNS:
-        figures = [run.metrics[key] for run in found.runs.values()]
-        for row, figure in zip(rows, figures):
-            text = form.format(figure)
-            is_best = text == form.format(best(figures))
-            row.append(f'[bold green]{text}[/]' if is_best else text)
-    medians = [run.metrics['median_px'] for run in found.runs.values()]
-    for row, median in zip(rows, medians):
-        row.append(f'{median / medians[0]:.2f}' if row is not rows[0] else '')
+        figures = [run.metrics[key] for run in runs]
+        column, winner = [*map(form.format, figures)], form.format(best(figures))
+        columns.append([f'[bold green]{t}[/]' if t == winner else t for t in column])
+    first, *medians = (run.metrics['median_px'] for run in runs)
+    columns.append(['', *(f'{median / first:.2f}' for median in medians)])
     width, height = INPUT_SIZE
     return ui.Table(
         f'Errors in input px ({width} x {height}) of '
         f'{len(found.runs["stock"].errors)} keypoints, {found.data.title}, '
         'flip test on',
         ['config', *(header for _, header, _, _ in COLUMNS), 'median\nvs. stock'],
-        rows,
+        [*map(list, zip(*columns))],
     )
 
 
@@ -77,13 +82,13 @@ def show(found: Demo) -> None:
 
 def write_json(found: Demo, command: str) -> None:
     """Write ``results.json``: all figures, and what they were measured with."""
-    cuda = torch.cuda.is_available()
+    data, cuda = found.data, torch.cuda.is_available()
     content = dict(
         command=command,
         data=dict(
-            title=found.data.title,
-            train_persons=found.data.train_count,
-            test_persons=found.data.test_count,
+            title=data.title,
+            train_persons=data.train_count,
+            test_persons=data.test_count,
             keypoints_measured=len(found.runs['stock'].errors),
         ),
         training=dict(
@@ -94,10 +99,7 @@ def write_json(found: Demo, command: str) -> None:
             heatmap_size=HEATMAP_SIZE,
             sigma=SIGMA,
         ),
-        runs={
-            name: dict(codec=RUNS[name], **run.metrics)
-            for name, run in found.runs.items()
-        },
+        runs={n: dict(codec=RUNS[n], **run.metrics) for n, run in found.runs.items()},
         conclusion=found.conclusion,
         seconds={name: round(value, 1) for name, value in found.seconds.items()},
         machine=dict(
@@ -126,13 +128,12 @@ def typical(runs: Dict[str, Run], count: int) -> List[int]:
 
 
 def _read_rgb(path: str) -> np.ndarray:
-    return cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
 
 
 def _show_part(ax: Axes, low: np.ndarray, size: np.ndarray) -> None:
     """Show the part of a picture with this upper left corner, without a frame."""
-    left, top = low
-    right, bottom = np.add(low, size)
+    (left, top), (right, bottom) = low, np.add(low, size)
     ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
@@ -143,25 +144,7 @@ def _frame(ax: Axes, low: np.ndarray, side: float) -> None:
     ax.add_patch(frame)
 
 
-def _mark(ax: Axes, points: np.ndarray) -> None:
-    """Crosses at annotated keypoints, shape (2,) or (2, K)."""
-    for size, width, shade in ((12, 3, 'white'), (10, 1.2, 'black')):
-        ax.plot(*points, '+', color=shade, markersize=size, mew=width)
-
-
-def _ring(ax: Axes, points: np.ndarray, color: str) -> None:
-    """Rings at predicted keypoints, shape (2,) or (2, K)."""
-    for width, shade in ((3.2, 'white'), (1.6, color)):
-        ax.plot(*points, 'o', color=shade, mfc='none', markersize=9, mew=width)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, bbox_inches='tight', facecolor='white')
-    return path
-
-
-@rc_context(ui.STYLE)
-def draw_predictions(out: Path, runs: Dict[str, Run], count: int = 3) -> Path:
+def draw_predictions(runs: Dict[str, Run], count: int = 3) -> Figure:
     """Annotated and predicted keypoints, enlarged, one run beside the other."""
     #: Side of the enlarged part, input px.
     window = 26
@@ -188,10 +171,9 @@ def draw_predictions(out: Path, runs: Dict[str, Run], count: int = 3) -> Path:
             predicted = seen.predicted[seen.labelled]
             # Start, end; x or y; keypoint.
             segments = np.stack((points.T, predicted.T), 1)
-            for width, shade in ((3.2, 'white'), (1.6, COLORS[name])):
-                ax.plot(*segments, color=shade, linewidth=width)
-            _ring(ax, predicted.T, COLORS[name])
-            _mark(ax, points.T)
+            ax.plot(*segments, color=COLORS[name], linewidth=1.6, path_effects=HALO)
+            ax.plot(*predicted.T, color=COLORS[name], **RING)
+            ax.plot(*points.T, **CROSS)
             mean = seen.errors[inside].mean()
             ax.set_xlabel(f'mean error here {mean:.2f} px', color=COLORS[name])
     for ax, name in zip(axes[0][1:], runs):
@@ -199,18 +181,14 @@ def draw_predictions(out: Path, runs: Dict[str, Run], count: int = 3) -> Path:
     # Input px throughout; the side of the enlarged part gives their size.
     axes[0][0].set_title(f'enlarged: {window} x {window} input px')
     handles = [
-        Line2D([], [], linestyle='', mfc='none', **look)
-        for look in (
-            dict(label='annotated', marker='+', color='black', markersize=8),
-            dict(label='predicted', marker='o', color='0.4', markersize=6),
-        )
+        Line2D([], [], label='annotated', **CROSS),
+        Line2D([], [], color='0.4', label='predicted', **RING),
     ]
     figure.legend(handles=handles, loc='lower center', ncols=2, frameon=False)
-    return _save(figure, out / 'predictions.png')
+    return figure
 
 
-@rc_context(ui.STYLE)
-def draw_targets(out: Path, runs: Dict[str, Run]) -> Path:
+def draw_targets(runs: Dict[str, Run]) -> Figure:
     """The target maps of each codec for one keypoint, over the network's input."""
     person = runs['stock'].predictions[typical(runs, 1)[0]]
     image = _read_rgb(person.img_path)
@@ -244,10 +222,8 @@ def draw_targets(out: Path, runs: Dict[str, Run]) -> Path:
         ax.imshow(warped.mean(-1), cmap='gray', vmin=-255, vmax=255)
         # The pixels' centres lie where they belong in the input.
         stride = F.stride(INPUT_SIZE, HEATMAP_SIZE, unbiased)
-        (left, top), (right, bottom) = (
-            -stride / 2,
-            stride * (np.array(HEATMAP_SIZE) - 0.5),
-        )
+        left, top = -stride / 2
+        right, bottom = stride * (np.array(HEATMAP_SIZE) - 0.5)
         shown = ax.imshow(
             maps[channel],
             cmap='PuOr',
@@ -258,15 +234,15 @@ def draw_targets(out: Path, runs: Dict[str, Run]) -> Path:
             extent=(left, right, bottom, top),
             interpolation='nearest',
         )
-        _mark(ax, points[k])
+        ax.plot(*points[k], **CROSS)
         _show_part(ax, points[k] - half, (2 * half, 2 * half))
         ax.set_title(f'{LABELS[run]}\n{title}', color=COLORS[run])
         if channel == 0:
             off = np.linalg.norm(decoded - points[k])
-            _ring(ax, decoded, COLORS[run])
+            ax.plot(*decoded, color=COLORS[run], **RING)
             ax.set_xlabel(f'decoded {off:.2f} px off', color=COLORS[run])
     figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
-    return _save(figure, out / 'targets.png')
+    return figure
 
 
 def _warp(
@@ -297,8 +273,7 @@ def _code(run: str, points: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return maps, decoded
 
 
-@rc_context(ui.STYLE)
-def draw_errors(out: Path, runs: Dict[str, Run]) -> Path:
+def draw_errors(runs: Dict[str, Run]) -> Figure:
     """The share of keypoints within a distance, by distance."""
     figure = Figure(figsize=(6.4, 4))
     ax = figure.subplots()
@@ -319,7 +294,19 @@ def draw_errors(out: Path, runs: Dict[str, Run]) -> Path:
     ax.xaxis.set_major_formatter('{x:g}')
     ax.grid(color='0.9')
     ax.legend(frameon=False)
-    return _save(figure, out / 'errors.png')
+    return figure
 
 
-PICTURES = (draw_predictions, draw_targets, draw_errors)
+PICTURES = {
+    'predictions.png': draw_predictions,
+    'targets.png': draw_targets,
+    'errors.png': draw_errors,
+}
+
+
+@rc_context(ui.STYLE)
+def draw(path: Path, runs: Dict[str, Run]) -> Path:
+    """Draw the picture of this name."""
+    picture = PICTURES[path.name](runs)
+    picture.savefig(path, bbox_inches='tight', facecolor='white')
+    return path

@@ -22,15 +22,8 @@ IMAGES = 600
 
 #: Marks a folder as the demo's, with what it may delete there.
 MARKER = '.udp_plugin_demo'
-MADE = [
-    'data',
-    *RUNS,
-    *(f'{run}.py' for run in RUNS),
-    'predictions.png',
-    'targets.png',
-    'errors.png',
-    'results.json',
-]
+MADE = ['data', *RUNS, *(f'{run}.py' for run in RUNS), 'results.json']
+MADE += ['predictions.png', 'targets.png', 'errors.png']
 
 
 def demo(
@@ -61,12 +54,10 @@ def demo(
     """
     started = time.monotonic()
     tools = find_tools()
-    data, files = None, {}
-    if ann:
-        data, files = read_own_data(ann, img, out / 'data', seed)
-        for path in (ann, img):
-            if out.resolve() in path.resolve().parents:
-                raise UserError(f'{path} lies in {out}, which the demo replaces')
+    data, files = read_own_data(ann, img, out / 'data', seed) if ann else (None, {})
+    for path in filter(None, (ann, img)):
+        if out.resolve() in path.resolve().parents:
+            raise UserError(f'{path} lies in {out}, which the demo replaces')
     prepare_folder(out)
 
     codecs = list(names.CODECS) if codec == 'both' else [codec]
@@ -87,13 +78,11 @@ def demo(
         configs = write_configs(out, data, codecs, iters, seed)
         for name, config in configs.items():
             folder = out / name
-            outputs = (
-                f'--out={folder / "metrics.json"}',
-                f'--dump={folder / "predictions.pkl"}',
-            )
+            outputs = [f'--out={folder / "metrics.json"}']
+            outputs += [f'--dump={folder / "predictions.pkl"}']
             for script, total, arguments in (
-                ('train', iters, ()),
-                ('test', None, (folder / f'iter_{iters}.pth', *outputs)),
+                ('train', iters, []),
+                ('test', None, [folder / f'iter_{iters}.pth', *outputs]),
             ):
                 title, log = f'{script} {name}', folder / f'{script}.log'
                 command = [tools / f'{script}.py', config, *arguments]
@@ -101,12 +90,12 @@ def demo(
                 seconds[title] = run_script(progress, title, total, command, log)
         # It imports the toolbox, which takes a while; arguments are checked by now.
         task = progress.add_task('pictures', total=3, note='')
-        from .report import PICTURES
+        from .report import PICTURES, draw
 
         runs = {name: measure_run(out / name) for name in configs}
         pictures = []
-        for draw in PICTURES:
-            pictures.append(draw(out, runs))
+        for name in PICTURES:
+            pictures.append(draw(out / name, runs))
             progress.advance(task)
     seconds['all'] = time.monotonic() - started
     return Demo(out, data, iters, seed, runs, pictures, seconds)
@@ -148,13 +137,6 @@ def _draw(folder: Path, images: Optional[int], seed: int, progress: Progress):
         progress.update(task, completed=done)
     seconds = time.monotonic() - started
     progress.update(task, note=f'{seconds:.0f} s')
-    data = Data(
-        title='drawn figures',
-        train_ann=folder / 'train.json',
-        train_img=folder / 'train',
-        test_ann=folder / 'test.json',
-        test_img=folder / 'test',
-        train_count=counts['train'],
-        test_count=counts['test'],
-    )
-    return data, seconds
+    train, test = folder / 'train', folder / 'test'
+    places = train.with_suffix('.json'), train, test.with_suffix('.json'), test
+    return Data('drawn figures', *places, *counts.values()), seconds

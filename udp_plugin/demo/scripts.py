@@ -8,13 +8,13 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
 from rich.progress import Progress
 
 import udp_plugin
+from udp_plugin.convert.zoo import toolbox_folder
 from udp_plugin.ui import UserError
 
 #: mmengine's log line, in as far as it is shown.
@@ -25,19 +25,8 @@ LOG_LINES = 30
 
 
 def find_tools() -> Path:
-    """The folder of the installed toolbox's ``train.py`` and ``test.py``."""
-    spec = find_spec('mmpose')
-    if spec is None:
-        raise UserError(
-            'this needs MMPose, which this Python does not have; '
-            "'make demo' in the project's folder sets up one that has"
-        )
-    package = Path(spec.origin).parent
-    # In the wheel, and in a clone of the toolbox.
-    for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
-        if (folder / 'train.py').is_file() and (folder / 'test.py').is_file():
-            return folder
-    raise UserError(f'no tools/train.py and tools/test.py with the MMPose in {package}')
+    """The folder of the toolbox's ``train.py`` and ``test.py``."""
+    return toolbox_folder('tools')
 
 
 def environment() -> Dict[str, str]:
