@@ -2,6 +2,7 @@
 
 import os
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ def plain(node: Any) -> Any:
 
 def test_promised_configs_are_there():
     coco = 'body_2d_keypoint/topdown_heatmap/coco/td-hm'
-    for model, batch in (('res50', 64), ('hrnet-w32', 64), ('hrnet-w48', 32)):
-        for kind in CODECS:
-            for size in ('256x192', '384x288'):
-                name = f'{coco}_{model}_udp-{kind}_8xb{batch}-210e_coco-{size}.py'
-                assert name in CONFIGS
+    models = ('res50', 64), ('hrnet-w32', 64), ('hrnet-w48', 32)
+    for (model, batch), kind, size in product(models, CODECS, ('256x192', '384x288')):
+        assert f'{coco}_{model}_udp-{kind}_8xb{batch}-210e_coco-{size}.py' in CONFIGS
     for field in ('wholebody', 'hand', 'animal'):
         assert any(name.startswith(f'{field}_2d_keypoint/') for name in CONFIGS)
 
@@ -57,10 +56,7 @@ def test_only_the_swap_differs_from_the_zoo_config(name):
 
 @pytest.mark.parametrize(
     'name',
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if SLOW.search(name) else [])
-        for name in CONFIGS
-    ],
+    [pytest.param(n, marks=[pytest.mark.slow] * bool(SLOW.search(n))) for n in CONFIGS],
     ids=os.path.basename,
 )
 def test_model_takes_a_step_and_predicts_with_flip_test(name, seeded):
