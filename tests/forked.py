@@ -12,6 +12,7 @@ from multiprocessing import forkserver
 from typing import List
 from unittest import mock
 
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOOLBOX = ('apis', 'codecs', 'datasets', 'engine', 'evaluation', 'models')
 
 
@@ -27,11 +28,11 @@ def processes():
     return context
 
 
-def run_script(command: List[str], importable: List[str], log: str) -> None:
+def run_script(command: List[str], log: str) -> None:
     """Run a script as Python does, with what it prints in the file ``log``."""
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
     sys.argv = command
-    sys.path[:0] = [os.path.dirname(command[0]), *importable]
+    sys.path[:0] = [os.path.dirname(command[0]), PROJECT]
     printed = os.open(log, os.O_WRONLY)
     os.dup2(printed, sys.stdout.fileno())
     os.dup2(printed, sys.stderr.fileno())

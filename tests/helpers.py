@@ -119,16 +119,12 @@ def tail(log: str) -> str:
     return '\n'.join(log.splitlines()[-40:])
 
 
-def run_tool(script: str, *args, options: dict, importable: str = '') -> str:
-    """Run a script of the toolbox to its end, and return what it printed.
-
-    Modules in the folder ``importable`` can be imported there.
-    """
+def run_tool(script: str, *args, options: dict) -> str:
+    """Run a script of the toolbox to its end, and return what it printed."""
     command = [TOOLS / script, *args, '--cfg-options']
     command += [f'{key}={value}'.replace(', ', ',') for key, value in options.items()]
-    paths = [PROJECT, importable] if importable else [PROJECT]
     with tempfile.NamedTemporaryFile('r') as log:
-        arguments = ([*map(str, command)], [*map(str, paths)], log.name)
+        arguments = ([*map(str, command)], log.name)
         process = processes().Process(target=run_script, args=arguments)
         process.start()
         process.join(300)
@@ -141,23 +137,20 @@ def run_tool(script: str, *args, options: dict, importable: str = '') -> str:
     return printed
 
 
-def log_of_training(config: Path, folder: Path, options: dict, *flags, **where) -> str:
+def log_of_training(config: Path, folder: Path, options: dict, *flags) -> str:
     """What training of two iterations says, which ended with a checkpoint."""
-    places = (config, '--work-dir', folder, *flags)
-    log = run_tool('train.py', *places, options=options, **where)
+    log = run_tool('train.py', config, '--work-dir', folder, *flags, options=options)
     step = re.search(r'Epoch\(train\) +\[1\]\[2/2\].* loss_kpt: (\S+).*', log)
     assert step and 0 < float(step[1]) < 1e4 and 'acc_pose: ' in step[0], tail(log)
     assert (folder / 'epoch_1.pth').is_file()
     return log
 
 
-def log_of_test(
-    config: Path, checkpoint: Path, folder: Path, options: dict, *flags, **where
-) -> str:
+def log_of_test(config: Path, checkpoint: Path, folder: Path, options: dict) -> str:
     """What a test of a checkpoint says, which ended with COCO's measures."""
     out = folder / 'metrics.json'
-    places = (config, checkpoint, '--work-dir', folder, '--out', out, *flags)
-    log = run_tool('test.py', *places, options=options, **where)
+    places = (config, checkpoint, '--work-dir', folder, '--out', out)
+    log = run_tool('test.py', *places, options=options)
     assert '(AP) @[ IoU=0.50:0.95 | area=   all' in log, tail(log)
     assert 0 <= json.loads(out.read_text())['coco/AP'] <= 1, tail(log)
     return log

@@ -10,7 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import COCO, RES50, log_of_test, log_of_training, run_tool, small_budget
+from helpers import (
+    COCO,
+    RES50,
+    SMALL_RES50,
+    log_of_test,
+    log_of_training,
+    run_tool,
+    small_budget,
+)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
@@ -20,8 +28,12 @@ from torch import nn
 
 from udp_plugin import functional as F
 from udp_plugin.cli import main
+from udp_plugin.convert.check import sample_of_noise
 
+HOURGLASS = 'td-hm_hourglass52_8xb32-210e_coco-256x256'
+MSPN = 'td-hm_mspn50_8xb32-210e_coco-256x192'
 HRNET_UDP = f'{COCO}/td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192.py'
+VIPNAS = 'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192'
 
 # A person's own config: a network that learns a few crops in seconds, from data without
 # random augmentation.
@@ -48,35 +60,11 @@ val_dataloader = dict(dataset=dict(bbox_file=None, **data))
 test_dataloader = val_dataloader
 """
 
-# What a user without a GPU adds to train in half precision: mmengine's own
-# AmpOptimWrapper, which --amp asks for, refuses a CPU.
-CPU_AMP = """\
-from contextlib import contextmanager
-
-import torch
-from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
-
-
-@OPTIM_WRAPPERS.register_module()
-class CPUAmpOptimWrapper(OptimWrapper):
-    @contextmanager
-    def optim_context(self, model):
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield
-"""
-WITH_CPU_AMP = """
-custom_imports = dict(
-    imports=['udp_plugin', 'cpu_amp'], allow_failed_imports=False)
-optim_wrapper = dict(type='CPUAmpOptimWrapper')
-"""
-
 slow = pytest.mark.slow
-pytestmark = [
-    pytest.mark.filterwarnings('ignore:The metainfo config file'),
-    # The toolbox draws maps enlarged, and says that it does.
-    pytest.mark.filterwarnings('ignore:Since the spatial dimensions of'),
-]
+# The toolbox draws maps enlarged, and says that it does.
+pytestmark = pytest.mark.filterwarnings(
+    'ignore:The metainfo config file', 'ignore:Since the spatial dimensions of'
+)
 
 
 def convert(config, codec: str, out: Path) -> Path:
@@ -85,50 +73,35 @@ def convert(config, codec: str, out: Path) -> Path:
     return out
 
 
-def read(config: Path) -> Config:
-    """A config whose own imports need not be possible here."""
-    return Config.fromfile(config, import_custom_modules=False)
-
-
-def own_config(name: str, coco: Path, folder: Path) -> Path:
-    path = folder / 'own.py'
-    path.write_text(OWN.format(name=name, root=str(coco)))
-    return path
-
-
 def learn_four_persons(cfg: Config) -> Tuple[nn.Module, list]:
     """A model that knows four persons by heart, and their samples.
 
     Their keypoints are clear peaks of its maps, in the flip test, too.
     """
     register_all_modules()
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    samples = [dataset[index] for index in range(len(dataset))]
-    known = [
-        sample
-        for sample in samples
-        if (sample['data_samples'].gt_instances.keypoints_visible > 0).sum() >= 16
-    ][:4]
+    packed = list(DATASETS.build(cfg.train_dataloader.dataset))
+    visible = [p['data_samples'].gt_instances.keypoints_visible for p in packed]
+    known = [p for p, seen in zip(packed, visible) if (seen > 0).sum() >= 16][:4]
+    samples = [p['data_samples'] for p in known]
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).train()
-    data = model.data_preprocessor(pseudo_collate(known), True)
-    targets = torch.stack([s.gt_fields.heatmaps for s in data['data_samples']])
+    inputs = model.data_preprocessor(pseudo_collate(known), True)['inputs']
+    targets = torch.stack([sample.gt_fields.heatmaps for sample in samples])
     channels = targets.shape[1] // 17
-    mirrored = F.flip_maps(targets, known[0]['data_samples'].flip_indices, channels)
-    views = [(data['inputs'], targets), (data['inputs'].flip(-1), mirrored)]
+    mirrored = F.flip_maps(targets, samples[0].flip_indices, channels)
     steps = 100
     optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
-    for step in range(steps):
-        inputs, target = views[step % 2]
-        error = model(inputs, None) - target
-        optimizer.zero_grad()
-        # Almost everywhere a target is 0, so the toolbox's loss would take longer.
-        peaks = target[:, ::channels].repeat_interleave(channels, 1)
-        ((1 + 20 * peaks) * error**2).mean().backward()
-        optimizer.step()
-        schedule.step()
-    return model, [sample['data_samples'] for sample in known]
+    for _ in range(steps // 2):
+        for images, target in ((inputs, targets), (inputs.flip(-1), mirrored)):
+            optimizer.zero_grad()
+            # Almost everywhere a target is 0, so the toolbox's loss would take longer.
+            peaks = target[:, ::channels].repeat_interleave(channels, 1)
+            error = model(images, None) - target
+            ((1 + 20 * peaks) * error**2).mean().backward()
+            optimizer.step()
+            schedule.step()
+    return model, samples
 
 
 def save(model: nn.Module, path: Path) -> Path:
@@ -140,17 +113,13 @@ def save(model: nn.Module, path: Path) -> Path:
 def offset(coco_mini, tmp_path_factory):
     """A config converted to the offset codec, and a checkpoint that knows persons."""
     folder = tmp_path_factory.mktemp('offset')
-    stock = own_config(RES50, coco_mini, folder)
+    stock = folder / 'own.py'
+    stock.write_text(OWN.format(name=RES50, root=str(coco_mini)))
     config = convert(stock, 'offset', folder / 'converted.py')
     model, samples = learn_four_persons(Config.fromfile(config))
     checkpoint = save(model, folder / 'learned.pth')
-    yield SimpleNamespace(
-        folder=folder,
-        stock=stock,
-        config=config,
-        checkpoint=checkpoint,
-        samples=samples,
-    )
+    made = dict(folder=folder, stock=stock, config=config, checkpoint=checkpoint)
+    yield SimpleNamespace(**made, samples=samples)
     shutil.rmtree(folder)
 
 
@@ -163,23 +132,6 @@ def predict(model: nn.Module, sample):
 
 # Trained and tested by the toolbox's scripts, with settings that make the network small
 # where it is too slow, and what else may be wanted of a training run.
-
-
-@pytest.fixture(scope='module')
-def with_average(offset, coco_mini):
-    """HeatmapHead, from a stock checkpoint of another codec, with averaged weights."""
-    torch.manual_seed(1)
-    stock = MODELS.build(Config.fromfile(offset.stock).model)
-    before = save(stock, offset.folder / 'stock.pth')
-    config = offset.folder / 'with_average.py'
-    config.write_text(
-        f"_base_ = ['converted.py']\nload_from = {str(before)!r}\n"
-        "custom_hooks = [dict(type='EMAHook')]\n"
-    )
-    folder = offset.folder / 'with_average'
-    log = log_of_training(config, folder, small_budget(coco_mini))
-    checkpoint = torch.load(folder / 'epoch_1.pth', weights_only=False)
-    return SimpleNamespace(stock=stock.state_dict(), log=log, checkpoint=checkpoint)
 
 
 SMALL_HOURGLASS = {
@@ -195,49 +147,51 @@ SMALL_MSPN = {
 
 
 @pytest.mark.parametrize(
-    ('name', 'codec', 'settings', 'extra', 'flags'),
+    ('name', 'codec', 'settings', 'flags'),
     [
-        pytest.param('vipnas-mbv3_8xb64', 'gaussian', {}, '', [], marks=slow),
-        pytest.param(
-            'hourglass52_8xb32', 'gaussian', SMALL_HOURGLASS, '', [], marks=slow
-        ),
-        ('mspn50_8xb32', 'offset', SMALL_MSPN, WITH_CPU_AMP, ['--auto-scale-lr']),
+        pytest.param(VIPNAS, 'gaussian', {}, [], marks=slow),
+        pytest.param(HOURGLASS, 'gaussian', SMALL_HOURGLASS, [], marks=slow),
+        (MSPN, 'offset', SMALL_MSPN, ['--auto-scale-lr']),
     ],
     ids=['ViPNASHead', 'CPMHead', 'MSPNHead'],
 )
 def test_converted_config_trains_and_tests(
-    name, codec, settings, extra, flags, coco_mini, tmp_path
+    name, codec, settings, flags, coco_mini, tmp_path
 ):
-    size = '256x256' if 'hourglass' in name else '256x192'
-    name = f'td-hm_{name}-210e_coco-{size}'
-    convert(name, codec, tmp_path / 'converted.py')
-    (tmp_path / 'cpu_amp.py').write_text(CPU_AMP)
-    config, checkpoint = tmp_path / 'mine.py', tmp_path / 'epoch_1.pth'
-    config.write_text(f"_base_ = ['converted.py']\n{extra}")
+    config = convert(name, codec, tmp_path / 'converted.py')
     options = dict(small_budget(coco_mini), **settings)
-    log_of_training(config, tmp_path, options, *flags, importable=tmp_path)
-    assert read(config).model.test_cfg.flip_test
-    log_of_test(config, checkpoint, tmp_path, options, importable=tmp_path)
+    log_of_training(config, tmp_path, options, *flags)
+    log_of_test(config, tmp_path / 'epoch_1.pth', tmp_path, options)
 
-    wanted = read(config).optim_wrapper.optimizer.lr
+    cfg = Config.fromfile(config)
+    assert cfg.model.test_cfg.flip_test
+    wanted = cfg.optim_wrapper.optimizer.lr
     if flags:
         # From the batch the config is made for to this one.
-        wanted *= 2 / read(config).auto_scale_lr.base_batch_size
-    saved = torch.load(checkpoint, weights_only=False)
+        wanted *= 2 / cfg.auto_scale_lr.base_batch_size
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
     for group in saved['optimizer']['param_groups']:
         assert group['initial_lr'] == pytest.approx(wanted)
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize('codec', ['gaussian', 'offset'])
-def test_half_precision_trains_as_single(codec, offset, tmp_path, coco_mini):
-    config = convert(own_config(RES50, coco_mini, tmp_path), codec, tmp_path / 'c.py')
-    cfg = Config.fromfile(config)
+@pytest.mark.parametrize(
+    ('name', 'codec', 'settings'),
+    [
+        (RES50, 'gaussian', SMALL_RES50),
+        (RES50, 'offset', SMALL_RES50),
+        (MSPN, 'offset', SMALL_MSPN),
+    ],
+    ids=['gaussian', 'offset', 'MSPNHead'],
+)
+def test_half_precision_trains_as_single(name, codec, settings, seeded, tmp_path):
     register_all_modules()
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    torch.manual_seed(0)
+    cfg = Config.fromfile(convert(f'mmpose::{name}', codec, tmp_path / 'converted.py'))
+    cfg.merge_from_dict({'model.backbone.init_cfg': None, **settings})
     model = MODELS.build(cfg.model).train()
-    data = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
+    samples = [sample_of_noise(cfg.train_dataloader.dataset) for _ in range(2)]
+    data = model.data_preprocessor(pseudo_collate(samples), True)
+    last_layer = [weight for weight in model.head.parameters() if weight.dim() == 4][-1]
 
     losses, gradients = [], []
     for half in (False, True):
@@ -246,31 +200,18 @@ def test_half_precision_trains_as_single(codec, offset, tmp_path, coco_mini):
         model.zero_grad()
         logged['loss_kpt'].backward()
         losses.append(float(logged['loss_kpt']))
-        gradients.append(model.head.final_layer.weight.grad.clone())
+        gradients.append(last_layer.grad.clone())
     # bfloat16 keeps eight bits.
     assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
     apart = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
     assert apart < 0.1
 
 
-def test_averaged_weights_are_kept_beside_the_last(with_average):
-    averaged = with_average.checkpoint['state_dict']
-    last, start = with_average.checkpoint['ema_state_dict'], with_average.stock
-    assert last['steps'] == 2
-    for key in ('backbone.conv1.weight', 'backbone.layer4.1.conv2.weight'):
-        # The average is mostly the first step's.
-        moved = [
-            (weights - start[key]).abs().mean()
-            for weights in (averaged[key], last[f'module.{key}'])
-        ]
-        assert 0 < moved[0] < 0.7 * moved[1]
-
-
-def test_backbone_of_a_stock_checkpoint_loads(offset, with_average):
-    before = with_average.stock
-    after = init_model(
-        str(offset.config), str(offset.folder / 'stock.pth'), device='cpu'
-    ).state_dict()
+def test_training_from_a_stock_checkpoint_averages_weights(offset, coco_mini):
+    torch.manual_seed(1)
+    stock = MODELS.build(Config.fromfile(offset.stock).model)
+    before, path = stock.state_dict(), save(stock, offset.folder / 'stock.pth')
+    after = init_model(str(offset.config), str(path), device='cpu').state_dict()
     left_out = {'head.final_layer.weight', 'head.final_layer.bias'}
     assert before.keys() == after.keys()
     for key in before.keys() - left_out:
@@ -281,15 +222,30 @@ def test_backbone_of_a_stock_checkpoint_loads(offset, with_average):
 
     # The same by load_from in a config. Adam moves a weight by about the learning
     # rate a step, and the warm-up starts at 5e-7.
-    assert 'size mismatch for head.final_layer.weight' in with_average.log
-    for key, values in with_average.checkpoint['state_dict'].items():
+    config, folder = offset.folder / 'with_average.py', offset.folder / 'with_average'
+    config.write_text(
+        f"_base_ = ['converted.py']\nload_from = {str(path)!r}\n"
+        "custom_hooks = [dict(type='EMAHook')]\n"
+    )
+    log = log_of_training(config, folder, small_budget(coco_mini))
+    assert 'size mismatch for head.final_layer.weight' in log
+    checkpoint = torch.load(folder / 'epoch_1.pth', weights_only=False)
+    averaged, last = checkpoint['state_dict'], checkpoint['ema_state_dict']
+    for key, values in averaged.items():
         if key.endswith('.weight') and key not in left_out:
             assert (values - before[key]).abs().max() < 1e-5, key
+
+    assert last['steps'] == 2
+    for key in ('backbone.conv1.weight', 'backbone.layer4.1.conv2.weight'):
+        # The average is mostly the first step's.
+        of_average = (averaged[key] - before[key]).abs().mean()
+        assert 0 < of_average < 0.7 * (last[f'module.{key}'] - before[key]).abs().mean()
 
 
 @slow
 def test_stock_udp_checkpoint_gives_the_same_keypoints(coco_mini, tmp_path):
-    stock = own_config(HRNET_UDP, coco_mini, tmp_path)
+    stock = tmp_path / 'own.py'
+    stock.write_text(OWN.format(name=HRNET_UDP, root=str(coco_mini)))
     config = convert(stock, 'gaussian', tmp_path / 'converted.py')
     model, samples = learn_four_persons(Config.fromfile(stock))
     checkpoint = save(model, tmp_path / 'stock.pth')
@@ -301,11 +257,8 @@ def test_stock_udp_checkpoint_gives_the_same_keypoints(coco_mini, tmp_path):
         for path in (stock, config, config)
     ]
     models[2].cfg.test_dataloader.dataset = models[0].cfg.test_dataloader.dataset
-    assert [type(model.head).__name__ for model in models] == [
-        'HeatmapHead',
-        'UDPHeatmapHead',
-        'UDPHeatmapHead',
-    ]
+    heads = [type(model.head).__name__ for model in models]
+    assert heads == ['HeatmapHead', 'UDPHeatmapHead', 'UDPHeatmapHead']
     for model in models:
         assert model.test_cfg.flip_test
         model.test_cfg.output_heatmaps = True

@@ -3,8 +3,7 @@
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Callable, Optional
+from typing import Callable, List, Tuple
 
 import numpy as np
 import pytest
@@ -42,63 +41,53 @@ ON_DEVICE = {
     'train_dataloader.dataset.pipeline.6.on_device': True,
     'train_dataloader.num_workers': 1,
 }
-SMALL_ON_DEVICE = (RES50, 'UDPOffsetHeatmap', {**SMALL_RES50, **ON_DEVICE})
 
 
-@pytest.fixture(
-    scope='module',
-    params=[
-        pytest.param(SMALL_ON_DEVICE, id='offset-on-device'),
-        pytest.param((RES50, 'UDPGaussianHeatmap', SMALL_RES50), id='gaussian'),
-        pytest.param(
-            (HRNET, 'UDPOffsetHeatmap', {}), id='hrnet-offset', marks=pytest.mark.slow
-        ),
+@pytest.mark.parametrize(
+    ('name', 'codec', 'settings'),
+    [
+        (RES50, 'UDPOffsetHeatmap', {**SMALL_RES50, **ON_DEVICE}),
+        (RES50, 'UDPGaussianHeatmap', SMALL_RES50),
+        pytest.param(HRNET, 'UDPOffsetHeatmap', {}, marks=pytest.mark.slow),
     ],
+    ids=['offset-on-device', 'gaussian', 'hrnet-offset'],
 )
-def trained(request, coco_mini, tmp_path_factory):
-    """A stock config, swapped by name alone, trained for two iterations."""
-    name, codec, settings = request.param
-    folder = tmp_path_factory.mktemp('trained')
-    config = folder / 'swapped.py'
-    swapped(name, codec).dump(config)
+def test_swapped_config_trains_and_tests(name, codec, settings, coco_mini, tmp_path):
+    config, checkpoint = tmp_path / 'swapped.py', tmp_path / 'epoch_1.pth'
+    cfg = swapped(name, codec)
+    cfg.dump(config)
+    assert cfg.model.test_cfg.flip_test and cfg.model.test_cfg.shift_heatmap
     options = dict(small_budget(coco_mini), **settings)
-    log = log_of_training(config, folder, options)
-    assert ('on_device=True' in log) == ('on_device' in str(settings))
-    yield SimpleNamespace(folder=folder, config=config, options=options, log=log)
-    # Checkpoints with Adam's state are large, and pytest keeps three runs.
-    shutil.rmtree(folder)
-
-
-def test_swapped_config_trains_and_tests_with_flip_test(trained):
-    assert 'coco/AP: ' in trained.log, tail(trained.log)
-    test_cfg = Config.fromfile(trained.config).model.test_cfg
-    assert test_cfg.flip_test and test_cfg.shift_heatmap
-    checkpoint = trained.folder / 'epoch_1.pth'
-    log = log_of_test(trained.config, checkpoint, trained.folder, trained.options)
+    log = log_of_training(config, tmp_path, options)
+    on_device = ON_DEVICE.keys() <= settings.keys()
+    assert ('on_device=True' in log) == on_device
+    assert 'coco/AP: ' in log, tail(log)
+    log = log_of_test(config, checkpoint, tmp_path, options)
     assert log.count('ignores shift_heatmap=True') == 1, tail(log)
+    if on_device:
+        check_that_training_resumes(config, tmp_path, options)
+    # Checkpoints with Adam's state are large, and pytest keeps three runs.
+    shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize('trained', [SMALL_ON_DEVICE], indirect=True, ids=[''])
-def test_training_resumes(trained):
-    log = run_tool(
-        'train.py',
-        trained.config,
-        *('--work-dir', trained.folder, '--resume'),
-        options=dict(trained.options, **{'train_cfg.max_epochs': 2}),
-    )
+def check_that_training_resumes(config: Path, folder: Path, options: dict) -> None:
+    """After the first epoch comes a second, from the weights of the first."""
+    places = (config, '--work-dir', folder, '--resume')
+    options = {**options, 'train_cfg.max_epochs': 2}
+    log = run_tool('train.py', *places, options=options)
     assert 'resumed epoch: 1, iter: 2' in log, tail(log)
     steps = re.findall(r'Epoch\(train\) +(\S+)', log)
     assert steps == ['[2][1/2]', '[2][2/2]'], tail(log)
 
     first, second = (
         # Newer versions of torch load no more than weights unless told otherwise.
-        torch.load(trained.folder / f'epoch_{epoch}.pth', weights_only=False)
+        torch.load(folder / f'epoch_{epoch}.pth', weights_only=False)
         for epoch in (1, 2)
     )
-    weights = [k for k in first['state_dict'] if k.endswith('.weight')]
     moved = [
-        (first['state_dict'][key] - second['state_dict'][key]).abs().max().item()
-        for key in weights
+        float((weights - second['state_dict'][key]).abs().max())
+        for key, weights in first['state_dict'].items()
+        if key.endswith('.weight')
     ]
     # Adam moves a weight by at most about the learning rate, here that of the
     # warm-up, a step. Weights drawn anew would be apart by hundreds of times that.
@@ -106,12 +95,15 @@ def test_training_resumes(trained):
     assert {float(s['step']) for s in second['optimizer']['state'].values()} == {4}
 
 
-def take_step(cfg: Config, batch: dict, wrap: Optional[Callable] = None) -> dict:
-    """What a step of SGD changes in each parameter, from the same weights always."""
+def take_step(
+    cfg: Config,
+    batch: dict,
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+) -> Tuple[float, List[torch.Tensor]]:
+    """A step of SGD from the same weights always: its loss, and what it changes."""
     register_all_modules()
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.train()
+    model = MODELS.build(cfg.model).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             # The statistics of half a batch are others, with any head and codec.
@@ -119,13 +111,9 @@ def take_step(cfg: Config, batch: dict, wrap: Optional[Callable] = None) -> dict
     before = [parameter.detach().clone() for parameter in model.parameters()]
     # So fast that adding a change to a weight does not round the change.
     optimizer = torch.optim.SGD(model.parameters(), lr=1e8)
-    wrapped = model if wrap is None else wrap(model)
-    logged = wrapped.train_step(batch, OptimWrapper(optimizer))
+    logged = wrap(model).train_step(batch, OptimWrapper(optimizer))
     after = [parameter.detach() for parameter in model.parameters()]
-    return {
-        'changes': [new - old for new, old in zip(after, before)],
-        'loss': float(logged['loss']),
-    }
+    return float(logged['loss']), [new - old for new, old in zip(after, before)]
 
 
 def part_of(batch: dict, rank: int) -> dict:
@@ -145,8 +133,7 @@ def take_step_with_another(rank: int, folder: Path, cfg: Config, batch: dict) ->
 
 
 @pytest.mark.parametrize('codec', ['UDPOffsetHeatmap', 'UDPGaussianHeatmap'])
-def test_two_processes_take_the_step_of_one(codec, tmp_path):
-    np.random.seed(0)
+def test_two_processes_take_the_step_of_one(codec, seeded, tmp_path):
     cfg = swapped(RES50, codec)
     cfg.model.backbone.init_cfg = None
     cfg.merge_from_dict(SMALL_RES50)
@@ -163,23 +150,19 @@ def test_two_processes_take_the_step_of_one(codec, tmp_path):
     for process in both:
         process.join()
         assert process.exitcode == 0
-
-    steps = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
-    joined = take_step(cfg, batch)
+    losses, steps = zip(*(torch.load(tmp_path / f'{rank}.pt') for rank in range(2)))
+    joined_loss, joined = take_step(cfg, batch)
 
     def apart(step):
         """For each parameter the relative difference of its changes."""
-        return [
-            float((change - wanted).norm() / wanted.norm())
-            for change, wanted in zip(step['changes'], joined['changes'])
-        ]
+        return [float((a - b).norm() / b.norm()) for a, b in zip(step, joined)]
 
     assert all(max(apart(step)) < 1e-4 for step in steps)
-    assert sum(step['loss'] for step in steps) / 2 == pytest.approx(joined['loss'])
+    assert sum(losses) / 2 == pytest.approx(joined_loss)
     # Which is no matter of course: half the batch alone moves all of them differently.
-    half = take_step(cfg, part_of(batch, 0))
+    half_loss, half = take_step(cfg, part_of(batch, 0))
     assert min(apart(half)) > 1e-3
-    assert half['loss'] != pytest.approx(joined['loss'])
+    assert half_loss != pytest.approx(joined_loss)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +172,13 @@ def test_two_processes_take_the_step_of_one(codec, tmp_path):
         (HRNET.replace('w32_', 'w32_udp-regress-'), 'UDPOffsetHeatmap'),
     ],
 )
-def test_stock_udp_checkpoint_loads(name, codec, monkeypatch):
+def test_stock_udp_checkpoint_loads(name, codec, seeded, monkeypatch):
     register_all_modules()
     stock_cfg, cfg = zoo_config(name).model, swapped(name, codec).model
     stock_cfg.backbone.init_cfg = cfg.backbone.init_cfg = None
     if codec == 'UDPOffsetHeatmap':
         # The stock combined codec reads offsets in this way.
         cfg.head.decoder.reading = 'toolbox'
-    torch.manual_seed(0)
     stock, ours = MODELS.build(stock_cfg).eval(), MODELS.build(cfg).eval()
     ours.load_state_dict(stock.state_dict(), strict=True)
 
@@ -209,8 +191,7 @@ def test_stock_udp_checkpoint_loads(name, codec, monkeypatch):
     # Instead of those of an untrained network, maps with clear peaks.
     flip_indices = list(range(17))[::-1]
     width, height = stock_cfg.head.decoder.input_size
-    rng = np.random.default_rng(0)
-    keypoints = rng.uniform(0.2, 0.8, (1, 17, 2)) * (width, height)
+    keypoints = np.random.uniform(0.2, 0.8, (1, 17, 2)) * (width, height)
     mirrored = keypoints[:, flip_indices] * (-1, 1) + (width - 1, 0)
     encoder = KEYPOINT_CODECS.build(stock_cfg.head.decoder)
     feats = [

@@ -1,6 +1,7 @@
 """A spread of the zoo's configs; ``zoo_sweep.py`` is about all of them."""
 
 import re
+from pathlib import Path
 
 import pytest
 from helpers import zoo_config
@@ -9,46 +10,32 @@ from zoo_sweep import COLUMNS, has_fewer_test_keypoints, try_out
 
 from udp_plugin.convert.zoo import convertible, zoo_folder
 
-COCO = 'body_2d_keypoint/topdown_heatmap/coco'
-WHOLEBODY = 'wholebody_2d_keypoint/topdown_heatmap/coco-wholebody'
-JHMDB = 'body_2d_keypoint/topdown_heatmap/jhmdb'
-WFLW = 'face_2d_keypoint/topdown_heatmap/wflw'
-HAND = 'hand_2d_keypoint/topdown_heatmap/onehand10k'
-FASHION = 'fashion_2d_keypoint/topdown_heatmap/deepfashion'
-ANIMAL = 'animal_2d_keypoint/topdown_heatmap/locust'
-REGRESS = f'{COCO}/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192.py'
-AWING = f'{WFLW}/td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256.py'
+REGRESS = 'td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192'
+AWING = 'td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256'
 #: Every head, codec, loss and family of data sets, with networks as small as there are.
 SPREAD = [
-    (f'{COCO}/td-hm_vipnas-mbv3_8xb64-210e_coco-256x192.py', 'names, offset'),
-    (f'{COCO}/td-hm_mspn50_8xb32-210e_coco-256x192.py', 'names, offset'),
-    (f'{COCO}/td-hm_rsn18_8xb32-210e_coco-256x192.py', 'convert, gaussian'),
-    (f'{COCO}/td-hm_cpm_8xb64-210e_coco-256x192.py', 'convert, offset'),
-    (
-        f'{COCO}/td-hm_ViTPose-small-simple_8xb64-210e_coco-256x192.py',
-        'convert, offset',
-    ),
-    (f'{COCO}/cspnext-tiny_udp_8xb256-210e_aic-coco-256x192.py', 'convert, offset'),
+    ('td-hm_vipnas-mbv3_8xb64-210e_coco-256x192', 'names, offset'),
+    ('td-hm_mspn50_8xb32-210e_coco-256x192', 'names, offset'),
+    ('td-hm_rsn18_8xb32-210e_coco-256x192', 'convert, gaussian'),
+    ('td-hm_cpm_8xb64-210e_coco-256x192', 'convert, offset'),
+    ('td-hm_ViTPose-small-simple_8xb64-210e_coco-256x192', 'convert, offset'),
+    ('cspnext-tiny_udp_8xb256-210e_aic-coco-256x192', 'convert, offset'),
     (REGRESS, 'names, offset'),
     (AWING, 'convert, offset'),
-    (
-        f'{WHOLEBODY}/td-hm_vipnas-mbv3_dark-8xb64-210e_coco-wholebody-256x192.py',
-        'convert, offset',
-    ),
-    (f'{HAND}/td-hm_mobilenetv2_8xb64-210e_onehand10k-256x256.py', 'names, offset'),
-    (
-        f'{FASHION}/td-hm_res50_8xb64-210e_deepfashion_full-256x192.py',
-        'convert, offset',
-    ),
+    ('td-hm_vipnas-mbv3_dark-8xb64-210e_coco-wholebody-256x192', 'convert, offset'),
+    ('td-hm_mobilenetv2_8xb64-210e_onehand10k-256x256', 'names, offset'),
+    ('td-hm_res50_8xb64-210e_deepfashion_full-256x192', 'convert, offset'),
 ]
 #: With large networks, whose heads and codecs others have, too.
 SLOW_SPREAD = [
     (REGRESS, 'convert, gaussian'),
     (AWING, 'names, gaussian'),
-    (f'{COCO}/td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge.py', 'names, offset'),
-    (f'{JHMDB}/td-hm_res50_8xb64-20e_jhmdb-sub1-256x256.py', 'names, gaussian'),
-    (f'{ANIMAL}/td-hm_res50_8xb64-210e_locust-160x160.py', 'names, offset'),
+    ('td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge', 'names, offset'),
+    ('td-hm_res50_8xb64-20e_jhmdb-sub1-256x256', 'names, gaussian'),
+    ('td-hm_res50_8xb64-210e_locust-160x160', 'names, offset'),
 ]
+#: The names with their folders, by which the toolbox knows them.
+FULL = {Path(name).stem: name for name in convertible()}
 pytestmark = pytest.mark.filterwarnings('ignore')
 
 
@@ -60,11 +47,11 @@ def registered():
 @pytest.mark.parametrize(
     ('name', 'column'),
     SPREAD + [pytest.param(*one, marks=pytest.mark.slow) for one in SLOW_SPREAD],
-    ids=lambda given: given.rpartition('/')[-1],
+    ids=str,
 )
 def test_it_trains_and_predicts(name, column):
-    checked = try_out(name, column)
-    config = zoo_config(name)
+    checked = try_out(FULL[name], column)
+    config = zoo_config(FULL[name])
     fewer = has_fewer_test_keypoints(config)
     assert checked.flip_test or fewer
     decoder = config.model.head.get('pose_cfg', config.model.head).decoder
@@ -82,9 +69,10 @@ def test_the_spread_has_every_kind_that_the_zoo_has():
         types = re.findall(r"type='(\w+(?:Head|Heatmap|Loss))'", ' '.join(texts))
         return {*types, *(name.partition('/')[0] for name in names)}
 
-    zoo = convertible()
-    assert len(zoo) == 278
-    assert kinds(dict(SPREAD + SLOW_SPREAD)) == kinds(zoo)
+    assert len(FULL) == 278
+    assert kinds([FULL[name] for name in dict(SPREAD + SLOW_SPREAD)]) == kinds(
+        FULL.values()
+    )
     assert {column for _, column in SPREAD + SLOW_SPREAD} == set(COLUMNS)
 
 
@@ -101,4 +89,4 @@ def test_the_spread_has_every_kind_that_the_zoo_has():
 )
 def test_names_alone_say_what_they_cannot_do(name, column, message):
     with pytest.raises(ValueError, match=message):
-        try_out(name, column)
+        try_out(FULL[name], column)
