@@ -122,8 +122,9 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Decoded:
     """
     check_maps(maps)
     check_kernel_size(kernel_size)
-    read = kernels.decode_dark if kernels.fit(maps) else _dark
-    keypoints, score = read(maps.flatten(0, -3), kernel_size)
+    if kernels.fit(maps):
+        return kernels.decode_dark(maps, kernel_size)
+    keypoints, score = _dark(maps.flatten(0, -3), kernel_size)
     shape = maps.shape[:-2]
     return keypoints.view(*shape, 2), score.view(shape)
 

@@ -94,6 +94,17 @@ def _maxima(bits, infinite, row_max, column_max):
 
 
 @_compiled
+def _row_maxima(bits, infinite, row_max):
+    """:func:`_maxima` of the rows alone."""
+    zero = bits.dtype.type(0)
+    for y in range(len(bits)):
+        row, highest = bits[y], zero
+        for x in range(row.size):
+            highest = max(highest, row[x] if row[x] < infinite else zero)
+        row_max[y] = highest
+
+
+@_compiled
 def _finite(pixel):
     return pixel if abs(pixel) < np.inf else 0.0
 
@@ -196,13 +207,13 @@ def _flat(h, values, score):
 def _dark(maps, bits, infinite, taps, keypoints, scores, start, stop):
     """:func:`~.decoding.decode_dark` of maps (N, H, W), from ``start`` to ``stop``."""
     height, width = maps.shape[1:]
-    row_max, column_max = np.empty(height, bits.dtype), np.empty(width, bits.dtype)
+    row_max = np.empty(height, bits.dtype)
     side = 2 * len(taps) + 1 + taps.shape[1]
     # In float64, since a wide peak differs little from pixel to pixel.
     scratch = np.empty((3, side * side), np.float64)
     v = np.empty(9, np.float64)
     for n in range(start, min(stop, len(maps))):
-        _maxima(bits[n], infinite, row_max, column_max)
+        _row_maxima(bits[n], infinite, row_max)
         x, y, score, step_x, step_y = 0, row_max.argmax(), 0.0, 0.0, 0.0
         while bits[n, y, x] != row_max[y] > 0:
             x += 1
@@ -459,35 +470,47 @@ def fit(maps: Tensor) -> bool:
 
 
 def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
-    """Keypoints (N, 2), heatmap px, and scores (N) of maps (N, H, W) which fit."""
-    pixels, *memory, keypoints, scores = _memory(maps)
+    """Keypoints (..., 2), heatmap px, and scores (...) of maps (..., H, W) that fit."""
+    pixels = _pixels(maps)
+    keypoints, scores, flat = _answers(pixels, pixels.shape[:-2])
+    each = pixels.reshape(-1, *pixels.shape[-2:])
     taps = _taps(kernel_size, np.dtype(np.float64))
-    work = partial(_dark, pixels, *memory, taps, keypoints, scores)
-    _in_threads(work, *pixels.shape)
-    return torch.from_numpy(keypoints), torch.from_numpy(scores)
+    work = partial(_dark, each, *_bits(each), taps, *flat)
+    _in_threads(work, *each.shape)
+    return keypoints, scores
 
 
 def decode_offset(
     maps: Tensor, radius: float, reading: str, kernel_size: int
 ) -> Tuple[Tensor, Tensor]:
-    """Keypoints (N, 2), heatmap px, and scores (N) of maps (N, 3, H, W) which fit."""
-    pixels, *memory, keypoints, scores = _memory(maps)
+    """Keypoints (N, 2), heatmap px, and scores (N) of maps (N, 3, H, W) that fit."""
+    pixels = _pixels(maps)
+    keypoints, scores, flat = _answers(pixels, pixels.shape[:1])
     # The toolbox does not blur offsets.
     sizes = kernel_size, AUTHORS_KERNELS[1] if reading == 'authors' else 1
     taps = [_taps(size, pixels.dtype) for size in sizes]
     disc = _disc(radius) if reading == 'voting' else _disc(radius)[:0]
-    arguments = pixels, *memory, *taps, float(radius), disc, keypoints, scores
+    arguments = pixels, *_bits(pixels), *taps, float(radius), disc, *flat
     _in_threads(partial(_offset, *arguments), len(pixels), *pixels.shape[2:])
-    return torch.from_numpy(keypoints), torch.from_numpy(scores)
+    return keypoints, scores
 
 
-def _memory(maps: Tensor) -> Tuple:
-    """Maps as an array, its bits, infinity's, and arrays for keypoints and scores."""
+def _pixels(maps: Tensor) -> np.ndarray:
+    """Maps as a contiguous array of float32 or float64."""
     if maps.dtype not in (torch.float32, torch.float64):
         maps = maps.float()
-    pixels = np.ascontiguousarray(maps.detach().numpy())
+    return np.ascontiguousarray(maps.detach().numpy())
+
+
+def _bits(pixels: np.ndarray) -> Tuple[np.ndarray, np.integer]:
+    """The same memory as integers, and the bits of infinity."""
     integer = np.int32 if pixels.itemsize == 4 else np.int64
-    bits, infinite = pixels.view(integer), INFINITE[integer]
-    keypoints = np.empty((len(pixels), 2), pixels.dtype)
-    scores = np.empty(len(pixels), pixels.dtype)
-    return pixels, bits, infinite, keypoints, scores
+    return pixels.view(integer), INFINITE[integer]
+
+
+def _answers(pixels: np.ndarray, shape: Tuple[int, ...]) -> Tuple:
+    """Keypoints and scores to be written, as tensors of this shape and flat arrays."""
+    keypoints = np.empty((*shape, 2), pixels.dtype)
+    scores = np.empty(shape, pixels.dtype)
+    flat = keypoints.reshape(-1, 2), scores.reshape(-1)
+    return torch.from_numpy(keypoints), torch.from_numpy(scores), flat
