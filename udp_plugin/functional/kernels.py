@@ -167,12 +167,11 @@ def _dark_step(h, x, y, taps, scratch, v):
     """DARK's Newton step from the highest pixel, heatmap px; ``v`` is for 9 float64."""
     height, width = h.shape
     # At the border, the 3 x 3 pixels move inwards and the blur reaches less far.
-    center_x, center_y = min(max(x, 1), width - 2), min(max(y, 1), height - 2)
+    left, top = max(min(x - 1, width - 3), 0), max(min(y - 1, height - 3), 0)
     full = len(taps) - 1
-    reach_x = min(center_x - 1, width - 2 - center_x, full)
-    reach_y = min(center_y - 1, height - 2 - center_y, full)
-    first_x, first_y = center_x - 1, center_y - 1
-    blurred, step = _blurred(h, first_x, first_y, 3, 3, taps, reach_x, reach_y, scratch)
+    reach_x = min(left, width - 3 - left, full)
+    reach_y = min(top, height - 3 - top, full)
+    blurred, step = _blurred(h, left, top, 3, 3, taps, reach_x, reach_y, scratch)
     floor = 1e-30
     for i in range(9):
         v[i] = blurred[i // 3 * step + i % 3]
@@ -187,15 +186,14 @@ def _dark_step(h, x, y, taps, scratch, v):
     det = dxx * dyy - dxy * dxy
     if dxx >= 0 or det <= 1e-9:
         return 0.0, 0.0
-    step_x = center_x - x + (dxy * dy - dyy * dx) / det
-    step_y = center_y - y + (dxy * dx - dxx * dy) / det
+    step_x = left + 1 - x + (dxy * dy - dyy * dx) / det
+    step_y = top + 1 - y + (dxy * dx - dxx * dy) / det
     return min(max(step_x, -1.0), 1.0), min(max(step_y, -1.0), 1.0)
 
 
 @_compiled
 def _flat(h, values, score):
-    """Whether all pixels are positive and have the value of the highest, but for
-    rounding."""
+    """Whether all pixels are positive, and as high as the highest but for rounding."""
     for y in range(len(h)):
         for x in range(h.shape[1]):
             if not 0 < h[y, x] < np.inf or score - values[y, x] > FLAT * score:
@@ -210,8 +208,7 @@ def _dark(maps, bits, infinite, taps, keypoints, scores, start, stop):
     row_max = np.empty(height, bits.dtype)
     side = 2 * len(taps) + 1 + taps.shape[1]
     # In float64, since a wide peak differs little from pixel to pixel.
-    scratch = np.empty((3, side * side), np.float64)
-    v = np.empty(9, np.float64)
+    scratch, v = np.empty((3, side * side), np.float64), np.empty(9, np.float64)
     for n in range(start, min(stop, len(maps))):
         _row_maxima(bits[n], infinite, row_max)
         x, y, score, step_x, step_y = 0, row_max.argmax(), 0.0, 0.0, 0.0
@@ -262,8 +259,7 @@ def _blurred_peak(h, bits, infinite, taps, lines, scratch):
 
     No pixel of the blurred map is higher than the blurred maxima of the columns at its
     column, nor than those of the rows at its row. Where these are highest, 3 x 3 pixels
-    are blurred; then all whose bounds are not below the best of those. x is -1 if there
-    is no peak.
+    are blurred; then all whose bounds are not below the best. x is -1 without a peak.
 
     Args:
         lines: Shape (2, H + W + 4 reach or more), zeros: for the maxima of rows and of
@@ -280,12 +276,13 @@ def _blurred_peak(h, bits, infinite, taps, lines, scratch):
     _sum_shifted(maxima, 1, taps[reach], columns_at - reach + width, bound)
     row_bound, column_bound = bound[:height], bound[columns_at - reach :][:width]
 
-    left = max(min(column_bound.argmax() - 1, width - 3), 0)
-    top = max(min(row_bound.argmax() - 1, height - 3), 0)
+    x, y = column_bound.argmax(), row_bound.argmax()
+    left, top = max(min(x - 1, width - 3), 0), max(min(y - 1, height - 3), 0)
     best, _, _, _ = _best(h, left, top, 3, 3, taps, scratch)
     # Rounding may make less than this of as high a pixel.
-    left, columns = _span(column_bound, best * (1 - FLAT))
-    top, rows = _span(row_bound, best * (1 - FLAT))
+    least = min(best * (1 - FLAT), column_bound[x], row_bound[y])
+    left, columns = _span(column_bound, least)
+    top, rows = _span(row_bound, least)
     best, x, y, flat = _best(h, left, top, columns, rows, taps, scratch)
     # What was left out is lower.
     return best, -1 if flat and columns * rows == h.size else x, y
@@ -293,10 +290,7 @@ def _blurred_peak(h, bits, infinite, taps, lines, scratch):
 
 @_compiled
 def _exp(exponent):
-    """exp of at most 0, by its series at a 256th of it, squared eight times.
-
-    Unlike ``math.exp``, the compiler makes it of several numbers at a time.
-    """
+    """exp of at most 0: its series at a 256th, squared eight times, many at a time."""
     a = max(exponent, -80.0) / 256
     power = 1 + a * (1 + a * (1 / 2 + a * (1 / 6 + a * (1 / 24 + a / 120))))
     for _ in range(8):
@@ -394,10 +388,9 @@ def _offset(
 
 @lru_cache(maxsize=64)
 def _taps(kernel_size: int, dtype: np.dtype) -> np.ndarray:
-    """Weights of OpenCV's blur, followed by zeros, and of narrower ones before it.
+    """Weights of blurs that reach 0, 1, 2 ... pixels, by row, followed by zeros.
 
-    Row ``i`` reaches ``i`` pixels. Sigma shrinks with the reach, as DARK has it at the
-    border; the last row is the blur of this size.
+    The last is OpenCV's of this size. DARK's, at the border, are narrower with it.
     """
     full = kernel_size // 2
     sigma = gaussian_kernel_sigma(kernel_size)
@@ -457,9 +450,8 @@ def fit(maps: Tensor) -> bool:
         return False
     if maps.device.type != 'cpu' or maps.layout != torch.strided or maps.is_neg():
         return False
-    if maps.requires_grad and torch.is_grad_enabled():
-        return False
-    if forward_ad._current_level >= 0 or torch._C._len_torch_dispatch_stack():
+    followed = forward_ad._current_level >= 0 or torch._C._len_torch_dispatch_stack()
+    if followed or (maps.requires_grad and torch.is_grad_enabled()):
         return False
     try:
         # Refused within a transform of torch.func.
