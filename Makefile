@@ -17,7 +17,8 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 find_python = python="$$(python3 .ci/environment.py --stack '$(STACK)' \
 	$(if $(PYTHON),--python '$(PYTHON)' --needs $(1)))"
 
-TEST_NEEDS = mmpose rich matplotlib numba wrapt pytest xdist hypothesis onnx onnxruntime
+TEST_NEEDS = mmpose rich matplotlib numba wrapt jinja2 psutil \
+	pytest xdist hypothesis onnx onnxruntime
 IN_TURN = -n 2 --dist loadfile
 
 help:
@@ -45,19 +46,19 @@ demo:
 	@$(call find_python,mmpose rich matplotlib) && "$$python" -m udp_plugin demo $(ARGS)
 
 study:
-	@$(call find_python,mmpose rich matplotlib) \
+	@$(call find_python,mmpose rich matplotlib jinja2 psutil) \
 		&& "$$python" -m benchmarks study $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/study/study.md docs/ && cp work_dirs/study/images/*.png docs/images/)
 
 # With threads that spin, as users have them.
 bench:
-	@$(call find_python,mmpose rich matplotlib) \
+	@$(call find_python,mmpose rich matplotlib jinja2 psutil) \
 		&& env -u OMP_WAIT_POLICY "$$python" -m benchmarks bench $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/bench/bench.md docs/ && cp work_dirs/bench/images/*.png docs/images/)
 
 # With annotated people: ARGS="--ann FILE --img DIR".
 paper:
-	@$(call find_python,mmpose rich matplotlib) \
+	@$(call find_python,mmpose rich matplotlib jinja2 psutil) \
 		&& "$$python" -m benchmarks paper $(ARGS) && cp work_dirs/paper/paper.md docs/ \
 		&& cp work_dirs/paper/images/*.png docs/images/
 
@@ -73,7 +74,7 @@ lint:
 		&& "$$python" -m ruff format --check .
 
 zoo:
-	@$(call find_python,mmpose rich mmpretrain) && "$$python" tests/zoo_sweep.py $(ARGS)
+	@$(call find_python,mmpose rich jinja2 mmpretrain) && "$$python" tests/zoo_sweep.py $(ARGS)
 
 zoo-audit:
 	@$(call find_python,mmpose rich) && "$$python" tests/zoo_audit.py $(ARGS)

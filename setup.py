@@ -67,7 +67,11 @@ setup(
     ],
     extras_require={
         'export': ['onnx', 'onnxruntime'],
-        'tests': ['pytest', 'pytest-xdist', 'hypothesis', 'onnx', 'onnxruntime'],
+        'tests': [
+            *('pytest', 'pytest-xdist', 'hypothesis', 'onnx', 'onnxruntime'),
+            # What the benchmarks' pages take.
+            *('jinja2', 'psutil'),
+        ],
     },
     entry_points={'console_scripts': ['udp-plugin = udp_plugin.cli:main']},
     classifiers=[
