@@ -49,6 +49,7 @@ OPTIONS = {
 }
 
 # What has to be importable for a name given to --needs; others stand for themselves.
+PACKAGES = {'xdist': 'pytest-xdist'}
 MODULES = {'mmpose': ['torch', 'mmcv.ops', 'mmdet', 'mmpose.models']}
 
 # What pip's log says when it failed, and what to do about it.
@@ -156,7 +157,7 @@ def check_given(python, needs, pins):
         if problem:
             stop(
                 f'{path} lacks {need}: {problem}\nInstall it with\n'
-                f"    {path} -m pip install '{pin_of(need, pins)}'"
+                f"    {path} -m pip install '{pin_of(PACKAGES.get(need, need), pins)}'"
             )
     return path
 
