@@ -206,48 +206,42 @@ def test_a_stock_config_of_combined_targets_keeps_its_channel_count():
     assert head.loss_module.published
 
 
+STOCK_CODEC = dict(type='MSRAHeatmap', sigma=2, **SIZES)
+UNUSED = dict(type='KeypointMSELoss', skip_empty_channel=True)
+
+
 @each_head
 @pytest.mark.parametrize(
-    ('codec', 'args', 'loss', 'message'),
+    ('codec', 'wrong', 'message'),
     [
-        ('gaussian', dict(decoder=None), {}, 'decoder of {} must .* NoneType'),
+        ('gaussian', dict(decoder=None), 'decoder of {} must .* NoneType'),
         (
             'gaussian',
-            dict(decoder=dict(type='MSRAHeatmap', sigma=2, **SIZES)),
-            {},
+            dict(decoder=STOCK_CODEC),
             'decoder of {} must be .* got MSRAHeatmap; swap the codec',
         ),
-        ('gaussian', dict(out_channels=0), {}, 'out_channels of {} .* of keypoints'),
-        ('gaussian', dict(out_channels='17'), {}, "out_channels of {} .* got '17'"),
-        ('voting', dict(loss='MSELoss'), {}, "a dict with the key 'type', got"),
-        ('voting', COMBINED, {}, 'of {} counts three channels a keypoint.*got 17'),
-        (
-            'gaussian',
-            {},
-            dict(type='CombinedTargetMSELoss'),
-            'of {} is for offset maps.*use KeypointMSELoss',
-        ),
+        ('gaussian', dict(out_channels=0), 'out_channels of {} .* number of keypoints'),
+        ('gaussian', dict(out_channels='17'), "out_channels of {} .* got '17'"),
+        ('gaussian', COMBINED['loss'], 'of {} is for offset maps.*use KeypointMSELoss'),
+        ('voting', dict(loss='KeypointMSELoss'), "a dict with the key 'type', got"),
+        ('voting', COMBINED, 'of {} counts three channels a keypoint.*got 17'),
         (
             'voting',
-            {},
-            dict(type='KeypointMSELoss', skip_empty_channel=True),
+            UNUSED,
             'of {} has .* mean nothing on offset maps: skip_empty_channel',
         ),
         (
             'voting',
-            {},
             dict(type='AdaptiveWingLoss'),
             'AdaptiveWingLoss of {} is not defined on offset maps; use UDPOffsetLoss',
         ),
         # These only happen to have the name of one whose counterpart is known.
-        *(
-            ('voting', {}, loss, r'loss mylib\..*KeypointMSELoss of {}')
-            for loss in FOREIGN
-        ),
+        *(('voting', loss, r'loss mylib\..*KeypointMSELoss of {}') for loss in FOREIGN),
     ],
 )
-def test_head_arguments_are_named(codec, args, loss, message, name):
-    args = dict(args, loss=loss) if loss else args
+def test_head_arguments_are_named(codec, wrong, message, name):
+    """A dict with ``type`` is a loss."""
+    args = dict(loss=wrong) if 'type' in wrong else wrong
     with pytest.raises(ValueError, match=message.format(f'UDP{name}')):
         build_head(name, codec, **args)
 
