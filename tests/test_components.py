@@ -67,28 +67,20 @@ def back_to_the_source(sample, codec, estimator_type):
     return sample.pred_instances.keypoints[0]
 
 
-def on_the_map(sample, person, codec):
-    matrix = F.warp_matrix(
-        sample.metainfo['input_center'],
-        sample.metainfo['input_scale'],
-        sample.gt_instances.bbox_rotations[0],
-        codec['input_size'],
-    )
-    inside = F.apply_affine(person['keypoints'][0], matrix)
-    inside = (inside >= 0) & (inside <= F.unit_length(codec['input_size']))
-    return inside.all(-1) & (person['keypoints_visible'][0] > 0)
-
-
 def round_trip_errors(persons, codec, rotate, estimator):
     errors = []
     for one in persons:
         sample = through_the_pipeline(one, codec, rotate)
         found = back_to_the_source(sample, codec, estimator)
-        error = np.abs(found - one['keypoints'][0])[on_the_map(sample, one, codec)]
+        box = sample.metainfo['input_center'], sample.metainfo['input_scale']
+        rotation = sample.gt_instances.bbox_rotations[0]
+        points, size = one['keypoints'][0], codec['input_size']
+        on_map = F.source_to_input(points, *box, rotation, size)
+        on_map = ((on_map >= 0) & (on_map <= F.unit_length(size))).all(-1)
+        error = np.abs(found - points)[on_map & (one['keypoints_visible'][0] > 0)]
         if codec.get('reading') == 'authors':
             # In heatmap px, since it is the map's own.
-            box = sample.metainfo['input_scale']
-            error = error / box * F.unit_length(codec['heatmap_size'])
+            error = error / box[1] * F.unit_length(codec['heatmap_size'])
         errors.append(error)
     return np.concatenate(errors)
 
@@ -99,9 +91,8 @@ def round_trip_errors(persons, codec, rotate, estimator):
 def test_source_to_target_to_source(
     coco_mini, codec, input_size, heatmap_size, sigma, rotate
 ):
-    codec = dict(
-        CODECS[codec], input_size=input_size, heatmap_size=heatmap_size, sigma=sigma
-    )
+    sizes = dict(input_size=input_size, heatmap_size=heatmap_size)
+    codec = dict(CODECS[codec], **sizes, sigma=sigma)
     persons = list(coco_persons(coco_mini))
     persons += [random_person() for _ in range(4 if sigma == 6 else 20)]
     estimator = 'UDPTopdownPoseEstimator' if rotate else 'TopdownPoseEstimator'
