@@ -8,12 +8,13 @@ from typing import Any
 
 import mmpose
 import numpy as np
+import pytest
 import torch
 from forked import processes, run_script
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmpose.datasets.transforms import GetBBoxCenterScale, PackPoseInputs
-from mmpose.registry import MODELS, TRANSFORMS
+from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
 
 from udp_plugin import names
 
@@ -88,6 +89,19 @@ HEADS = {
 }
 #: The output levels of the target for heads that have several outputs.
 LEVELS = {'CPMHead': [0, 1, 2], 'MSPNHead': [0, 1, 0, 1]}
+#: Input size, heatmap size and sigma of the toolbox's configs, and the largest last.
+SETUPS = [
+    ((192, 256), (48, 64), 2),
+    ((288, 384), (72, 96), 3),
+    ((256, 256), (64, 64), 2),
+    ((384, 288), (96, 72), 3),
+    ((768, 1024), (192, 256), 6),
+]
+each_codec = pytest.mark.parametrize('codec', CODECS)
+each_head_and_levels = pytest.mark.parametrize(
+    ('name', 'multilevel'),
+    [*((name, False) for name in HEADS), *((name, True) for name in LEVELS)],
+)
 
 
 def zoo_config(name: str) -> Config:
@@ -182,6 +196,11 @@ def small_budget(coco: Path) -> dict:
         options[f'{loader}.dataset.ann_file'] = 'test_coco.json'
         options[f'{loader}.dataset.data_prefix.img'] = ''
     return options
+
+
+def build_codec(name, input_size=(192, 256), heatmap_size=(48, 64), **args):
+    sizes = dict(input_size=input_size, heatmap_size=heatmap_size)
+    return KEYPOINT_CODECS.build({**CODECS[name], **sizes, **args})
 
 
 def build_head(name, codec, **args):

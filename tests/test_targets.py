@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import SETUPS, build_codec
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.models.losses.heatmap_loss import CombinedTargetMSELoss
 from mmpose.models.utils.tta import flip_heatmaps
@@ -10,12 +11,10 @@ from mmpose.models.utils.tta import flip_heatmaps
 import udp_plugin
 from udp_plugin import functional as F
 
-SETUPS = [
-    ((192, 256), (48, 64), 2),
-    ((288, 384), (72, 96), 3),
-    ((256, 256), (64, 64), 2),
-    ((384, 288), (96, 72), 3),
-]
+each_setup = pytest.mark.parametrize(
+    ('input_size', 'heatmap_size', 'sigma'), SETUPS[:4]
+)
+both_codecs = pytest.mark.parametrize('codec', ['gaussian', 'voting'])
 
 
 def keypoints_around(input_size, seed=0, count=200, margin=40):
@@ -29,14 +28,14 @@ def visibility(count=200, seed=0):
     return np.random.default_rng(seed).choice([0.0, 1.0], (1, count)).astype(np.float32)
 
 
-@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+@each_setup
 def test_gaussian_targets_and_weights_are_the_builtin_s(
     input_size, heatmap_size, sigma
 ):
-    args = dict(input_size=input_size, heatmap_size=heatmap_size, sigma=sigma)
     keypoints, visible = keypoints_around(input_size), visibility()
-    ours = udp_plugin.UDPGaussianHeatmap(**args).encode(keypoints, visible)
-    stock = UDPHeatmap(**args)
+    ours = build_codec('gaussian', input_size, heatmap_size, sigma=sigma)
+    ours = ours.encode(keypoints, visible)
+    stock = UDPHeatmap(input_size, heatmap_size, sigma=sigma)
     # In float64, since rounding to float32 would put it a millionth off.
     stock.scale_factor = F.stride(input_size, heatmap_size)
     stock = stock.encode(keypoints.astype(np.float64), visible)
@@ -46,7 +45,7 @@ def test_gaussian_targets_and_weights_are_the_builtin_s(
     assert ours['keypoint_weights'].shape == stock['keypoint_weights'].shape
 
 
-@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+@each_setup
 def test_biased_gaussian_is_the_builtin_msra_target(input_size, heatmap_size, sigma):
     keypoints, visible = keypoints_around(input_size), visibility()
     stock = MSRAHeatmap(input_size, heatmap_size, sigma).encode(keypoints, visible)
@@ -60,63 +59,54 @@ def test_biased_gaussian_is_the_builtin_msra_target(input_size, heatmap_size, si
     np.testing.assert_array_equal(weights, stock['keypoint_weights'])
 
 
-@pytest.mark.parametrize(('input_size', 'heatmap_size', 'sigma'), SETUPS)
+@each_setup
 def test_offset_targets_are_the_builtin_s_inside_the_disc(
     input_size, heatmap_size, sigma
 ):
     keypoints, visible = keypoints_around(input_size), visibility()
-    ours = udp_plugin.UDPOffsetHeatmap(input_size, heatmap_size, sigma=sigma)
-    stock = UDPHeatmap(input_size, heatmap_size, heatmap_type='combined')
+    ours = build_codec('voting', input_size, heatmap_size, sigma=sigma)
     ours = ours.encode(keypoints, visible)
+    stock = UDPHeatmap(input_size, heatmap_size, heatmap_type='combined')
     stock = stock.encode(keypoints, visible)
     maps = ours['heatmaps'].reshape(-1, 3, *heatmap_size[::-1])
     expected = stock['heatmaps'].reshape(maps.shape)
     np.testing.assert_array_equal(maps[:, 0], expected[:, 0])
     disc = expected[:, 0] > 0
     assert disc.sum() > 1000
-    for axis in (1, 2):
-        np.testing.assert_allclose(
-            maps[:, axis][disc], expected[:, axis][disc], atol=2e-6
-        )
-        assert not maps[:, axis][~disc].any()
+    for offsets, wanted in ((maps[:, axis], expected[:, axis]) for axis in (1, 2)):
+        np.testing.assert_allclose(offsets[disc], wanted[disc], atol=2e-6)
+        assert not offsets[~disc].any()
     np.testing.assert_array_equal(ours['keypoint_weights'], stock['keypoint_weights'])
 
 
 def test_radius_and_sigma_have_the_stock_meanings():
-    args = dict(input_size=(288, 384), heatmap_size=(72, 96))
-    make = udp_plugin.UDPOffsetHeatmap
-    assert make(**args, sigma=3).radius == pytest.approx(5.25)
-    assert make(**args).radius == pytest.approx(0.0546875 * 96)
-    assert make(**args, radius_factor=0.05).radius == pytest.approx(4.8)
-    assert make(**args, radius=4).radius == 4.0
+    def offset(**args):
+        return build_codec('voting', (288, 384), (72, 96), **args)
+
+    assert offset(sigma=3).radius == pytest.approx(5.25)
+    assert offset().radius == pytest.approx(0.0546875 * 96)
+    assert offset(radius_factor=0.05).radius == pytest.approx(4.8)
+    assert offset(radius=4).radius == 4.0
     # OpenCV's sigma of an 11 px kernel is 2.
-    assert make(**args, kernel_size=11).radius == pytest.approx(3.5)
-    gaussian = udp_plugin.UDPGaussianHeatmap
-    assert gaussian(**args, sigma=2).blur_kernel_size == 11
-    assert gaussian(**args, sigma=3).blur_kernel_size == 17
-    assert gaussian(**args, kernel_size=11).sigma == pytest.approx(2)
+    assert offset(kernel_size=11).radius == pytest.approx(3.5)
+    assert build_codec('gaussian', sigma=2).blur_kernel_size == 11
+    assert build_codec('gaussian', sigma=3).blur_kernel_size == 17
+    assert build_codec('gaussian', kernel_size=11).sigma == pytest.approx(2)
 
 
-@pytest.mark.parametrize('codec', ['UDPGaussianHeatmap', 'UDPOffsetHeatmap'])
-@pytest.mark.parametrize(
-    'dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-)
-def test_tensors_of_any_dtype_encode_as_float32_arrays_do(codec, dtype):
-    codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
+@both_codecs
+def test_tensors_and_arrays_of_any_kind_code_as_plain_arrays_do(codec):
+    codec = build_codec(codec)
     # Every dtype can say them.
-    keypoints = torch.from_numpy(keypoints_around((192, 256))).bfloat16().to(dtype)
-    before = keypoints.clone()
-    as_tensor = codec.encode(keypoints)
-    as_array = codec.encode(keypoints.float().numpy())
-    assert isinstance(as_tensor['heatmaps'], torch.Tensor)
-    # What float32 resolves at a coordinate of 200.
-    np.testing.assert_allclose(as_tensor['heatmaps'], as_array['heatmaps'], atol=5e-6)
-    assert torch.equal(keypoints, before)
-
-
-@pytest.mark.parametrize('codec', ['UDPGaussianHeatmap', 'UDPOffsetHeatmap'])
-def test_views_and_other_array_kinds_code_as_plain_arrays_do(codec):
-    codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
+    keypoints = torch.from_numpy(keypoints_around((192, 256))).bfloat16()
+    maps = codec.encode(keypoints.float().numpy())['heatmaps']
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        tensor = keypoints.to(dtype)
+        before = tensor.clone()
+        found = codec.encode(tensor)['heatmaps']
+        assert isinstance(found, torch.Tensor)
+        np.testing.assert_array_equal(found, maps)
+        assert torch.equal(tensor, before)
     keypoints = keypoints_around((192, 256), count=6, margin=0).round()
     maps = codec.encode(keypoints)['heatmaps']
     backwards = keypoints[:, ::-1].copy()[:, ::-1]
@@ -133,19 +123,11 @@ def test_views_and_other_array_kinds_code_as_plain_arrays_do(codec):
 @pytest.mark.parametrize('masked', [True, False])
 def test_published_loss_and_gradients_are_builtin_s(use_target_weight, batch, masked):
     generator = torch.Generator().manual_seed(0)
-    codec = (
-        udp_plugin.UDPOffsetHeatmap((192, 256), (48, 64))
-        if masked
-        else UDPHeatmap((192, 256), (48, 64), heatmap_type='combined')
-    )
-    target = torch.stack(
-        [
-            torch.as_tensor(
-                codec.encode(keypoints_around((192, 256), seed, 17, 0))['heatmaps']
-            )
-            for seed in range(batch)
-        ]
-    )
+    stock = UDPHeatmap((192, 256), (48, 64), heatmap_type='combined')
+    codec = build_codec('voting') if masked else stock
+    keypoints = [keypoints_around((192, 256), seed, 17, 0) for seed in range(batch)]
+    target = [torch.as_tensor(codec.encode(each)['heatmaps']) for each in keypoints]
+    target = torch.stack(target)
     weights = torch.rand(batch, 17, generator=generator).round(decimals=1)
     output = torch.randn(target.shape, generator=generator, requires_grad=True)
     args = dict(use_target_weight=use_target_weight, loss_weight=2.0)
@@ -155,32 +137,6 @@ def test_published_loss_and_gradients_are_builtin_s(use_target_weight, batch, ma
     (stock_grad,) = torch.autograd.grad(stock, output)
     torch.testing.assert_close(ours, stock, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(ours_grad, stock_grad, rtol=1e-6, atol=1e-9)
-
-
-def test_loss_is_what_it_says_keypoint_by_keypoint():
-    """In float64, with loops; a keypoint without a disc has only its H."""
-    rng = np.random.default_rng(0)
-    codec = udp_plugin.UDPOffsetHeatmap((96, 128), (24, 32))
-    keypoints = keypoints_around((96, 128), 0, 5, 0)
-    keypoints[0, 0] = [-50, 20]
-    target = np.float64(codec.encode(keypoints)['heatmaps'])
-    assert not target[:3].any()
-    output = rng.standard_normal(target.shape)
-    weights = np.array([1, 0, 0.5, 1, 1])
-    losses = []
-    for k in range(5):
-        (h, x, y), (th, tx, ty) = output[3 * k : 3 * k + 3], target[3 * k : 3 * k + 3]
-        inside = th > 0
-        loss = 0.5 * np.mean((weights[k] * (h - th)) ** 2)
-        if inside.any():
-            off = np.abs(x - tx)[inside] + np.abs(y - ty)[inside]
-            away = np.hypot(tx, ty)[inside]
-            mean = np.average(off, weights=np.exp(-4.5 * away**2))
-            loss += 0.006 * weights[k] * mean
-        losses.append(loss)
-    tensors = (torch.tensor(a)[None] for a in (output, target, weights))
-    loss = udp_plugin.UDPOffsetLoss(use_target_weight=True, loss_weight=3.0)(*tensors)
-    assert loss.item() == pytest.approx(3 * np.mean(losses), rel=1e-9)
 
 
 def plain_loss(output, target, weights, published):
@@ -202,19 +158,25 @@ def plain_loss(output, target, weights, published):
 
 
 @pytest.mark.parametrize('published', [True, False])
-def test_gradients_are_those_of_the_formula(published):
+def test_loss_and_gradients_are_those_of_the_formula(published):
+    """In float64; a keypoint without a disc has only its H."""
     generator = torch.Generator().manual_seed(0)
     points = 30 * torch.rand(5, 4, 2, generator=generator)
     points[0, 0] = -50
     target, _ = F.offset_target(points, torch.ones(5, 4), (24, 32), 2.5)
+    assert not target[0, :3].any()
     target = target.double()
     output = torch.randn(target.shape, generator=generator).double().requires_grad_()
-    weights = torch.rand(5, 4, generator=generator).double().requires_grad_()
-    expected = plain_loss(output, target, weights, published)
+    weights = torch.rand(5, 4, generator=generator).double()
+    weights[1, :2] = torch.tensor([0, 1])
+    weights.requires_grad_()
+    expected = 3 * plain_loss(output, target, weights, published)
     right = torch.autograd.grad(expected, (output, weights))
-    loss = F.offset_loss(output, target, weights, published=published)
+    loss = udp_plugin.UDPOffsetLoss(
+        use_target_weight=True, loss_weight=3.0, published=published
+    )(output, target, weights)
     found = torch.autograd.grad(loss, (output, weights))
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(found, right)
 
 
@@ -249,17 +211,15 @@ def test_flipping_is_the_builtin_s_and_changes_nothing_in_place(channels, mode):
     torch.testing.assert_close(maps, before)
 
 
-@pytest.mark.parametrize(
-    ('codec', 'channels'), [('UDPGaussianHeatmap', 1), ('UDPOffsetHeatmap', 3)]
-)
-def test_flipped_target_is_the_target_of_the_flipped_keypoints(codec, channels):
-    codec = getattr(udp_plugin, codec)((192, 256), (48, 64))
+@both_codecs
+def test_flipped_target_is_the_target_of_the_flipped_keypoints(codec):
+    codec = build_codec(codec)
     keypoints = keypoints_around((192, 256), count=4, margin=0)
     flip_indices = [0, 2, 1, 3]
     target = torch.as_tensor(codec.encode(keypoints)['heatmaps'])[None]
     mirrored = F.mirror(keypoints, 192)[:, flip_indices]
     expected = torch.as_tensor(codec.encode(mirrored)['heatmaps'])[None]
-    flipped = F.flip_maps(target, flip_indices, channels)
+    flipped = F.flip_maps(target, flip_indices, codec.channels_per_keypoint)
     torch.testing.assert_close(flipped, expected, atol=1e-5, rtol=0)
 
 
@@ -269,31 +229,6 @@ def test_flip_indices_of_another_skeleton_are_refused():
             F.flip_maps(torch.zeros(1, 3, 8, 8), indices)
     with pytest.raises(ValueError, match=r'names 4 keypoints.*\(B, 12, H, W\)'):
         F.flip_maps(torch.zeros(1, 4, 8, 8), [0, 1, 2, 3], channels=3)
-
-
-@pytest.mark.parametrize('kind', ['gaussian', 'offset'])
-def test_arrays_and_tensors_have_the_same_targets_to_the_bit(kind):
-    """Made by NumPy and by torch, and for a batch at once."""
-    rng = np.random.default_rng(0)
-    points = rng.uniform(-6, 70, (6, 17, 2)).astype(np.float32)
-    points[1, 2], points[3, 4, 0], points[5, 6] = np.nan, np.inf, 1e30
-    visible = rng.choice([0.0, 0.4, 1.0], (6, 17)).astype(np.float32)
-
-    def draw(points, visible):
-        if kind == 'gaussian':
-            return F.gaussian_target(points, visible, (48, 64), 2.0)
-        return F.offset_target(points, visible, (48, 64), 3.5)
-
-    maps, weights = draw(torch.from_numpy(points), torch.from_numpy(visible))
-    for i in range(6):
-        one, one_weights = draw(points[i : i + 1], visible[i : i + 1])
-        assert isinstance(one, np.ndarray)
-        np.testing.assert_array_equal(one[0], maps[i])
-        np.testing.assert_array_equal(one_weights[0], weights[i])
-    assert maps.dtype == torch.float32
-    assert maps.isfinite().all()
-    assert not weights[1, 2]
-    assert not weights[3, 4]
 
 
 @pytest.mark.parametrize('published', [True, False])
@@ -323,6 +258,7 @@ def test_discs_have_the_pixels_on_their_edge():
 
 
 def test_targets_are_where_their_keypoints_are():
+    """Whatever torch makes by default, and wherever."""
     keypoints, visible = 20 * torch.rand(1, 3, 2), torch.ones(1, 3)
     default = torch.get_default_dtype()
     try:
