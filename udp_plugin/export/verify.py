@@ -155,15 +155,13 @@ def compare(
                 found.append(np.concatenate(said))
         except Exception as error:
             # Onnxruntime's errors have no base.
-            advice = (
-                '\nif the network fixes the size of its batch, export without '
-                '--dynamic-batch'
-                if exported.takes_any_number
-                else ''
-            )
-            raise UserError(
-                f'the exported model fails on {len(boxes)} crops: {error}{advice}'
-            ) from error
+            problem = f'the exported model fails on {len(boxes)} crops: {error}'
+            if exported.takes_any_number:
+                problem += (
+                    '\nif the network fixes the size of its batch, export without '
+                    '--dynamic-batch'
+                )
+            raise UserError(problem) from error
         peaks += int((ours.scores != 0).sum())
         results = inference_topdown(model, image, boxes)
         theirs = [result.pred_instances for result in results]
