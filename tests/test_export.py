@@ -23,7 +23,7 @@ from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, measures
 from udp_plugin.export import OPSET, graph, trained, verify
 from udp_plugin.export.run import export
-from udp_plugin.runtime import PoseModel
+from udp_plugin.runtime import PoseModel, Regions
 from udp_plugin.ui import UserError
 
 ITERS = 40
@@ -144,12 +144,9 @@ def jittered(sample: tuple, count: int, seed: int) -> tuple:
 
 
 def drawn_crops(runs: Runs) -> list:
-    """Batches of 1, 2, 17 and 20 crops, of test images: 120 in all."""
-    boxes, counts = runs.boxes(), [1, 2, 17] * 4
-    batches = zip(boxes, counts, range(12))
-    return [jittered(*batch) for batch in batches] + [
-        jittered(boxes[k], 20, seed=k + 100) for k in range(2)
-    ]
+    """Batches of 1, 2, 17 and 57 crops, of test images: 120 in all."""
+    counts = [*[1, 2, 17] * 3, 1, 2, 57]
+    return [jittered(*batch) for batch in zip(runs.boxes(), counts, range(12))]
 
 
 def photographed(coco_mini: Path) -> list:
@@ -278,9 +275,9 @@ def test_source_keypoints_of_rotated_boxes(runs):
     crops = rng.integers(0, 256, (5, 3, 128, 96), dtype=np.uint8)
     center, scale = rng.uniform(0, 4000, (5, 2)), rng.uniform(20, 2000, (5, 2))
     rotation = rng.uniform(-180, 180, 5)
-    box = dict(centers=center, scales=scale, rotations=rotation)
-    box = {name: value.astype(np.float32) for name, value in box.items()}
-    keypoints, _, in_source = model.session.run(None, dict(crops=crops, **box))
+    regions = Regions(center, scale, rotation)
+    outputs = 'keypoints', 'source_keypoints'
+    keypoints, in_source = model.predict(crops, regions, outputs)
     # Eq. 41, undone in float64, from the paper's own statement of it.
     for i in range(5):
         turn = np.deg2rad(rotation[i])

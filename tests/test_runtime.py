@@ -74,16 +74,14 @@ CENTROIDS = """
     centroids ({kind}[{batch}, 3, {h}, {w}] crops{inputs}) =>
         (float[{batch}, 3, 2] keypoints, float[{batch}, 3] scores{outputs})
     <float[3, 1, 1] std = {std}, float[3, 1, 1] mean = {mean},
-    float[{w}] x = {x}, float[{h}, 1] y = {y}, int64[2] sides = {{2, 3}},
+    float[{w}] x = {x}, float[{h}] y = {y}, int64[2] sides = {{2, 3}},
     int64[1] two = {{2}}, {constants}> {{
         colors = Cast<to = 1>(crops)
         scaled = Mul(colors, std)
         light = Add(scaled, mean)
         total = ReduceSum<keepdims = 0>(light, sides)
-        along_x = Mul(light, x)
-        along_y = Mul(light, y)
-        sum_x = ReduceSum<keepdims = 0>(along_x, sides)
-        sum_y = ReduceSum<keepdims = 0>(along_y, sides)
+        sum_x = Einsum<equation = "bkhw,w->bk">(light, x)
+        sum_y = Einsum<equation = "bkhw,h->bk">(light, y)
         mean_x = Div(sum_x, total)
         mean_y = Div(sum_y, total)
         row_x = Unsqueeze(mean_x, two)
@@ -167,7 +165,6 @@ def test_blobs_of_light_are_found_where_they_were_drawn(model, seed):
     assert found.keypoints.shape == (20, 3, 2) and found.scores.shape == (20, 3)
     assert farthest(found, places) < 0.05
     assert ((found.scores > 0.9) & (found.scores <= 1)).all()
-
     turned = model(image, boxes, rotations=rng.uniform(-180, 180, 20))
     assert farthest(turned, places) < 0.05
 
@@ -203,9 +200,7 @@ def test_every_person_has_its_own_answer(model):
     cv2.circle(other, (40, 45), 10, (0, 255, 0), -1)
     boxes[::2] = (25, 30, 55, 60)
     keypoints, _ = model(other, boxes)
-    np.testing.assert_allclose(
-        keypoints[::2, 1], np.tile([[40.0, 45.0]], (20, 1)), atol=0.1
-    )
+    np.testing.assert_allclose(keypoints[::2, 1], [[40.0, 45.0]] * 20, atol=0.1)
 
 
 @pytest.mark.parametrize('batch', [1, '?'])
@@ -273,9 +268,7 @@ def test_crops_are_those_of_the_test_pipeline(model, coco_mini, dtype):
         image = cv2.imread(str(coco_mini / names[person['image_id']]))
         x, y, w, h = person['bbox']
         boxes = np.array([[x, y, x + w, y + h]], dtype=dtype)
-        results = GetBBoxCenterScale(padding=1.25).transform(
-            dict(img=image, bbox=boxes)
-        )
+        results = GetBBoxCenterScale().transform(dict(img=image, bbox=boxes))
         expected = TopDownAffineUDP(INPUT).transform(results)['img']
         (crop,) = model.crop(image, model.regions(boxes))
         away = np.abs(crop.transpose(1, 2, 0).astype(int) - expected)
@@ -522,12 +515,8 @@ def test_the_command_needs_neither_torch_nor_mmpose(scene):
         'from udp_plugin.cli import main; sys.exit(main(sys.argv[1:]))'
     )
     given = ['model.onnx', 'photo.png', '--boxes', '-20.5,10,400,350', '9,8,420,300']
-    done = subprocess.run(
-        [sys.executable, '-c', code, 'infer', *given, '-o', 'out.png'],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, '-c', code, 'infer', *given, '-o', 'out.png']
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, '')
     lines = done.stdout.splitlines()
     assert lines[0] == 'person 1 of 2, box -20.5, 10, 400, 350'
@@ -540,9 +529,8 @@ def test_the_command_needs_neither_torch_nor_mmpose(scene):
         np.testing.assert_allclose(found[:, :2], places, atol=0.05)
         assert (found[:, 2] > 0.9).all()
     assert lines[-1] == 'written: out.png'
-    drawn = cv2.imread(str(folder / 'out.png'))
-    assert drawn.shape == (360, 480, 3)
-    assert (drawn != cv2.imread(str(folder / 'photo.png'))).any()
+    drawn, image = (cv2.imread(str(folder / f'{n}.png')) for n in ('out', 'photo'))
+    assert drawn.shape == (360, 480, 3) and (drawn != image).any()
 
 
 def test_the_command_with_and_without_options(scene, capsys):

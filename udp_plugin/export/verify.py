@@ -87,13 +87,13 @@ def samples(folder: Optional[Path]) -> Tuple[int, Iterator[Sample]]:
     """
     if folder is None:
         return FIGURES, drawn()
-    found = [path for path in folder.glob('*') if path.suffix.lower() in SUFFIXES]
+    found = sorted(p for p in folder.glob('*') if p.suffix.lower() in SUFFIXES)
     if not found:
+        suffixes = ', '.join(SUFFIXES)
         raise UserError(
-            f'--verify {folder} must be a folder with photographs '
-            f'({", ".join(SUFFIXES)})'
+            f'--verify {folder} must be a folder with photographs ({suffixes})'
         )
-    found = sorted(found)[:PHOTOGRAPHS]
+    found = found[:PHOTOGRAPHS]
     return len(found), _photographed(found)
 
 

@@ -117,8 +117,8 @@ class PoseModel(ExportedModel):
         """The regions of an image (h, w, 3) as the model takes them: step 2.
 
         Returns:
-            Shape (N, 3, H, W), uint8, or float32 if the model takes normalised
-            crops. What is outside of the photograph is black.
+            Shape (N, 3, H, W), resampled bilinearly, uint8, or float32 if the model
+            takes normalised crops. What is outside of the photograph is black.
         """
         width, height = self.input_size
         crops = np.empty((len(regions.centers), height, width, 3), dtype=np.uint8)
