@@ -21,9 +21,9 @@ from xtcocotools.coco import COCO
 from udp_plugin import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, measures
-from udp_plugin.export import OPSET, graph, trained, verify, writing
+from udp_plugin.export import OPSET, graph, trained, verify
 from udp_plugin.export.run import export
-from udp_plugin.runtime import PoseModel
+from udp_plugin.runtime import PoseModel, Regions
 from udp_plugin.ui import UserError
 
 ITERS = 40
@@ -37,24 +37,18 @@ pytestmark = [
 
 
 class Runs:
-    """Networks trained and tested by MMPose on drawn figures, and their exports.
-
-    Args:
-        folder: Where they are.
-    """
+    """Networks trained and tested by MMPose on drawn figures, and their exports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         list(figures.write_dataset(folder, dict(train=64, test=12), seed=0))
-        data = configs.Data(
-            title='drawn figures',
-            train_ann=folder / 'train.json',
-            train_img=folder / 'train',
-            test_ann=folder / 'test.json',
-            test_img=folder / 'test',
-            train_count=64,
-            test_count=12,
-        )
+        places = {
+            f'{part}_{what}': folder / f'{part}{suffix}'
+            for part in ('train', 'test')
+            for what, suffix in (('ann', '.json'), ('img', ''))
+        }
+        counts = dict(train_count=64, test_count=12)
+        data = configs.Data(title='drawn figures', **places, **counts)
         names = ['gaussian', 'offset']
         self.configs = configs.write_configs(folder, data, names, ITERS, seed=0)
         self.exports = {}
@@ -63,9 +57,8 @@ class Runs:
             cfg.work_dir = str(folder / name)
             for loader in (cfg.train_dataloader, cfg.test_dataloader):
                 loader.update(num_workers=0, persistent_workers=False)
-            dump = dict(
-                type='DumpResults', out_file_path=str(folder / name / 'predictions.pkl')
-            )
+            dumped = f'{cfg.work_dir}/predictions.pkl'
+            dump = dict(type='DumpResults', out_file_path=dumped)
             cfg.test_evaluator = [cfg.test_evaluator, dump]
             runner = Runner.from_cfg(cfg)
             runner.train()
@@ -151,12 +144,9 @@ def jittered(sample: tuple, count: int, seed: int) -> tuple:
 
 
 def drawn_crops(runs: Runs) -> list:
-    """Batches of 1, 2, 17 and 20 crops, of test images: 120 in all."""
-    boxes, counts = runs.boxes(), [1, 2, 17] * 4
-    batches = zip(boxes, counts, range(12))
-    return [jittered(*batch) for batch in batches] + [
-        jittered(boxes[k], 20, seed=k + 100) for k in range(2)
-    ]
+    """Batches of 1, 2, 17 and 57 crops, of test images: 120 in all."""
+    counts = [*[1, 2, 17] * 3, 1, 2, 57]
+    return [jittered(*batch) for batch in zip(runs.boxes(), counts, range(12))]
 
 
 def photographed(coco_mini: Path) -> list:
@@ -285,9 +275,9 @@ def test_source_keypoints_of_rotated_boxes(runs):
     crops = rng.integers(0, 256, (5, 3, 128, 96), dtype=np.uint8)
     center, scale = rng.uniform(0, 4000, (5, 2)), rng.uniform(20, 2000, (5, 2))
     rotation = rng.uniform(-180, 180, 5)
-    box = dict(centers=center, scales=scale, rotations=rotation)
-    box = {name: value.astype(np.float32) for name, value in box.items()}
-    keypoints, _, in_source = model.session.run(None, dict(crops=crops, **box))
+    regions = Regions(center, scale, rotation)
+    outputs = 'keypoints', 'source_keypoints'
+    keypoints, in_source = model.predict(crops, regions, outputs)
     # Eq. 41, undone in float64, from the paper's own statement of it.
     for i in range(5):
         turn = np.deg2rad(rotation[i])
@@ -362,7 +352,7 @@ def test_plain_torch_is_written_in_forms_that_are_fast_in_onnx(tmp_path):
     module, path = graph.Decoding(SimpleNamespace()), tmp_path / 'maps.onnx'
     module.codec.decode_tensors = decode_tensors
     names = ['maps', *graph.OUTPUTS]
-    writing.write_onnx(path, module, {'maps': maps}, names[1:], {}, names, OPSET)
+    graph.write_onnx(path, module, {'maps': maps}, names[1:], {}, names, OPSET)
     found = operators(path)
     assert not found.keys() & {*SLOW_OR_DYNAMIC, 'Exp'}
     # Of the bands, and within one.
@@ -377,44 +367,22 @@ def test_plain_torch_is_written_in_forms_that_are_fast_in_onnx(tmp_path):
             np.testing.assert_allclose(answer, right, rtol=1e-6)
 
 
-@pytest.mark.parametrize('codec', CODECS)
-def test_recorded_and_computed_decoding_agree_on_every_kind_of_map(codec):
-    codec = codec_of(codec)
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(40, codec.channels_per_keypoint, 64, 48, generator=generator)
-    maps[1], maps[2], maps[3] = 0, float('nan'), float('inf')
-    maps[4], maps[5] = -float('inf'), 3.0
-    maps[6, :, 10, 10] = float('nan')
-    maps[7, :, 0, 0], maps[8, :, -1, -1] = 50.0, float('inf')
-    maps[9], maps[10] = maps[9] * 1e30, maps[10] * 1e-30
-    maps[11] = 0.0
-    maps[11, :, 20, 20] = 1.0
-    traced = torch.jit.trace(graph.Decoding(codec), (maps[:2],))
-    keypoints, scores = codec.decode_tensors(maps)
-    found, found_scores = traced(maps)
-    assert torch.isfinite(found).all()
-    torch.testing.assert_close(found, keypoints, atol=1e-3, rtol=0)
-    torch.testing.assert_close(found_scores, scores, atol=1e-5, rtol=1e-5)
-
-
 # --- the file -------------------------------------------------------------------------
 
 
 def test_the_file_says_what_it_is(runs):
     model = runs.export('authors', flip_test=True)
-    assert model.input_size == (96, 128)
-    assert model.heatmap_size == (24, 32)
-    assert model.codec['type'] == 'UDPOffsetHeatmap'
-    assert model.codec['reading'] == 'authors'
+    assert (model.input_size, model.heatmap_size) == ((96, 128), (24, 32))
+    codec = model.codec['type'], model.codec['reading']
+    assert codec == ('UDPOffsetHeatmap', 'authors')
     assert list(model.keypoint_names) == figures.KEYPOINTS
     assert list(model.flip_pairs) == [(k, k + 1) for k in range(1, 17, 2)]
     assert sorted(map(sorted, model.skeleton)) == sorted(
         sorted(k - 1 for k in link) for link in figures.SKELETON
     )
-    assert model.padding == 1.25
-    assert model.flip_test
     # In the order of the crops: the network's is RGB.
-    assert model.color == 'BGR'
+    said = model.padding, model.flip_test, model.color
+    assert said == (1.25, True, 'BGR')
     assert model.mean == pytest.approx((103.53, 116.28, 123.675))
     normalized = runs.export('offset', normalized=True)
     assert normalized.color == 'RGB'
@@ -422,7 +390,7 @@ def test_the_file_says_what_it_is(runs):
 
 
 def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, 'LARGEST', 100_000)
+    monkeypatch.setattr(graph, 'LARGEST', 100_000)
     monkeypatch.setattr(verify, 'FIGURES', 1)
     (tmp_path / 'notes').mkdir()
     (tmp_path / 'notes.txt').write_text('mine')
@@ -435,7 +403,7 @@ def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatc
     image, box = runs.boxes()[0]
     assert np.isfinite(PoseModel(out)(image, box).keypoints).all()
     # And gone with the file that they belonged to.
-    monkeypatch.setattr(writing, 'LARGEST', 2**30)
+    monkeypatch.setattr(graph, 'LARGEST', 2**30)
     export(*given)
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, *others]
 
@@ -448,12 +416,8 @@ def test_the_command(command, coco_mini, tmp_path, capsys):
     options = ['--flip-test', '--dynamic-batch', '--verify', coco_mini]
     status, printed = command('-o', out, *options)
     assert status == 0
-    for text in (
-        'B × 3 × 128 × 96',
-        'UDPOffsetHeatmap',
-        '272 keypoints of 16 samples',
-        'udp-plugin infer',
-    ):
+    texts = 'B × 3 × 128 × 96', '272 keypoints of 16 samples', 'udp-plugin infer'
+    for text in (*texts, 'UDPOffsetHeatmap'):
         assert text in printed.out
     assert [path.name for path in out.parent.iterdir()] == ['model.onnx']
     onnx.checker.check_model(str(out))
@@ -474,8 +438,7 @@ def test_the_command_for_the_decoding_alone(command, tmp_path):
     script = torch.jit.load(str(out), _extra_files=said)
     assert json.loads(said['codec'])['type'] == 'UDPOffsetHeatmap'
     keypoints, scores = script(torch.rand(3, 51, 32, 24))
-    assert keypoints.shape == (3, 17, 2)
-    assert scores.shape == (3, 17)
+    assert keypoints.shape == (3, 17, 2) and scores.shape == (3, 17)
 
 
 def test_a_file_that_is_wrong_is_not_put_in_place(command, tmp_path, monkeypatch):
@@ -641,13 +604,6 @@ def test_what_the_command_cannot_do(runs, files, tmp_path, capsys, options, mess
     assert message in ' '.join(said.split())
     assert 'Traceback' not in said
     assert not out.exists()
-
-
-def test_a_stock_config_is_to_be_converted(runs, tmp_path):
-    with pytest.raises(UserError, match='udp-plugin convert'):
-        export(
-            str(runs.configs['stock']), runs.checkpoint('gaussian'), tmp_path / 'a.onnx'
-        )
 
 
 def test_the_example_of_another_framework_s_maps():

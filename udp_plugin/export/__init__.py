@@ -1,7 +1,7 @@
 """``udp-plugin export``: a trained model as one graph from crops to keypoints.
 
 :mod:`.trained` reads a config and its checkpoint, :mod:`.graph` says what the graph
-computes, :mod:`.writing` writes it, :mod:`.verify` compares it with MMPose's own
+computes and writes it, :mod:`.verify` compares it with MMPose's own
 inference. :mod:`udp_plugin.runtime` runs it.
 """
 

@@ -11,13 +11,15 @@ MAX = (torch.max, Tensor.max)
 
 
 class ONNXForms(TorchFunctionMode):
-    """Within it, three things of the decoding's plain torch are recorded otherwise.
+    """Within it, four things of the decoding's plain torch are recorded otherwise.
 
     - Sizes, but that of a tensor's first axis, which may be the batch's, are numbers:
       what depends on nothing else, as a blur's matrix does, is computed beforehand.
     - ``nan_to_num`` to zeros, whose ``Where`` is the slowest part of the decoding.
     - ``max`` over a map's pixels: ``ArgMax`` takes several times as long as
       ``ReduceMax``.
+    - ``unflatten`` of the last axis: torch 2.1 does not write it before opset 13, and
+      loses an axis of one pixel.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None) -> Any:
@@ -31,6 +33,8 @@ class ONNXForms(TorchFunctionMode):
         last = len(values) == 1 and isinstance(values[0], int) and values[0] == -1
         if func in MAX and last and args[0].ndim == 2:
             return _highest(args[0])
+        if func == Tensor.unflatten and values[0] == -1:
+            return args[0].reshape(-1, *args[0].shape[1:-1], *values[1])
         return func(*args, **kwargs)
 
 

@@ -1,9 +1,15 @@
-"""What exported graphs compute, and what they say of themselves."""
+"""What exported graphs compute, how they are written, and what files say of them."""
 
-from contextlib import nullcontext
+import inspect
+import json
+import re
+import warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Optional, Tuple
+from tempfile import TemporaryDirectory
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -11,14 +17,16 @@ from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.runtime.session import BOX_INPUTS
 from udp_plugin.ui import UserError
+from udp_plugin.version import __version__
 
 from . import OPSET
 from .forms import ONNXForms
 from .trained import Trained
-from .writing import as_metadata, recorded, write_onnx
 
 #: Of the graphs that give keypoints in input px.
 OUTPUTS = ['keypoints', 'scores']
+#: Protobuf's limit for a file; what is larger has its weights in a file beside it.
+LARGEST = 2**31 - 2**20
 
 
 class Decoding(nn.Module):
@@ -140,17 +148,17 @@ def write_model(
         boxes = torch.zeros(batch, 2), torch.ones(batch, 2), torch.zeros(batch)
         inputs.update(zip(BOX_INPUTS, boxes))
         outputs.append('source_keypoints')
-    preprocessor, mean, std = trained.model.data_preprocessor, (0.0,) * 3, (1.0,) * 3
+    preprocessor, mean, std = trained.model.data_preprocessor, [0.0] * 3, [1.0] * 3
     if preprocessor._enable_normalize:
-        mean = preprocessor.mean.flatten().expand(3).tolist()
-        std = preprocessor.std.flatten().expand(3).tolist()
+        values = preprocessor.mean, preprocessor.std
+        mean, std = (each.flatten().expand(3).tolist() for each in values)
     # As the crops have them.
     turned = preprocessor._channel_conversion
     order = -1 if turned and not normalized else 1
     metainfo = trained.model.dataset_meta
     names = metainfo['keypoint_id2name']
     metadata = as_metadata(
-        **_of_codec(trained.codec),
+        trained.codec,
         config=trained.name,
         keypoint_names=[names[k] for k in range(len(names))],
         flip_pairs=[pair for pair in enumerate(mirrors) if pair[0] < pair[1]],
@@ -166,13 +174,21 @@ def write_model(
     write_onnx(path, module, inputs, outputs, metadata, dynamic, opset)
 
 
-def _of_codec(codec: UDPCodec) -> dict:
-    return dict(
+def as_metadata(codec: UDPCodec, **others: Any) -> Dict[str, str]:
+    """What a file says of its codec, and other values, each in JSON.
+
+    :class:`~udp_plugin.runtime.PoseModel` reads it.
+    """
+    values = dict(
+        made_by='udp_plugin',
+        version=__version__,
         codec=dict(type=type(codec).__name__, **vars(codec)),
         input_size=codec.input_size,
         heatmap_size=codec.heatmap_size,
         measure='unit length',
+        **others,
     )
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> None:
@@ -191,7 +207,7 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
     width, height = codec.heatmap_size
     channels = keypoints * codec.channels_per_keypoint
     maps = torch.rand(2, channels, height, width)
-    module, metadata = Decoding(codec).eval(), as_metadata(**_of_codec(codec))
+    module, metadata = Decoding(codec).eval(), as_metadata(codec)
     if path.suffix == '.onnx':
         inputs, dynamic = dict(maps=maps), ['maps', *OUTPUTS]
         write_onnx(path, module, inputs, OUTPUTS, metadata, dynamic, opset)
@@ -211,3 +227,76 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
                 module, (maps,), dynamic_shapes={'maps': {0: batch}}
             )
             torch.export.save(program, str(path), extra_files=metadata)
+
+
+def write_onnx(
+    path: Path,
+    module: nn.Module,
+    inputs: Dict[str, Tensor],
+    outputs: Sequence[str],
+    metadata: Dict[str, str],
+    dynamic: Sequence[str],
+    opset: int,
+) -> None:
+    """Record a module as an ONNX file.
+
+    Args:
+        path: The file.
+        module: What is recorded, in evaluation.
+        inputs: Examples by name.
+        outputs: Names.
+        metadata: Written into the file.
+        dynamic: Names of those whose first axis is free.
+        opset: Version of ONNX's operators.
+
+    Raises:
+        UserError: An operator is not in this opset, or cannot be exported.
+    """
+    # Later releases of torch would take their other exporter.
+    other = 'dynamo' in inspect.signature(torch.onnx.export).parameters
+    # A folder of its own: of what is too large for a file, torch leaves one a tensor.
+    with recorded(), TemporaryDirectory(prefix='.export', dir=path.parent) as folder:
+        recording = str(Path(folder, path.name))
+        try:
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                recording,
+                opset_version=opset,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={name: {0: 'batch'} for name in dynamic},
+                **(dict(dynamo=False) if other else {}),
+            )
+        except Exception as error:
+            raise UserError(_why(error, opset)) from error
+        model = onnx.load(recording)
+    onnx.helper.set_model_props(model, metadata)
+    model.producer_name, model.producer_version = 'udp_plugin', __version__
+    large = dict(save_as_external_data=True, location=f'{path.name}.data')
+    onnx.save(model, str(path), **(large if model.ByteSize() > LARGEST else {}))
+    onnx.checker.check_model(str(path))
+
+
+def _why(error: Exception, opset: int) -> str:
+    """What to do about an error of torch's exporter."""
+    text = ' '.join(str(error).split(' Please feel free')[0].split())
+    operator = re.search(r"operator '?([\w:]+)|ONNX export of (\w+)", text)
+    versions = f'torch {torch.__version__}'
+    if operator:
+        name = f'the operator {operator[1] or operator[2]}'
+        newer = f'has a form of {name} that {versions} does not write'
+        problem = newer if opset > OPSET else f'lacks {name}'
+        other = ', or a network without it' if opset == OPSET else ''
+        return f'--opset {opset} {problem} ({text[:200]}); take --opset {OPSET}{other}'
+    if re.search('opset.version', text):
+        return f'--opset {opset} is none that {versions} writes; take --opset {OPSET}'
+    return f'{versions} cannot record the model: {type(error).__name__}: {text[:500]}'
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Without gradients, nor warnings of sizes that are taken as fixed, as they are."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

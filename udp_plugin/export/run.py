@@ -42,13 +42,10 @@ def export(
     config: str,
     checkpoint: Optional[Path],
     out: Path,
-    flip_test: bool = False,
-    dynamic_batch: bool = False,
-    normalized: bool = False,
-    source_keypoints: bool = False,
     opset: int = OPSET,
     images: Optional[Path] = None,
     progress: Callable[..., None] = lambda **state: None,
+    **options: bool,
 ) -> Exported:
     """Write a trained model as ONNX, from crops to keypoints.
 
@@ -59,15 +56,25 @@ def export(
             written.
         out: The file to write, or to replace: ``.onnx``, or without weights one of
             :data:`DECODINGS`.
-        flip_test, dynamic_batch, normalized, source_keypoints, opset: See
-            :func:`~.graph.write_model`.
+        opset: Version of ONNX's operators.
         images: A folder of photographs to compare on; None is drawn figures.
         progress: Takes what a task of rich's progress does.
+        options: ``flip_test``, ``dynamic_batch``, ``normalized`` and
+            ``source_keypoints``, see :func:`~.graph.write_model`.
 
     Raises:
         UserError: It cannot be exported.
     """
-    _check_out(out, ['.onnx'] if checkpoint else [*DECODINGS])
+    suffixes = ['.onnx'] if checkpoint else [*DECODINGS]
+    if out.suffix not in suffixes:
+        raise UserError(
+            f'--out must be a file that ends with {" or ".join(suffixes)}, got {out}'
+        )
+    if out.is_dir():
+        raise UserError(f'--out {out} is a folder; name a file in it')
+    folder = next(path for path in out.absolute().parents if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f'--out {out}: {folder} cannot be written to')
     count, samples = verify.samples(images)
     total = 3 + (count if checkpoint else 0)
     progress(description='reading', total=total)
@@ -78,8 +85,7 @@ def export(
     progress(description='recording', completed=1)
     with quiet(), _beside(out) as made:
         if checkpoint:
-            options = flip_test, dynamic_batch, normalized, source_keypoints, opset
-            graph.write_model(made, trained, *options)
+            graph.write_model(made, trained, opset=opset, **options)
             progress(description='comparing', completed=2)
             difference = verify.compare(made, trained, samples, progress)
         else:
@@ -97,7 +103,8 @@ def export(
     progress(description='done', completed=total)
 
     weights, only = bool(checkpoint), not checkpoint
-    batch = 'B' if dynamic_batch or only else '1'
+    normalized, in_source = map(options.get, ('normalized', 'source_keypoints'))
+    batch = 'B' if options.get('dynamic_batch') or only else '1'
     shape = f'{batch} × {len(trained.flip_indices) if weights else keypoints}'
     sides = codec.input_size if weights else codec.heatmap_size
     channels = 3 if weights else keypoints * codec.channels_per_keypoint
@@ -108,9 +115,8 @@ def export(
     pixels = '× 2, in pixels of the'
     px, agreeing = difference.px, ~difference.beyond
     most, score = px[agreeing].max(initial=0), difference.score[agreeing]
-    besides = (~agreeing).sum()
-    tied = 'where two peaks are as high'
-    why = tied if difference.good else 'more than rounding'
+    besides, far = (~agreeing).sum(), f'up to {np.nanmax(px):.1g} px'
+    why = 'where two peaks are as high' if difference.good else 'more than rounding'
     rows = [
         (weights, 'model', trained.name),
         (only, 'decoding of', trained.name),
@@ -120,37 +126,20 @@ def export(
         (only, 'maps', f'{given}, float32'),
         (True, 'keypoints', f'{shape} {pixels} input'),
         (True, 'scores', shape),
-        (source_keypoints, 'centers, scales', f'{batch} {pixels} photograph'),
-        (source_keypoints, 'rotations', f'{batch}, in degrees'),
-        (source_keypoints, 'source_keypoints', f'{shape} {pixels} photograph'),
+        (in_source, 'centers, scales', f'{batch} {pixels} photograph'),
+        (in_source, 'rotations', f'{batch}, in degrees'),
+        (in_source, 'source_keypoints', f'{shape} {pixels} photograph'),
         (True, 'codec', f'{type(codec).__name__}, {settings}'),
-        (weights, 'flip test', 'yes' if flip_test else 'no'),
+        (weights, 'flip test', 'yes' if options.get('flip_test') else 'no'),
         (weights, 'opset', str(opset)),
         (size >= 1e5, 'size', f'{size / 1e6:.1f} MB'),
         (size < 1e5, 'size', f'{size / 1e3:.0f} kB'),
         (True, 'compared with PyTorch', f'{px.size} keypoints of {len(px)} samples'),
         (agreeing.any(), 'largest difference', f'{most:.1g} px of the input'),
         (agreeing.any(), 'of scores', f'{score.max(initial=0):.1g}'),
-        (
-            besides,
-            'besides',
-            f'{besides} keypoints, {why}, up to {np.nanmax(px):.1g} px',
-        ),
+        (besides, 'besides', f'{besides} keypoints, {why}, {far}'),
     ]
     return Exported(out, [(name, text) for has, name, text in rows if has], difference)
-
-
-def _check_out(out: Path, suffixes: List[str]) -> None:
-    """Before the work."""
-    if out.suffix not in suffixes:
-        raise UserError(
-            f'--out must be a file that ends with {" or ".join(suffixes)}, got {out}'
-        )
-    if out.is_dir():
-        raise UserError(f'--out {out} is a folder; name a file in it')
-    folder = next(path for path in out.absolute().parents if path.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f'--out {out}: {folder} cannot be written to')
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import copy
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
@@ -33,41 +33,23 @@ class Trained(NamedTuple):
         name: Of the config.
         model: The estimator, in evaluation, with its ``cfg`` and, if it has weights,
             its ``dataset_meta``, as MMPose's ``inference_topdown`` asks for them.
+        head: The head that makes the maps, also if ``VisPredictHead`` holds it.
+        codec: Of the head.
+        num_keypoints: Of which there are maps.
+        chosen: Which of these the estimator gives, in which order; None is all. Models
+            of several data sets have it.
+        flip_indices: For each keypoint its mirror image's, by the data set.
         padding: Of boxes, see :func:`~udp_plugin.functional.box_center_scale`.
     """
 
     name: str
     model: TopdownPoseEstimator
+    head: nn.Module
+    codec: UDPCodec
+    num_keypoints: int
+    chosen: Optional[List[int]]
+    flip_indices: Sequence[int] = ()
     padding: float = 1.0
-
-    @property
-    def head(self) -> nn.Module:
-        """The head that makes the maps, also if ``VisPredictHead`` holds it."""
-        head = getattr(self.model, 'head', None)
-        return getattr(head, 'pose_head', head)
-
-    @property
-    def codec(self) -> UDPCodec:
-        """Of the head."""
-        return self.head.decoder
-
-    @property
-    def num_keypoints(self) -> int:
-        """Of which there are maps."""
-        return self.head.out_channels // self.codec.channels_per_keypoint
-
-    @property
-    def chosen(self) -> Optional[List[int]]:
-        """Which of these the estimator gives, in which order; None is all.
-
-        Models of several data sets have it.
-        """
-        return (self.model.test_cfg or {}).get('output_keypoint_indices')
-
-    @property
-    def flip_indices(self) -> List[int]:
-        """For each keypoint its mirror image's."""
-        return list(self.model.dataset_meta['flip_indices'])
 
 
 def build(path: Path) -> Trained:
@@ -87,9 +69,8 @@ def build(path: Path) -> Trained:
     forget_weights(settings)
     with _refusing(f'the model of {path} cannot be built'):
         model = revert_sync_batchnorm(MODELS.build(settings))
-    model.cfg = cfg
-    trained = Trained(path.stem, model.eval())
-    head = trained.head
+    model.cfg, head = cfg, getattr(model, 'head', None)
+    head = getattr(head, 'pose_head', head)
     if not isinstance(model, TopdownPoseEstimator) or not isinstance(head, UDPHead):
         raise UserError(
             f"{path} has {type(head).__name__} as its head, not one of this package's; "
@@ -103,13 +84,16 @@ def build(path: Path) -> Trained:
             'it is not known what it does to crops; take PoseDataPreprocessor, or '
             "export the decoding alone (--decoding-only) for what's after your own"
         )
-    size, divisor = trained.codec.input_size, preprocessor.pad_size_divisor
-    if any(pixels % divisor for pixels in size):
+    codec, divisor = head.decoder, preprocessor.pad_size_divisor
+    if any(pixels % divisor for pixels in codec.input_size):
         raise UserError(
-            f'data_preprocessor of {path} pads crops of {size} to multiples of '
-            f'{divisor}, which moves the box in them; remove pad_size_divisor'
+            f'data_preprocessor of {path} pads crops of {codec.input_size} to '
+            f'multiples of {divisor}, which moves the box in them; remove '
+            'pad_size_divisor'
         )
-    return trained
+    count = head.out_channels // codec.channels_per_keypoint
+    chosen = (model.test_cfg or {}).get('output_keypoint_indices')
+    return Trained(path.stem, model.eval(), head, codec, count, chosen)
 
 
 def load(path: Path, checkpoint: Path) -> Trained:
@@ -134,10 +118,10 @@ def load(path: Path, checkpoint: Path) -> Trained:
             f'CONFIG {path} has no test_dataloader, which says how boxes are cropped '
             'and how keypoints are called'
         )
-    dataset = innermost = copy.deepcopy(loader.dataset)
-    while innermost.get('dataset') or innermost.get('datasets'):
-        inner = innermost.get('dataset') or innermost.get('datasets')
+    dataset = inner = innermost = copy.deepcopy(loader.dataset)
+    while inner:
         innermost = inner[0] if isinstance(inner, (list, tuple)) else inner
+        inner = innermost.get('dataset') or innermost.get('datasets')
     if not dataset.get('pipeline'):
         dataset.pipeline = innermost.get('pipeline')
     padding = _padding(dataset, trained, path)
@@ -150,7 +134,7 @@ def load(path: Path, checkpoint: Path) -> Trained:
             'metainfo'
         )
     cfg.test_dataloader, model.dataset_meta = dict(dataset=dataset), metainfo
-    return trained._replace(padding=padding)
+    return trained._replace(padding=padding, flip_indices=metainfo['flip_indices'])
 
 
 @contextmanager
@@ -189,21 +173,20 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
     unexpected = [name for name in unexpected if name.split('.')[0] in parts]
     weights = model.state_dict()
     broken = [name for name, each in weights.items() if not each.isfinite().all()]
+    another = f'is of another model than {config}'
     theirs = '; give the config that it was trained with'
+    before = '; take one from before the training broke down'
     for names, problem, rest in (
-        (mismatched, f'is of another model than {config}:', theirs),
+        (mismatched, f'{another}:', theirs),
         (missing, 'has no weights for', f' of {config}{theirs}'),
-        (unexpected, f'is of another model than {config}, which has no', theirs),
-        (
-            broken,
-            'has weights that are NaN or infinite:',
-            '; take one from before the training broke down',
-        ),
+        (unexpected, f'{another}, which has no', theirs),
+        (broken, 'has weights that are NaN or infinite:', before),
     ):
         if names:
-            listed = ', '.join(names[:LISTED])
-            if len(names) > LISTED:
-                listed += f' and {len(names) - LISTED} more'
+            more = len(names) - LISTED
+            listed = ', '.join(names[:LISTED]) + (
+                f' and {more} more' if more > 0 else ''
+            )
             raise UserError(f'CHECKPOINT {checkpoint} {problem} {listed}{rest}')
 
 

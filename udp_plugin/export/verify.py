@@ -87,13 +87,13 @@ def samples(folder: Optional[Path]) -> Tuple[int, Iterator[Sample]]:
     """
     if folder is None:
         return FIGURES, drawn()
-    found = [path for path in folder.glob('*') if path.suffix.lower() in SUFFIXES]
+    found = sorted(p for p in folder.glob('*') if p.suffix.lower() in SUFFIXES)
     if not found:
+        suffixes = ', '.join(SUFFIXES)
         raise UserError(
-            f'--verify {folder} must be a folder with photographs '
-            f'({", ".join(SUFFIXES)})'
+            f'--verify {folder} must be a folder with photographs ({suffixes})'
         )
-    found = sorted(found)[:PHOTOGRAPHS]
+    found = found[:PHOTOGRAPHS]
     return len(found), _photographed(found)
 
 
@@ -155,15 +155,13 @@ def compare(
                 found.append(np.concatenate(said))
         except Exception as error:
             # Onnxruntime's errors have no base.
-            advice = (
-                '\nif the network fixes the size of its batch, export without '
-                '--dynamic-batch'
-                if exported.takes_any_number
-                else ''
-            )
-            raise UserError(
-                f'the exported model fails on {len(boxes)} crops: {error}{advice}'
-            ) from error
+            problem = f'the exported model fails on {len(boxes)} crops: {error}'
+            if exported.takes_any_number:
+                problem += (
+                    '\nif the network fixes the size of its batch, export without '
+                    '--dynamic-batch'
+                )
+            raise UserError(problem) from error
         peaks += int((ours.scores != 0).sum())
         results = inference_topdown(model, image, boxes)
         theirs = [result.pred_instances for result in results]

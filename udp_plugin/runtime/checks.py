@@ -11,11 +11,11 @@ LONGEST_SIDE = 2**15 - 2
 #: no photograph.
 FARTHEST = 1e6
 
-#: What to do with arrays that are no photographs yet, by their number of channels.
-CONVERSIONS = {
-    1: 'a grey one becomes one by cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)',
-    4: 'one with transparency becomes one by cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)',
-}
+GREY = 'a grey one becomes one by cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)'
+RGBA = 'one with transparency becomes one by cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)'
+UNREAD = 'which is what cv2.imread gives for a file that it cannot read; check the path'
+#: What to do with arrays that are no photographs yet, by their last axis.
+CONVERSIONS = {(): GREY, (1,): GREY, (4,): RGBA}
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -26,16 +26,12 @@ def check_image(image: np.ndarray) -> np.ndarray:
     """
     got = None
     if image is None:
-        got = (
-            'None, which is what cv2.imread gives for a file that it cannot read; '
-            'check the path'
-        )
+        got = f'None, {UNREAD}'
     elif not isinstance(image, np.ndarray):
         got = type(image).__name__
-    elif image.ndim == 2 or (image.ndim == 3 and image.shape[2] in CONVERSIONS):
-        channels = 1 if image.ndim == 2 else image.shape[2]
-        got = f'shape {image.shape}; {CONVERSIONS[channels]}'
-    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    elif image.ndim > 1 and image.shape[2:] in CONVERSIONS:
+        got = f'shape {image.shape}; {CONVERSIONS[image.shape[2:]]}'
+    elif image.shape[2:] != (3,) or image.dtype != np.uint8:
         got = f'shape {image.shape}, {image.dtype}'
     if got:
         raise ValueError(
@@ -87,8 +83,7 @@ def check_rotations(rotations: Optional[np.ndarray], count: int) -> np.ndarray:
     Raises:
         ValueError: The shape is another, or one is not finite.
     """
-    if rotations is None:
-        return np.zeros(count)
+    rotations = np.zeros(count) if rotations is None else rotations
     checked = _numbers(rotations, 'rotations')
     if checked.shape != (count,) or not np.isfinite(checked).all():
         raise ValueError(

@@ -1,6 +1,6 @@
 """Draws keypoints on a photograph, to a fraction of a pixel."""
 
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -9,13 +9,8 @@ from .checks import FARTHEST, check_boxes, check_image
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart, as BGR.
 COLORS = (
-    (0, 94, 213),
-    (178, 114, 0),
-    (115, 158, 0),
-    (0, 159, 230),
-    (167, 121, 204),
-    (233, 180, 86),
-    (66, 228, 240),
+    *((0, 94, 213), (178, 114, 0), (115, 158, 0), (0, 159, 230)),
+    *((167, 121, 204), (233, 180, 86), (66, 228, 240)),
 )
 WHITE = (255, 255, 255)
 #: Fractional bits of the coordinates given to OpenCV.
@@ -23,8 +18,7 @@ SHIFT = 8
 #: Radius of a keypoint, in sizes of the person: all of them together always cover the
 #: same part of a person, however many they are. And the least one, in source px.
 RADIUS, LEAST = 0.08, 2.0
-#: Radius of the white edge around a keypoint, and width of lines and boxes, in its
-#: radius.
+#: Radius of a keypoint's white edge, and width of lines and boxes, in its radius.
 EDGE, LINE, BOX = 1.35, 0.7, 1 / 3
 
 
@@ -61,11 +55,14 @@ def draw(
         )
     if boxes is not None:
         boxes = check_boxes(boxes)
-        if len(boxes) != len(keypoints):
-            raise ValueError(
-                f'boxes must be as many as people, got {len(boxes)} of '
-                f'{len(keypoints)} people'
-            )
+        people = len(keypoints)
+        if len(boxes) != people:
+            got = f'{len(boxes)} of {people} people'
+            raise ValueError(f'boxes must be as many as people, got {got}')
+
+    def fixed(points: np.ndarray) -> List[Tuple[int, int]]:
+        return [(x, y) for x, y in np.rint(points * 2**SHIFT).astype(int).tolist()]
+
     smooth = dict(lineType=cv2.LINE_AA, shift=SHIFT)
     for i, points in enumerate(keypoints):
         color = COLORS[i % len(COLORS)]
@@ -74,24 +71,15 @@ def draw(
         # What is left out may be anywhere, and says nothing about the person's size.
         size = np.ptp(points[shown], axis=0).max() if shown.any() else 0.0
         radius = max(LEAST, RADIUS * size / len(points) ** 0.5)
+        box, line = (max(1, round(each * radius)) for each in (BOX, LINE))
         if boxes is not None:
-            corners = map(_fixed, boxes[i].reshape(2, 2))
-            cv2.rectangle(drawn, *corners, color, _width(BOX * radius), **smooth)
-        for pair in skeleton:
-            if shown[list(pair)].all():
-                ends = map(_fixed, points[list(pair)])
-                cv2.line(drawn, *ends, color, _width(LINE * radius), **smooth)
-        for point in points[shown]:
+            corners = fixed(boxes[i].reshape(2, 2))
+            cv2.rectangle(drawn, *corners, color, box, **smooth)
+        for pair in map(list, skeleton):
+            if shown[pair].all():
+                cv2.line(drawn, *fixed(points[pair]), color, line, **smooth)
+        for point in fixed(points[shown]):
             for length, paint in ((EDGE * radius, WHITE), (radius, color)):
                 length = round(length * 2**SHIFT)
-                cv2.circle(drawn, _fixed(point), length, paint, cv2.FILLED, **smooth)
+                cv2.circle(drawn, point, length, paint, cv2.FILLED, **smooth)
     return drawn
-
-
-def _width(pixels: float) -> int:
-    return max(1, round(pixels))
-
-
-def _fixed(point: np.ndarray) -> Tuple[int, ...]:
-    """A point in OpenCV's fixed-point form."""
-    return tuple(int(value) for value in np.rint(point * 2**SHIFT))

@@ -92,16 +92,14 @@ class PoseModel(ExportedModel):
         """
         image = check_image(image)
         regions = self.regions(whole(image) if boxes is None else boxes, rotations)
-        people, num_keypoints = len(regions.centers), len(self.keypoint_names)
-        keypoints = np.empty((people, num_keypoints, 2))
-        scores = np.empty((people, num_keypoints), dtype=np.float32)
+        shape = len(regions.centers), len(self.keypoint_names)
+        found, scores = np.empty((*shape, 2)), np.empty(shape, dtype=np.float32)
         at_once = CROPS_AT_ONCE if self.takes_any_number else 1
-        for first in range(0, people, at_once):
+        for first in range(0, len(found), at_once):
             some = slice(first, first + at_once)
             part = regions.part(some)
-            found, scores[some] = self.predict(self.crop(image, part), part)
-            keypoints[some] = self.to_source(found, part)
-        return Keypoints(keypoints, scores)
+            found[some], scores[some] = self.predict(self.crop(image, part), part)
+        return Keypoints(self.to_source(found, regions), scores)
 
     def regions(
         self, boxes: np.ndarray, rotations: Optional[np.ndarray] = None
@@ -119,15 +117,13 @@ class PoseModel(ExportedModel):
         """The regions of an image (h, w, 3) as the model takes them: step 2.
 
         Returns:
-            Shape (N, 3, H, W), uint8, or float32 if the model takes normalised
-            crops. What is outside of the photograph is black.
+            Shape (N, 3, H, W), resampled bilinearly, uint8, or float32 if the model
+            takes normalised crops. What is outside of the photograph is black.
         """
         width, height = self.input_size
         crops = np.empty((len(regions.centers), height, width, 3), dtype=np.uint8)
         for i, matrix in enumerate(F.warp_matrix(*regions, self.input_size)):
-            crops[i] = cv2.warpAffine(
-                image, matrix, self.input_size, flags=cv2.INTER_LINEAR
-            )
+            crops[i] = cv2.warpAffine(image, matrix, self.input_size)
         if self.color == 'RGB':
             crops = crops[..., ::-1]
         if self.normalized:
@@ -164,5 +160,4 @@ class PoseModel(ExportedModel):
 
 def whole(image: np.ndarray) -> np.ndarray:
     """The box of the whole photograph, as MMPose has it, shape (1, 4)."""
-    height, width = image.shape[:2]
-    return np.array([[0.0, 0.0, width, height]])
+    return np.array([[0.0, 0.0, *image.shape[1::-1]]])

@@ -1,6 +1,7 @@
 """The command ``udp-plugin infer``: a photograph's keypoints, printed and drawn."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
 
@@ -97,27 +98,22 @@ def check_outputs(image: Path, out: Optional[Path], file: Optional[Path]) -> Non
                 f'{option} must be a file in a folder that exists, got {path}; make '
                 f'{path.parent} first'
             )
-    if out is None:
-        return
-    if not out.suffix or not cv2.haveImageWriter(str(out)):
+    if out and not (out.suffix and cv2.haveImageWriter(str(out))):
         raise ValueError(
             f'--out must be a picture that OpenCV can write, got {out}; name it '
             f'{out.with_suffix(".png").name}, say'
         )
-    if out.exists() and image.exists() and out.samefile(image):
+    if out and out.exists() and image.exists() and out.samefile(image):
         raise ValueError(f'--out {out} is IMAGE itself; name another file')
 
 
 def write_picture(out: Path, seen: Inferred) -> None:
     """Draw keypoints and boxes on the photograph."""
     picture = draw(seen.image, *seen.found, seen.model.skeleton, seen.boxes)
-    try:
+    written = False
+    with suppress(cv2.error):
         written, content = cv2.imencode(out.suffix, picture)
-    except cv2.error:
-        written = False
     if not written:
-        raise ValueError(
-            f'--out {out} cannot hold this picture; name it '
-            f'{out.with_suffix(".png").name}'
-        )
+        png = out.with_suffix('.png').name
+        raise ValueError(f'--out {out} cannot hold this picture; name it {png}')
     out.write_bytes(content.tobytes())

@@ -78,10 +78,9 @@ class ExportedModel:
         ours = 'model must be a file that `udp-plugin export` wrote, and'
         if not Path(path).is_file():
             raise FileNotFoundError(f'{ours} {path} is no file; check the path')
+        given = dict(providers=list(providers))
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), providers=list(providers)
-            )
+            self.session = onnxruntime.InferenceSession(str(path), **given)
         # onnxruntime's errors have no base but this one.
         except Exception as error:
             raise ValueError(
@@ -101,30 +100,23 @@ class ExportedModel:
         if missing:
             raise ValueError(f'model {path} lacks the metadata {missing}; {AGAIN}')
         if told['measure'] != 'unit length':
-            raise ValueError(
-                f"model {path} must measure by 'unit length', got "
-                f'{told["measure"]!r}; {AGAIN}'
-            )
+            measure = f"'unit length', got {told['measure']!r}"
+            raise ValueError(f'model {path} must measure by {measure}; {AGAIN}')
         for key, value in told.items():
             setattr(self, key, _tuples(value))
-        self._check_interface(path)
-
-    def _check_interface(self, path: Union[str, Path]) -> None:
-        """A ``ValueError`` unless inputs and outputs are as metadata promise."""
         width, height = self.input_size
-        count = len(self.keypoint_names)
-        kind = 'float' if self.normalized else 'uint8'
+        kind, count = 'float' if self.normalized else 'uint8', len(self.keypoint_names)
+        given, answers = self.session.get_inputs(), self.session.get_outputs()
         inputs = dict(crops=(kind, (None, 3, height, width)))
-        outputs = dict(
-            keypoints=('float', (None, count, 2)), scores=('float', (None, count))
-        )
-        self.takes_boxes = len(self.session.get_inputs()) > 1
+        keypoints = 'float', (None, count, 2)
+        outputs = dict(keypoints=keypoints, scores=('float', (None, count)))
+        self.takes_boxes = len(given) > 1
         if self.takes_boxes:
             inputs.update(BOX_INPUTS)
-            outputs['source_keypoints'] = outputs['keypoints']
+            outputs.update(source_keypoints=keypoints)
         for what, expected, arguments in (
-            ('inputs', inputs, self.session.get_inputs()),
-            ('outputs', outputs, self.session.get_outputs()),
+            ('inputs', inputs, given),
+            ('outputs', outputs, answers),
         ):
             found = {one.name: (one.type[7:-1], one.shape) for one in arguments}
             if set(expected) != set(found) or not all(
@@ -134,7 +126,7 @@ class ExportedModel:
                     f'model {path} must have the {what} {_listed(expected)}, as its '
                     f'metadata say, got {_listed(found)}; {AGAIN}'
                 )
-        batch = next(i for i in self.session.get_inputs() if i.name == 'crops').shape[0]
+        (batch,) = (one.shape[0] for one in given if one.name == 'crops')
         if isinstance(batch, int) and batch != 1:
             raise ValueError(
                 f'model {path} must take one crop at a time or any number, got {batch}'
@@ -149,9 +141,9 @@ def _tuples(value: Any) -> Any:
 
 def _fits(kind: str, shape: Sequence, expected_kind: str, expected: Sequence) -> bool:
     """Whether type and shape are as expected; lengths that are not fixed always are."""
-    fixed = [(n, wanted) for n, wanted in zip(shape, expected) if isinstance(n, int)]
-    same_kind = kind == expected_kind and len(shape) == len(expected)
-    return same_kind and all(wanted in (n, None) for n, wanted in fixed)
+    lengths = [n if isinstance(n, int) else None for n in shape]
+    fit = all(None in pair or pair[0] == pair[1] for pair in zip(lengths, expected))
+    return fit and kind == expected_kind and len(shape) == len(expected)
 
 
 def _listed(interface: Dict[str, tuple]) -> str:
