@@ -31,18 +31,14 @@ from .constants import (
     VOTING_WINDOW,
 )
 
-#: The bits of infinity.
-INFINITE = {
-    np.int32: np.float32(np.inf).view(np.int32),
-    np.int64: np.float64(np.inf).view(np.int64),
-}
-
 #: So many taps of a blur are added at a time.
 TAPS = 4
 #: Pixels that are worth another thread, and how many more each map counts than it has.
 #: A thread has several pieces, so that others do them while it is held up.
 THREAD_PIXELS, MAP_PIXELS, PIECES = 2**20, 2**12, 4
 
+#: By size of a float, the integers of that size and infinity's bits.
+_BITS = {4: (np.int32, np.int32(0x7F8 << 20)), 8: (np.int64, np.int64(0x7FF << 52))}
 _functions: List[Callable] = []
 
 
@@ -87,20 +83,10 @@ def _maxima(bits, infinite, row_max, column_max):
     for y in range(len(bits)):
         row, highest = bits[y], zero
         for x in range(row.size):
+            highest = max(highest, row[x] if row[x] < infinite else zero)
+        for x in range(column_max.size):
             pixel = row[x] if row[x] < infinite else zero
             column_max[x] = max(column_max[x], pixel)
-            highest = max(highest, pixel)
-        row_max[y] = highest
-
-
-@_compiled
-def _row_maxima(bits, infinite, row_max):
-    """:func:`_maxima` of the rows alone."""
-    zero = bits.dtype.type(0)
-    for y in range(len(bits)):
-        row, highest = bits[y], zero
-        for x in range(row.size):
-            highest = max(highest, row[x] if row[x] < infinite else zero)
         row_max[y] = highest
 
 
@@ -178,7 +164,6 @@ def _dark_step(h, x, y, taps, scratch, v):
         floor = max(floor, 1e-3 * v[i])
     for i in range(9):
         v[i] = math.log(max(v[i], floor))
-
     dx, dy = (v[5] - v[3]) / 2, (v[7] - v[1]) / 2
     dxx, dyy = v[5] - 2 * v[4] + v[3], v[7] - 2 * v[4] + v[1]
     # Seven of the nine pixels, as in the authors' code.
@@ -205,16 +190,19 @@ def _flat(h, values, score):
 def _dark(maps, bits, infinite, taps, keypoints, scores, start, stop):
     """:func:`~.decoding.decode_dark` of maps (N, H, W), from ``start`` to ``stop``."""
     height, width = maps.shape[1:]
-    row_max = np.empty(height, bits.dtype)
-    side = 2 * len(taps) + 1 + taps.shape[1]
+    # Of bands of rows, since many pixels in a row are compared faster.
+    rows = math.gcd(height, 8)
+    bands = bits.reshape((len(maps), height // rows, rows * width))
+    band_max, none = np.empty(height // rows, bits.dtype), np.empty(0, bits.dtype)
     # In float64, since a wide peak differs little from pixel to pixel.
-    scratch, v = np.empty((3, side * side), np.float64), np.empty(9, np.float64)
+    scratch, v = np.empty((3, (3 * taps.shape[1]) ** 2)), np.empty(9)
     for n in range(start, min(stop, len(maps))):
-        _row_maxima(bits[n], infinite, row_max)
-        x, y, score, step_x, step_y = 0, row_max.argmax(), 0.0, 0.0, 0.0
-        while bits[n, y, x] != row_max[y] > 0:
-            x += 1
-        if row_max[y] > 0 and not _flat(maps[n], maps[n], maps[n, y, x]):
+        _maxima(bands[n], infinite, band_max, none)
+        band, pixel, score, step_x, step_y = band_max.argmax(), 0, 0.0, 0.0, 0.0
+        while bands[n, band, pixel] != band_max[band] > 0:
+            pixel += 1
+        y, x = divmod(band * rows * width + pixel, width)
+        if band_max[band] > 0 and not _flat(maps[n], maps[n], maps[n, y, x]):
             score = maps[n, y, x]
             step_x, step_y = _dark_step(maps[n], x, y, taps, scratch, v)
         else:
@@ -293,9 +281,7 @@ def _exp(exponent):
     """exp of at most 0: its series at a 256th, squared eight times, many at a time."""
     a = max(exponent, -80.0) / 256
     power = 1 + a * (1 + a * (1 / 2 + a * (1 / 6 + a * (1 / 24 + a / 120))))
-    for _ in range(8):
-        power *= power
-    return power
+    return power**256
 
 
 @_compiled
@@ -348,10 +334,9 @@ def _vote(maps, peak_x, peak_y, unit, radius, disc, votes):
     spread = max(square / total - x**2 - y**2, 0.0)
     agreement = 1 / (1 + spread / (VOTING_SPREAD * radius) ** 2)
     window_x = window_y = 0.0
-    for i in range(left, right + 1):
-        window_x += _exp(scale * (i - center_x) ** 2)
-    for i in range(top, bottom + 1):
-        window_y += _exp(scale * (i - center_y) ** 2)
+    for i in range(-reach, reach + 1):
+        window_x += _exp(scale * (i - center_x) ** 2) if left <= i <= right else 0.0
+        window_y += _exp(scale * (i - center_y) ** 2) if top <= i <= bottom else 0.0
     mean = unit * (total / (window_x * window_y))
     return x, y, math.sqrt(mean * agreement)
 
@@ -362,7 +347,8 @@ def _offset(
 ):
     """:func:`~.decoding.decode_offset` of maps (N, 3, H, W), ``start`` to ``stop``.
 
-    Pixels vote if there is a ``disc``; else the peak's offsets count, after a blur.
+    Pixels vote if there is a ``disc``; else the peak's offsets count, blurred or, by a
+    kernel of one pixel, as they are.
     """
     height, width = maps.shape[2:]
     reach, size = len(shift_taps) - 1, 2 * (taps.shape[1] + shift_taps.shape[1])
@@ -403,10 +389,8 @@ def _taps(kernel_size: int, dtype: np.dtype) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _disc(radius: float) -> np.ndarray:
-    """The disc whose pixels vote: by row, how many to either side; -1 in a row of none.
-
-    The keypoint is up to half a pixel an axis away from the peak.
-    """
+    """The pixels that vote: how many to either side of the peak, by row; -1 is none."""
+    # The keypoint is up to half a pixel an axis away from the peak.
     reach = radius + math.sqrt(0.5)
     y = np.arange(-math.ceil(reach), math.ceil(reach) + 1)
     square = reach**2 - y**2
@@ -467,7 +451,8 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     keypoints, scores, flat = _answers(pixels, pixels.shape[:-2])
     each = pixels.reshape(-1, *pixels.shape[-2:])
     taps = _taps(kernel_size, np.dtype(np.float64))
-    work = partial(_dark, each, *_bits(each), taps, *flat)
+    integers, infinite = _BITS[each.itemsize]
+    work = partial(_dark, each, each.view(integers), infinite, taps, *flat)
     _in_threads(work, *each.shape)
     return keypoints, scores
 
@@ -478,12 +463,12 @@ def decode_offset(
     """Keypoints (N, 2), heatmap px, and scores (N) of maps (N, 3, H, W) that fit."""
     pixels = _pixels(maps)
     keypoints, scores, flat = _answers(pixels, pixels.shape[:1])
-    # The toolbox does not blur offsets.
     sizes = kernel_size, AUTHORS_KERNELS[1] if reading == 'authors' else 1
     taps = [_taps(size, pixels.dtype) for size in sizes]
     disc = _disc(radius) if reading == 'voting' else _disc(radius)[:0]
-    arguments = pixels, *_bits(pixels), *taps, float(radius), disc, *flat
-    _in_threads(partial(_offset, *arguments), len(pixels), *pixels.shape[2:])
+    integers, infinite = _BITS[pixels.itemsize]
+    arguments = pixels, pixels.view(integers), infinite, *taps, float(radius), disc
+    _in_threads(partial(_offset, *arguments, *flat), len(pixels), *pixels.shape[2:])
     return keypoints, scores
 
 
@@ -494,15 +479,8 @@ def _pixels(maps: Tensor) -> np.ndarray:
     return np.ascontiguousarray(maps.detach().numpy())
 
 
-def _bits(pixels: np.ndarray) -> Tuple[np.ndarray, np.integer]:
-    """The same memory as integers, and the bits of infinity."""
-    integer = np.int32 if pixels.itemsize == 4 else np.int64
-    return pixels.view(integer), INFINITE[integer]
-
-
 def _answers(pixels: np.ndarray, shape: Tuple[int, ...]) -> Tuple:
     """Keypoints and scores to be written, as tensors of this shape and flat arrays."""
-    keypoints = np.empty((*shape, 2), pixels.dtype)
-    scores = np.empty(shape, pixels.dtype)
+    keypoints, scores = (np.empty(s, pixels.dtype) for s in ((*shape, 2), shape))
     flat = keypoints.reshape(-1, 2), scores.reshape(-1)
     return torch.from_numpy(keypoints), torch.from_numpy(scores), flat
