@@ -15,7 +15,7 @@ from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 from .errors import mean_of_worse_axis
 from .flows import Flow
 from .lines import Lines
-from .parts import Parts, replaced
+from .parts import Parts, of_last_level, replaced
 from .result import Audit, Finding, finding
 from .theory import expected_coding
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
@@ -44,15 +44,7 @@ GAUSSIAN_LOSSES = {
 }
 
 
-def find(audit: Audit, cfg: Config) -> List[Finding]:
-    """All findings, errors first."""
-    found = _Checks(audit, cfg).run()
-    if audit.failure and not any(one.severity == 'error' for one in found):
-        found.append(finding('prediction', 'model', failure=audit.failure))
-    return sorted(found, key=lambda one: one.severity != 'error')
-
-
-class _Checks:
+class Checks:
     """The checks, each of which yields what it finds.
 
     Args:
@@ -79,7 +71,7 @@ class _Checks:
         self.coding_expected = max(expected.x or 0.0, expected.y or 0.0)
 
     def run(self) -> List[Finding]:
-        """What all checks find; some look at what has been found before."""
+        """All findings, errors first; some checks look at what was found before."""
         for check in (
             self.warps_measure_as_the_codec,
             self.warps_follow_their_equation,
@@ -98,7 +90,10 @@ class _Checks:
             self.sizes_are_intervals,
         ):
             self.found += check()
-        return self.found
+        if self.audit.failure and not self.errors():
+            values = dict(failure=self.audit.failure)
+            self.found.append(finding('prediction', 'model', **values))
+        return sorted(self.found, key=lambda one: one.severity != 'error')
 
     def errors(self) -> List[str]:
         """The names of the errors that have been found."""
@@ -206,14 +201,12 @@ class _Checks:
                 yield finding('order', *at, **values)
 
     def testing_is_not_random(self) -> Iterator[Finding]:
-        for transform in self.transforms:
-            if transform.random:
-                flow, name, index = transform.flow, 'a step', None
-                for step in reversed(range(len(flow.steps))):
-                    if str(type_name(flow.steps[step])).startswith('Random'):
-                        name, index = type_name(flow.steps[step]), step
-                at = flow.place(index), self.line(('type', name), flow=flow)
-                yield finding('random-test', *at, flow=flow, name=name)
+        for flow in (one.flow for one in self.transforms if one.random):
+            names = [str(type_name(step)) for step in flow.steps]
+            index = next((i for i, n in enumerate(names) if n[:6] == 'Random'), None)
+            name = 'a step' if index is None else names[index]
+            at = flow.place(index), self.line(('type', name), flow=flow)
+            yield finding('random-test', *at, flow=flow, name=name)
 
     def boxes_are_padded_alike(self) -> Iterator[Finding]:
         paddings = {}
@@ -233,18 +226,14 @@ class _Checks:
     # --- codec ------------------------------------------------------------------------
 
     def targets_are_made_by_the_codec_that_reads_them(self) -> Iterator[Finding]:
-        for transform in self.transforms:
-            if transform.flow.training:
-                yield from self._target_codec(transform.flow)
+        for flow, *_ in self.transforms:
+            index = flow.find('encoder')
+            if flow.training and index is not None:
+                yield from self._target_codec(flow, index)
 
-    def _target_codec(self, flow: Flow) -> Iterator[Finding]:
-        index = flow.find('encoder')
-        if index is None:
-            return
+    def _target_codec(self, flow: Flow, index: int) -> Iterator[Finding]:
         encoder = flow.steps[index]['encoder']
-        if isinstance(encoder, (list, tuple)):
-            levels = getattr(self.parts.head, 'level_indices', None)
-            encoder = encoder[levels[-1] if levels else -1]
+        encoder = of_last_level(encoder, self.parts.head)
         try:
             made, read = KEYPOINT_CODECS.build(dict(encoder)), self.parts.head.decoder
         except Exception:
@@ -342,11 +331,8 @@ class _Checks:
             return
         where, test_line = 'model.test_cfg', self.line(('flip_test', True))
         mode_line = self.line(('flip_mode',)) or test_line
-        mode, right, maps = (
-            self.test_cfg.get('flip_mode', 'heatmap'),
-            'heatmap',
-            'one map',
-        )
+        mode = self.test_cfg.get('flip_mode', 'heatmap')
+        right, maps = 'heatmap', 'one map'
         if self.parts.channels == 3:
             right, maps = 'udp_combined', 'three maps'
         if mode != right and not self.our_head:

@@ -10,6 +10,7 @@ import numpy as np
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
+from udp_plugin.convert.check import results_of
 from udp_plugin.ui import UserError
 
 from .flows import Warped
@@ -40,7 +41,7 @@ def random_people(parts: Parts, count: int) -> List[dict]:
         corner = rng.uniform(0, 1, 2) * (np.array(IMAGE_SIZE) - box_size)
         box = np.concatenate([corner, corner + box_size])
         keypoints = rng.uniform(box[:2], box[2:], (parts.metainfo['num_keypoints'], 2))
-        person = parts.test.person(image, box, keypoints)
+        person = results_of(parts.metainfo, image, box, keypoints)
         people.append(dict(person, id=index, img_id=index))
     return people
 
