@@ -13,6 +13,7 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
+from .errors import statistics
 from .measures import inside_input, locate, network_sees, pixels_of
 from .people import Person
 from .result import Audit
@@ -60,11 +61,9 @@ def flip_on_crop(found: Audit, person: Person) -> Figure:
         ax.set(xticks=[], yticks=[])
         apart = f'{off[k]:.2f} px apart' if np.isfinite(off[k]) else 'not found'
         ax.set_title(f'{number}: {apart}', color=color)
-    counted = off[person.labelled & inside_input(parts, keypoints)]
-    counted, mean = counted[np.isfinite(counted)], ''
-    if len(counted):
-        mean = f':\non average {in_px(counted.mean())} of the input apart'
-    labels = ['map of the input', f'map of its mirror image, flipped back{mean}']
+    mean = statistics(off[person.labelled & inside_input(parts, keypoints)])['mean']
+    apart = '' if mean is None else f':\non average {in_px(mean)} of the input apart'
+    labels = ['map of the input', f'map of its mirror image, flipped back{apart}']
     handles = [Line2D([], [], color=c, lw=2.6, ls=line) for _, c, line, _ in looks]
     figure.legend(handles, labels, loc='outside upper center')
     return figure

@@ -70,12 +70,10 @@ def _settings(path: Path, text: str) -> Iterator[Setting]:
     try:
         statements = ast.parse(text).body
     except SyntaxError:
+        # Of a base that is no Python.
         return
-    try:
-        shown = str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        shown = path.name
-    lines = text.splitlines()
+    place, here, lines = path.resolve(), Path.cwd(), text.splitlines()
+    shown = place.relative_to(here) if here in place.parents else path.name
     for statement in statements:
         if not isinstance(statement, ast.Assign):
             continue
