@@ -11,6 +11,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
+from udp_plugin.names import LOSSES
 
 from .errors import mean_of_worse_axis
 from .flows import Flow
@@ -36,12 +37,7 @@ CODEC_SETTINGS = (
 #: A DARK kernel that is so many times too wide or too narrow does not fit sigma.
 KERNEL_FACTOR = 2.0
 #: The toolbox's losses of Gaussian maps.
-GAUSSIAN_LOSSES = {
-    'KeypointMSELoss',
-    'KeypointOHKMMSELoss',
-    'AdaptiveWingLoss',
-    'FocalHeatmapLoss',
-}
+GAUSSIAN_LOSSES = {*LOSSES, 'AdaptiveWingLoss', 'FocalHeatmapLoss'}
 
 
 class Checks:
@@ -116,7 +112,12 @@ class Checks:
 
         With a flow, it is in a variable that has the flow's settings.
         """
-        inside = _variables(flow) if flow else ()
+        inside: Tuple[str, ...] = ()
+        if flow is not None and 'stage 2' in flow.name:
+            inside = 'stage2', 'hooks', 'switch'
+        elif flow is not None:
+            inside = ('train',) if flow.training else ('val', 'test')
+            inside = ('test',) if flow.name == 'test' else inside
         lines = (self.lines.find(*setting, inside=inside) for setting in settings)
         return next(filter(None, lines), '')
 
@@ -331,10 +332,13 @@ class Checks:
             return
         where, test_line = 'model.test_cfg', self.line(('flip_test', True))
         mode_line = self.line(('flip_mode',)) or test_line
-        mode = self.test_cfg.get('flip_mode', 'heatmap')
-        right, maps = 'heatmap', 'one map'
-        if self.parts.channels == 3:
-            right, maps = 'udp_combined', 'three maps'
+        mode, three = (
+            self.test_cfg.get('flip_mode', 'heatmap'),
+            self.parts.channels == 3,
+        )
+        right, maps = (
+            ('udp_combined', 'three maps') if three else ('heatmap', 'one map')
+        )
         if mode != right and not self.our_head:
             effect = f'the flip test fails: {failure}'
             if not failure:
@@ -397,10 +401,9 @@ class Checks:
         losses = head_cfg.get('pose_cfg', head_cfg).get('loss') or {}
         losses = losses if isinstance(losses, list) else [losses]
         names = [str(type_name(loss)) for loss in losses]
-        right, kind = 'KeypointMSELoss', 'Gaussian maps'
-        offsets = self.parts.channels == 3
-        if offsets:
-            right, kind = 'CombinedTargetMSELoss', 'offset maps'
+        right, kind, offsets = 'KeypointMSELoss', 'Gaussian maps', False
+        if self.parts.channels == 3:
+            right, kind, offsets = 'CombinedTargetMSELoss', 'offset maps', True
         wrong = [name for name in names if (name in OFFSET_LOSSES) != offsets]
         if not self.our_head and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
             at, name = ('model.head.loss', self.line(('type', wrong[0]))), wrong[0]
@@ -417,15 +420,6 @@ class Checks:
             yield finding('loss/fails', 'model.head.loss', line, **values)
         elif offsets and not self.our_head and train_cfg.get('compute_acc', True):
             yield finding('training-accuracy/meaningless', *at)
-
-
-def _variables(flow: Flow) -> List[str]:
-    """Parts of the names of variables that have a flow's settings."""
-    if 'stage 2' in flow.name:
-        return ['stage2', 'hooks', 'switch']
-    if flow.training:
-        return ['train']
-    return ['test'] if flow.name == 'test' else ['val', 'test']
 
 
 def _warp_step(flow: Flow) -> Optional[int]:

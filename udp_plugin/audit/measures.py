@@ -375,7 +375,7 @@ def _round_trip(parts: Parts, coding: Coding) -> np.ndarray:
     # Whatever the codec reads, the estimator has to map back.
     read = _read(parts, coding.answer, maps)[:, parts.outputs]
     # The warp is one for all points, and known from four.
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32) * IMAGE_SIZE
+    corners = np.float32([[0, 0], [1, 0], [0, 1], [1, 1]]) * np.float32(IMAGE_SIZE)
     warped = []
     for person in random_people(parts, len(pixels)):
         like = np.ones_like(person['keypoints'])

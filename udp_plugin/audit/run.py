@@ -56,50 +56,38 @@ def audit(
             raise UserError(words) from error
     found = Audit(Path(cfg.filename or 'config').stem)
     with quiet():
-        _measure(found, cfg, ann, img, progress)
+        with _failures_are_findings(found):
+            progress('building the components')
+            parts = found.parts = Parts(cfg)
+            found.findings = _broken_pipelines(parts)
+        if found.findings:
+            return found
+        people = random_people(parts, RANDOM_PEOPLE)
+        if ann is not None and img is not None:
+            people, found.data = annotated_people(parts, ann, img), ann.name
+        with _failures_are_findings(found):
+            progress('transforms')
+            found.transforms = [measure_transform(parts, flow) for flow in parts.flows]
+            progress('encoding and decoding')
+            found.coding = measure_coding(parts)
+        if found.findings:
+            return found
+        progress('flip alignment')
+        found.flip, found.flip_failure = _attempt(measure_flip, parts, found.coding)
+        warps = {one.flow.name: one for one in found.transforms}
+        learned = warps[parts.train.name] if parts.train else None
+        end = parts, found.coding, warps[parts.test.name], learned, people
+        found.end_to_end, found.failure = _attempt(
+            measure_end_to_end,
+            *end,
+            lambda done: progress(f'end to end: {done} of {len(people)} people'),
+        )
+        if found.end_to_end is not None:
+            persons = found.end_to_end.persons
+            found.ap, found.failure = _attempt(average_precision, parts, persons)
+        progress('findings')
+        found.findings = Checks(found, cfg).run()
     return found
-
-
-def _measure(
-    found: Audit,
-    cfg: Config,
-    ann: Optional[Path],
-    img: Optional[Path],
-    progress: Callable[[str], None],
-) -> None:
-    with _failures_are_findings(found):
-        progress('building the components')
-        parts = found.parts = Parts(cfg)
-        found.findings = _broken_pipelines(parts)
-    if found.findings:
-        return
-    people = random_people(parts, RANDOM_PEOPLE)
-    if ann is not None and img is not None:
-        people, found.data = annotated_people(parts, ann, img), ann.name
-    with _failures_are_findings(found):
-        progress('transforms')
-        found.transforms = [measure_transform(parts, flow) for flow in parts.flows]
-        progress('encoding and decoding')
-        found.coding = measure_coding(parts)
-    if found.findings:
-        return
-    progress('flip alignment')
-    found.flip, found.flip_failure = _attempt(measure_flip, parts, found.coding)
-    warps = {one.flow.name: one for one in found.transforms}
-    found.end_to_end, found.failure = _attempt(
-        measure_end_to_end,
-        parts,
-        found.coding,
-        warps[parts.test.name],
-        warps[parts.train.name] if parts.train else None,
-        people,
-        lambda done: progress(f'end to end: {done} of {len(people)} people'),
-    )
-    if found.end_to_end is not None:
-        persons = found.end_to_end.persons
-        found.ap, found.failure = _attempt(average_precision, parts, persons)
-    progress('findings')
-    found.findings = Checks(found, cfg).run()
 
 
 @contextmanager
