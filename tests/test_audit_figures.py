@@ -14,6 +14,7 @@ from udp_plugin.audit.people import annotated_people, random_people
 from udp_plugin.audit.result import Audit
 from udp_plugin.audit.warps import measure_transform
 from udp_plugin.convert.zoo import find_config
+from udp_plugin.ui import quiet
 
 BIASED = 'td-hm_hrnet-w32_8xb64-210e_coco-256x192'
 SIZES = dict(input_size=(192, 256), heatmap_size=(48, 64))
@@ -34,33 +35,22 @@ CODECS = {
 def build(codec, keypoints, flip_test=True):
     """A config's parts, with another codec and other keypoints."""
     cfg = Config.fromfile(find_config(BIASED))
-    cfg.merge_from_dict(
-        {
-            'custom_imports': dict(imports=['udp_plugin'], allow_failed_imports=False),
-            'model.head.out_channels': keypoints,
-            'model.test_cfg.flip_test': flip_test,
-        }
-    )
+    cfg.custom_imports = dict(imports=['udp_plugin'], allow_failed_imports=False)
+    head = cfg.model.head
+    head.out_channels, head.decoder = keypoints, codec
     if codec['type'] == 'UDPOffsetHeatmap':
-        cfg.model.head.type = 'UDPHeatmapHead'
-    cfg.model.head.decoder = codec
+        head.type = 'UDPHeatmapHead'
+    cfg.model.test_cfg.flip_test = flip_test
     names = [f'k{k}' for k in range(keypoints)]
-    swaps = [names[k ^ 1] if k ^ 1 < keypoints else '' for k in range(keypoints)]
-    metainfo = dict(
-        dataset_name='some',
-        paper_info={},
-        keypoint_info={
-            k: dict(name=names[k], id=k, color=[0, 0, 0], type='', swap=swaps[k])
-            for k in range(keypoints)
-        },
-        skeleton_info={},
-        joint_weights=[1.0] * keypoints,
-        sigmas=[0.05] * keypoints,
-    )
+    points = {
+        k: dict(name=names[k], id=k, swap=''.join(names[k ^ 1 :][:1]))
+        for k in range(keypoints)
+    }
+    metainfo = dict(dataset_name='some', keypoint_info=points, skeleton_info={})
+    metainfo.update(joint_weights=[1.0] * keypoints, sigmas=[0.05] * keypoints)
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        dataset = cfg[key].dataset
-        dataset.metainfo = metainfo
-        for step in dataset.pipeline:
+        cfg[key].dataset.metainfo = metainfo
+        for step in cfg[key].dataset.pipeline:
             if 'input_size' in step:
                 step.input_size = codec['input_size']
             if 'encoder' in step:
@@ -70,8 +60,7 @@ def build(codec, keypoints, flip_test=True):
 
 def measure(parts, people=None):
     """An audit of few people."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
+    with quiet():
         coding = measures.measure_coding(parts)
         transform = measure_transform(parts, parts.test)
         people = people or random_people(parts, 2)
@@ -105,15 +94,7 @@ def check(folder, *audits):
 
 
 @pytest.mark.parametrize(
-    ('codec', 'keypoints'),
-    [
-        ('biased', 1),
-        ('cells', 4),
-        ('udp', 17),
-        ('offset', 1),
-        ('tiny', 3),
-        ('large', 12),
-    ],
+    ('codec', 'keypoints'), zip(CODECS, [1, 4, 17, 1, 3, 12]), ids=CODECS
 )
 def test_figures_are_made(codec, keypoints, tmp_path):
     check(tmp_path, measure(build(CODECS[codec], keypoints)))

@@ -1,6 +1,6 @@
 """Figures of a person's crop: the flip test and targets in enlarged parts of it."""
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
+from .errors import statistics
 from .measures import inside_input, locate, network_sees, pixels_of
-from .parts import Parts
 from .people import Person
 from .result import Audit
 
@@ -46,11 +46,10 @@ def flip_on_crop(found: Audit, person: Person) -> Figure:
     looks = (maps, 'black', '-', 13), (back, color, '--', 9)
     places = [locate(parts, found.coding, look[0])[0, parts.outputs] for look in looks]
     off = np.linalg.norm(places[1] - places[0], axis=-1)
-    figure, panels, chosen, (_, half) = _sheet(found, person, maps, 1, (0.25, 0.55))
-    image = _rgb(person.warped.image).mean(-1)
-    for number, (ax, k) in enumerate(zip(panels.flat, chosen), 1):
+    figure, panels, chosen, (_, half) = _sheet(found, person, maps, 1)
+    for number, (ax, k) in enumerate(zip(panels, chosen), 1):
         # Pale, so that lines stand out.
-        ax.imshow(image, cmap='gray', vmin=-300, vmax=255)
+        ax.imshow(person.warped.image.mean(-1), cmap='gray', vmin=-300, vmax=255)
         for (one, paint, line, size), place in zip(looks, places):
             heat = one[0, parts.outputs[k] * parts.channels].numpy()
             style = dict(colors=paint, linewidths=2.6, linestyles=line)
@@ -62,17 +61,11 @@ def flip_on_crop(found: Audit, person: Person) -> Figure:
         ax.set(xticks=[], yticks=[])
         apart = f'{off[k]:.2f} px apart' if np.isfinite(off[k]) else 'not found'
         ax.set_title(f'{number}: {apart}', color=color)
-    counted = off[person.labelled & inside_input(parts, keypoints)]
-    counted, mean = counted[np.isfinite(counted)], ''
-    if len(counted):
-        mean = f':\non average {in_px(counted.mean())} of the input apart'
-    labels = ['map of the input', f'map of its mirror image, flipped back{mean}']
-    handles = [
-        Line2D([], [], color=paint, linewidth=2.6, linestyle=line)
-        for _, paint, line, _ in looks
-    ]
-    above = (0.5, 1 + 0.3 / figure.get_figheight())
-    figure.legend(handles, labels, loc='lower center', bbox_to_anchor=above)
+    mean = statistics(off[person.labelled & inside_input(parts, keypoints)])['mean']
+    apart = '' if mean is None else f':\non average {in_px(mean)} of the input apart'
+    labels = ['map of the input', f'map of its mirror image, flipped back{apart}']
+    handles = [Line2D([], [], color=c, lw=2.6, ls=line) for _, c, line, _ in looks]
+    figure.legend(handles, labels, loc='outside upper center')
     return figure
 
 
@@ -80,69 +73,46 @@ def targets(found: Audit, person: Person) -> Figure:
     """Targets of a few keypoints, enlarged: of offset codecs all three maps."""
     parts, keypoints = found.parts, person.warped.keypoints
     maps = parts.encode(network_sees(parts, keypoints[None], person.labelled[None]))
-    offsets = parts.channels == 3
     shown = maps[0].numpy()
     peak = np.nanmax(shown[:: parts.channels])
     # Megvii's go to 255.
     peak = float(peak) if np.isfinite(peak) and peak > 1 else 1.0
-    cmap = 'Blues' if found.unbiased else 'Oranges'
-    looks = {'': dict(cmap=cmap, vmin=0, vmax=peak)}
-    if offsets:
-        signed = dict(cmap='PuOr', vmin=-1, vmax=1)
-        looks = {'  H: disc': looks[''], '  X: offset in x': signed}
-        looks['  Y: offset in y'] = signed
-    gap = (0.75, 0.85)
-    figure, panels, chosen, (reach, _) = _sheet(found, person, maps, len(looks), gap)
+    heat = dict(cmap='Blues' if found.unbiased else 'Oranges', vmin=0, vmax=peak)
+    signed = dict(cmap='PuOr', vmin=-1, vmax=1)
+    names, looks = [''], [heat, signed, signed][: parts.channels]
+    if parts.channels == 3:
+        names = ['  H: disc', '  X: offset in x', '  Y: offset in y']
+    figure, panels, chosen, (reach, _) = _sheet(found, person, maps, len(names))
     places = pixels_of(parts, found.coding.kind, keypoints)
-    drawn: List[Any] = []
-    axes = iter(panels.flat)
-    for number, k in enumerate(chosen, 1):
-        for channel, (name, look) in enumerate(looks.items()):
-            ax = next(axes)
-            one = shown[parts.outputs[k] * parts.channels + channel]
-            drawn.append(ax.imshow(one, interpolation='nearest', **look))
-            for size, width, color in ((22, 5, 'white'), (20, 2, 'black')):
-                ax.plot(*places[k], '+', color=color, markersize=size, mew=width)
-            _show_window(ax, places[k], reach)
-            ax.set_title(f'{number}{name}')
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_locator(MaxNLocator(4, integer=True))
-    for ax in panels[-1]:
+    for index, ax in enumerate(panels):
+        number, channel = divmod(index, len(names))
+        k = chosen[number]
+        one = shown[parts.outputs[k] * parts.channels + channel]
+        ax.imshow(one, interpolation='nearest', **looks[channel])
+        for size, width, color in ((22, 5, 'white'), (20, 2, 'black')):
+            ax.plot(*places[k], '+', color=color, markersize=size, mew=width)
+        _show_window(ax, places[k], reach)
+        ax.set_title(f'{number + 1}{names[channel]}')
         ax.set_xlabel('heatmap px')
-    tall = figure.get_figheight()
-    side = tall * panels[0, 0].get_position().height
-
-    def bar(index: int, ax: Axes, box: Sequence[float], **style: Any) -> None:
-        """Explain colours in a box, in inches from the lower left corner of axes."""
-        figure.colorbar(drawn[index], ax.inset_axes(np.array(box) / side), **style)
-
-    if chosen and offsets:
-        level = dict(orientation='horizontal')
-        bar(0, panels[-1, 0], [0, -1.1, side, 0.2], ticks=[0, peak], **level)
-        level.update(ticks=[-1, 0, 1], label='offset / radius')
-        bar(1, panels[-1, 1], [0, -1.1, 2 * side + gap[0], 0.2], **level)
-    elif chosen:
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(4, integer=True))
+    if panels and parts.channels == 3:
+        bar = dict(location='bottom', shrink=0.9)
+        figure.colorbar(panels[0].images[0], ax=panels[::3], ticks=[0, peak], **bar)
+        bar.update(ticks=[-1, 0, 1], label='offset / radius')
+        figure.colorbar(panels[1].images[0], ax=panels[1::3] + panels[2::3], **bar)
+    elif panels:
         ticks = [0, peak / 2, peak]
-        bar(0, panels[0, -1], [side + 0.3, side - tall, 0.2, tall], ticks=ticks)
+        figure.colorbar(panels[0].images[0], ax=panels, ticks=ticks)
     return figure
 
 
-def _half_window(found: Audit, maps: Tensor) -> Tuple[float, float]:
-    """Half the side of a window around a target, in heatmap px and in input px."""
-    parts = found.parts
-    heat = maps[0, :: parts.channels]
-    peak = heat.amax((-2, -1), keepdim=True).clamp(min=1e-6)
-    area = float((heat > peak / 2).sum((-2, -1)).double().median())
-    half = min(max(2 * np.sqrt(area / np.pi), 4.0), 0.3 * min(parts.heatmap_size))
-    return half, half * parts.stride(found.unbiased).max()
-
-
-def _choose(parts: Parts, person: Person, half: float, most: int) -> List[int]:
+def _choose(found: Audit, person: Person, half: float, most: int) -> List[int]:
     """So many keypoints at most, far from each other, from the top down.
 
     Their windows, half as wide as this in input px, are in the input if possible.
     """
-    points = person.warped.keypoints
+    parts, points = found.parts, person.warped.keypoints
     shown = person.labelled & inside_input(parts, points)
     whole = inside_input(parts, points - half) & inside_input(parts, points + half)
     candidates = np.flatnonzero(shown & whole if (shown & whole).any() else shown)
@@ -159,8 +129,8 @@ def _choose(parts: Parts, person: Person, half: float, most: int) -> List[int]:
 
 
 def _sheet(
-    found: Audit, person: Person, maps: Tensor, each: int, gap: Tuple[float, float]
-) -> Tuple[Figure, np.ndarray, List[int], Tuple[float, float]]:
+    found: Audit, person: Person, maps: Tensor, each: int
+) -> Tuple[Figure, List[Axes], List[int], Tuple[float, float]]:
     """A crop at the left with numbered frames, and square panels beside it.
 
     Args:
@@ -168,39 +138,37 @@ def _sheet(
         person: Whose crop.
         maps: The person's targets, shape (1, C, H, W).
         each: Panels for each frame, beside each other if there are several.
-        gap: Width and height in inches between panels.
 
     Returns:
-        tuple: the figure, its panels (rows, columns), the keypoints that have a frame,
-        and half the side of frames in heatmap px and in input px.
+        tuple: the figure, its panels, the keypoints that have a frame, and half the
+        side of frames in heatmap px and in input px.
     """
-    halves = _half_window(found, maps)
-    half = halves[1]
-    chosen = _choose(found.parts, person, half, 4 if each == 1 else 2)
+    parts, (width, height) = found.parts, person.warped.size
+    heat = maps[0, :: parts.channels]
+    peak = heat.amax((-2, -1), keepdim=True).clamp(min=1e-6)
+    area = float((heat > peak / 2).sum((-2, -1)).double().median())
+    reach = min(max(2 * np.sqrt(area / np.pi), 4.0), 0.3 * min(parts.heatmap_size))
+    half = reach * parts.stride(found.unbiased).max()
+    chosen = _choose(found, person, half, 4 if each == 1 else 2)
     columns = each if each > 1 else 1 if len(chosen) == 1 else 2
-    rows = -(-len(chosen) * each // columns) or 1
-    width, height = person.warped.size
-    side = 4.4 if rows == 1 and columns < 3 else 2.8
-    tall = rows * side + (rows - 1) * gap[1]
-    crop = float(np.clip(tall * width / height, 1.5, 1.5 * tall))
-    ratios = crop, max(gap[0], 0.35), columns * side + (columns - 1) * gap[0]
-    figure = Figure(figsize=(sum(ratios), tall))
-    whole = dict(left=0, right=1, bottom=0, top=1, wspace=0)
-    grid = figure.add_gridspec(1, 3, width_ratios=ratios, **whole)
-    inner = grid[2].subgridspec(
-        rows, columns, wspace=gap[0] / side, hspace=gap[1] / side
-    )
-    panels = inner.subplots(squeeze=False)
-    for ax in panels.flat[len(chosen) * each :]:
-        ax.set_axis_off()
-    ax = figure.add_subplot(grid[0])
-    ax.imshow(_rgb(person.warped.image))
+    count = len(chosen) * each
+    rows = max(count // columns, 1)
+    side = 4.4 if rows == 1 and columns < 3 else 3.4
+    ratios = [float(np.clip(width / height, 0.3, 1.5)) * rows * side, *[side] * columns]
+    figure = Figure(figsize=(sum(ratios), rows * side + 1), layout='constrained')
+    grid = np.arange(rows * columns).reshape(rows, columns).tolist()
+    axes = figure.subplot_mosaic([['input', *row] for row in grid], width_ratios=ratios)
+    for empty in range(count, rows * columns):
+        axes[empty].set_axis_off()
+    ax = axes['input']
+    image = np.clip(person.warped.image[..., ::-1], 0, 255).astype(np.uint8)
+    ax.imshow(image)
     points = person.warped.keypoints
-    shown = points[person.labelled & inside_input(found.parts, points)]
+    shown = points[person.labelled & inside_input(parts, points)]
     size = 6 if len(shown) <= 40 else 3
     ax.plot(*shown.T, 'o', color='white', mec='black', mew=0.8, markersize=size)
-    label: Dict[str, Any] = dict(color='white', ha='left', va='top', xytext=(4, -3))
-    label.update(bbox=dict(boxstyle='square,pad=0.15', color='black', lw=0))
+    box = dict(boxstyle='square,pad=0.15', color='black', lw=0)
+    label: Any = dict(color='white', ha='left', va='top', xytext=(4, -3), bbox=box)
     for number, k in enumerate(chosen, 1):
         corner = points[k] - half
         for line, color in ((3.5, 'black'), (1.8, 'white')):
@@ -211,13 +179,7 @@ def _sheet(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.set_title(f'input, {width} × {height} px')
-    return figure, panels, chosen, halves
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """For matplotlib, uint8, of an image as OpenCV has it."""
-    image = np.atleast_3d(np.clip(image, 0, 255).astype(np.uint8))
-    return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., 2::-1]
+    return figure, [axes[index] for index in range(count)], chosen, (reach, half)
 
 
 def _contours(

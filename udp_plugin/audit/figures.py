@@ -7,7 +7,6 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from mmpose.codecs import MSRAHeatmap
 
 from udp_plugin import functional as F
@@ -16,6 +15,7 @@ from udp_plugin.codecs import UDPGaussianHeatmap
 
 from . import crops
 from .crops import COLORS, in_px
+from .errors import statistics
 from .measures import pixels_of
 from .result import Audit
 from .theory import expected_flip
@@ -63,15 +63,12 @@ def draw(audits: Sequence[Audit], folder: Path) -> List[Path]:
 
 
 def _figures(audits: Sequence[Audit]) -> Iterator[Tuple[str, Figure]]:
-    coded = [found for found in audits if found.coding is not None]
-    flipped = [found for found in coded if found.flip is not None]
-    ended = [found for found in coded if found.end_to_end is not None]
-    if coded:
-        yield 'subpixel', _subpixel(coded)
-    if flipped:
-        yield 'flip', _flip_bars(flipped)
-    if ended:
-        yield 'errors', _distributions(ended)
+    drawn = dict(coding=_subpixel, flip=_flip_bars, end_to_end=_distributions)
+    for (needed, figure_of), name in zip(drawn.items(), ('subpixel', 'flip', 'errors')):
+        some = [found for found in audits if getattr(found, needed) is not None]
+        if some:
+            yield name, figure_of(some)
+    ended = [found for found in audits if found.end_to_end is not None]
     for index, found in enumerate(ended, 1):
         number = f'_{index}' if len(ended) > 1 else ''
         person = max(found.end_to_end.persons, key=lambda person: person.area)
@@ -89,7 +86,7 @@ def _subpixel(audits: Sequence[Audit]) -> Figure:
     """
     # Of each its name, the places within a pixel, the errors there, and its measure.
     curves = [
-        (name, _phase(one), one.coding.errors[:, 0], one.unbiased)
+        (name, _phase(one, one.coding.kind), one.coding.errors[:, 0], one.unbiased)
         for name, one in zip(_labels(audits), audits)
     ]
     pixel = max(one.parts.stride(one.unbiased)[0] for one in audits)
@@ -114,25 +111,23 @@ def _subpixel(audits: Sequence[Audit]) -> Figure:
     ax.set_xlabel('keypoint from the centre of its pixel (heatmap px)')
     ax.set_ylabel('error in x (input px)')
     ax.set_xticks([-0.5, -0.25, 0, 0.25, 0.5], ['−½', '−¼', '0', '¼', '½'])
-    ax.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    ax.locator_params(axis='y', nbins=8, steps=[1, 2, 5, 10])
     ax.grid()
     _legend(figure, colors, labels)
     return figure
 
 
-def _phase(found: Audit, kind: str = '') -> np.ndarray:
+def _phase(found: Audit, kind: str) -> np.ndarray:
     """x within a heatmap px, -0.5 to 0.5, of where keypoints were coded."""
-    positions, kind = found.coding.positions, kind or found.coding.kind
-    place = pixels_of(found.parts, kind, positions)[:, 0]
+    place = pixels_of(found.parts, kind, found.coding.positions)[:, 0]
     return place - np.round(place)
 
 
 def _other_curve(found: Audit) -> Tuple[str, np.ndarray, np.ndarray, bool]:
     """The stock Gaussian if the config's coding is accurate, else ours."""
     parts = found.parts
-    errors = np.abs(found.coding.errors[:, 0])
-    errors = errors[np.isfinite(errors)]
-    accurate = len(errors) > 0 and errors.mean() < 0.1 * parts.stride(found.unbiased)[0]
+    mean = statistics(np.abs(found.coding.errors[:, 0]))['mean']
+    accurate = mean is not None and mean < 0.1 * parts.stride(found.unbiased)[0]
     codec = (MSRAHeatmap if accurate else UDPGaussianHeatmap)(
         parts.input_size, parts.heatmap_size, sigma=SIGMA
     )
@@ -163,12 +158,9 @@ def _flip_bars(audits: Sequence[Audit]) -> Figure:
         for place, name in enumerate(FLIPS):
             errors = getattr(one.flip, name)
             x = place + (index - (len(audits) - 1) / 2) * width
-            height, text = 0.0, 'off' if errors is None else 'failed'
-            distances = np.abs([] if errors is None else errors[:, 0])
-            distances = distances[np.isfinite(distances)]
-            if len(distances):
-                height = float(distances.mean())
-                text = f'{height:.2f}'
+            mean = None if errors is None else statistics(np.abs(errors[:, 0]))['mean']
+            text = 'off' if errors is None else 'failed'
+            height, text = (0.0, text) if mean is None else (mean, f'{mean:.2f}')
             ax.bar(x, height, 0.92 * width, color=color)
             expected = theory[name].x if name in theory else None
             tops.append(max(height, expected or 0.0))

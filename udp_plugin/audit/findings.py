@@ -11,11 +11,12 @@ from mmpose.registry import KEYPOINT_CODECS
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
+from udp_plugin.names import LOSSES
 
 from .errors import mean_of_worse_axis
 from .flows import Flow
 from .lines import Lines
-from .parts import Parts, replaced
+from .parts import Parts, of_last_level, replaced
 from .result import Audit, Finding, finding
 from .theory import expected_coding
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
@@ -36,23 +37,10 @@ CODEC_SETTINGS = (
 #: A DARK kernel that is so many times too wide or too narrow does not fit sigma.
 KERNEL_FACTOR = 2.0
 #: The toolbox's losses of Gaussian maps.
-GAUSSIAN_LOSSES = {
-    'KeypointMSELoss',
-    'KeypointOHKMMSELoss',
-    'AdaptiveWingLoss',
-    'FocalHeatmapLoss',
-}
+GAUSSIAN_LOSSES = {*LOSSES, 'AdaptiveWingLoss', 'FocalHeatmapLoss'}
 
 
-def find(audit: Audit, cfg: Config) -> List[Finding]:
-    """All findings, errors first."""
-    found = _Checks(audit, cfg).run()
-    if audit.failure and not any(one.severity == 'error' for one in found):
-        found.append(finding('prediction', 'model', failure=audit.failure))
-    return sorted(found, key=lambda one: one.severity != 'error')
-
-
-class _Checks:
+class Checks:
     """The checks, each of which yields what it finds.
 
     Args:
@@ -79,7 +67,7 @@ class _Checks:
         self.coding_expected = max(expected.x or 0.0, expected.y or 0.0)
 
     def run(self) -> List[Finding]:
-        """What all checks find; some look at what has been found before."""
+        """All findings, errors first; some checks look at what was found before."""
         for check in (
             self.warps_measure_as_the_codec,
             self.warps_follow_their_equation,
@@ -98,7 +86,10 @@ class _Checks:
             self.sizes_are_intervals,
         ):
             self.found += check()
-        return self.found
+        if self.audit.failure and not self.errors():
+            values = dict(failure=self.audit.failure)
+            self.found.append(finding('prediction', 'model', **values))
+        return sorted(self.found, key=lambda one: one.severity != 'error')
 
     def errors(self) -> List[str]:
         """The names of the errors that have been found."""
@@ -121,7 +112,12 @@ class _Checks:
 
         With a flow, it is in a variable that has the flow's settings.
         """
-        inside = _variables(flow) if flow else ()
+        inside: Tuple[str, ...] = ()
+        if flow is not None and 'stage 2' in flow.name:
+            inside = 'stage2', 'hooks', 'switch'
+        elif flow is not None:
+            inside = ('train',) if flow.training else ('val', 'test')
+            inside = ('test',) if flow.name == 'test' else inside
         lines = (self.lines.find(*setting, inside=inside) for setting in settings)
         return next(filter(None, lines), '')
 
@@ -206,14 +202,12 @@ class _Checks:
                 yield finding('order', *at, **values)
 
     def testing_is_not_random(self) -> Iterator[Finding]:
-        for transform in self.transforms:
-            if transform.random:
-                flow, name, index = transform.flow, 'a step', None
-                for step in reversed(range(len(flow.steps))):
-                    if str(type_name(flow.steps[step])).startswith('Random'):
-                        name, index = type_name(flow.steps[step]), step
-                at = flow.place(index), self.line(('type', name), flow=flow)
-                yield finding('random-test', *at, flow=flow, name=name)
+        for flow in (one.flow for one in self.transforms if one.random):
+            names = [str(type_name(step)) for step in flow.steps]
+            index = next((i for i, n in enumerate(names) if n[:6] == 'Random'), None)
+            name = 'a step' if index is None else names[index]
+            at = flow.place(index), self.line(('type', name), flow=flow)
+            yield finding('random-test', *at, flow=flow, name=name)
 
     def boxes_are_padded_alike(self) -> Iterator[Finding]:
         paddings = {}
@@ -233,18 +227,14 @@ class _Checks:
     # --- codec ------------------------------------------------------------------------
 
     def targets_are_made_by_the_codec_that_reads_them(self) -> Iterator[Finding]:
-        for transform in self.transforms:
-            if transform.flow.training:
-                yield from self._target_codec(transform.flow)
+        for flow, *_ in self.transforms:
+            index = flow.find('encoder')
+            if flow.training and index is not None:
+                yield from self._target_codec(flow, index)
 
-    def _target_codec(self, flow: Flow) -> Iterator[Finding]:
-        index = flow.find('encoder')
-        if index is None:
-            return
+    def _target_codec(self, flow: Flow, index: int) -> Iterator[Finding]:
         encoder = flow.steps[index]['encoder']
-        if isinstance(encoder, (list, tuple)):
-            levels = getattr(self.parts.head, 'level_indices', None)
-            encoder = encoder[levels[-1] if levels else -1]
+        encoder = of_last_level(encoder, self.parts.head)
         try:
             made, read = KEYPOINT_CODECS.build(dict(encoder)), self.parts.head.decoder
         except Exception:
@@ -342,13 +332,13 @@ class _Checks:
             return
         where, test_line = 'model.test_cfg', self.line(('flip_test', True))
         mode_line = self.line(('flip_mode',)) or test_line
-        mode, right, maps = (
+        mode, three = (
             self.test_cfg.get('flip_mode', 'heatmap'),
-            'heatmap',
-            'one map',
+            self.parts.channels == 3,
         )
-        if self.parts.channels == 3:
-            right, maps = 'udp_combined', 'three maps'
+        right, maps = (
+            ('udp_combined', 'three maps') if three else ('heatmap', 'one map')
+        )
         if mode != right and not self.our_head:
             effect = f'the flip test fails: {failure}'
             if not failure:
@@ -411,10 +401,9 @@ class _Checks:
         losses = head_cfg.get('pose_cfg', head_cfg).get('loss') or {}
         losses = losses if isinstance(losses, list) else [losses]
         names = [str(type_name(loss)) for loss in losses]
-        right, kind = 'KeypointMSELoss', 'Gaussian maps'
-        offsets = self.parts.channels == 3
-        if offsets:
-            right, kind = 'CombinedTargetMSELoss', 'offset maps'
+        right, kind, offsets = 'KeypointMSELoss', 'Gaussian maps', False
+        if self.parts.channels == 3:
+            right, kind, offsets = 'CombinedTargetMSELoss', 'offset maps', True
         wrong = [name for name in names if (name in OFFSET_LOSSES) != offsets]
         if not self.our_head and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
             at, name = ('model.head.loss', self.line(('type', wrong[0]))), wrong[0]
@@ -431,15 +420,6 @@ class _Checks:
             yield finding('loss/fails', 'model.head.loss', line, **values)
         elif offsets and not self.our_head and train_cfg.get('compute_acc', True):
             yield finding('training-accuracy/meaningless', *at)
-
-
-def _variables(flow: Flow) -> List[str]:
-    """Parts of the names of variables that have a flow's settings."""
-    if 'stage 2' in flow.name:
-        return ['stage2', 'hooks', 'switch']
-    if flow.training:
-        return ['train']
-    return ['test'] if flow.name == 'test' else ['val', 'test']
 
 
 def _warp_step(flow: Flow) -> Optional[int]:

@@ -21,6 +21,8 @@ LOADERS = {
     'val': 'val_dataloader',
     'test': 'test_dataloader',
 }
+#: Configs from a data set to its outermost wrapper, with their pipelines' places.
+Chain = Sequence[Tuple[str, dict]]
 
 
 class Warped(NamedTuple):
@@ -47,9 +49,8 @@ class Flow:
     steps: List[dict]
     places: List[str]  #: Where each step is in the config.
     dataset: dict  #: Its config.
-    #: Data sets around it whose metainfo replaces its own, each with the index of the
-    #: first step after that.
-    around: Sequence[Tuple[int, dict]] = ()
+    #: Data sets around it whose metainfo replaces its own, from a step's index on.
+    around: Dict[int, dict]
 
     @property
     def training(self) -> bool:
@@ -64,7 +65,7 @@ class Flow:
     @cached_property
     def replaced(self) -> Dict[int, dict]:
         """Other metainfo that samples have from a step on."""
-        return {index: metainfo_of(dataset) for index, dataset in self.around}
+        return {index: metainfo_of(around) for index, around in self.around.items()}
 
     @property
     def flip_indices(self) -> List[int]:
@@ -83,16 +84,6 @@ class Flow:
     def place(self, index: Optional[int]) -> str:
         """Where a step is in the config; the flow's name if there is no such step."""
         return self.name if index is None else self.places[index]
-
-    def person(self, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray) -> dict:
-        """What the data set knows of a person, for :meth:`warp`.
-
-        Args:
-            image: Shape (h, w, 3).
-            box: Left, top, right and bottom in source px, shape (4,).
-            keypoints: Shape (K, 2), source px.
-        """
-        return results_of(self.metainfo, image, box, keypoints)
 
     def warp(self, person: dict, to_the_end: bool = True) -> Warped:
         """Send a person through the pipeline.
@@ -140,25 +131,27 @@ class Flow:
         np.random.seed(0)
         shape = (self.metainfo['num_keypoints'], 2)
         keypoints = np.random.uniform(box[:2], box[2:], shape)
-        return self.warp(self.person(image, box, keypoints)).end
+        return self.warp(results_of(self.metainfo, image, box, keypoints)).end
 
 
 def flows_of(cfg: Config) -> List[Flow]:
     """The ways of samples through a config's pipelines, each kind once."""
     found: List[Flow] = []
     for name, key in LOADERS.items():
-        loader = cfg.get(key)
-        if loader and loader.get('dataset'):
-            found += _of_dataset(name, loader.dataset, f'{key}.dataset')
-    if any(flow.training for flow in found):
-        for index, hook in enumerate(cfg.get('custom_hooks') or []):
-            if hook.get('switch_pipeline'):
+        dataset = (cfg.get(key) or {}).get('dataset')
+        if dataset:
+            found += [
+                _flow(name, chain) for chain in _chains(dataset, f'{key}.dataset')
+            ]
+    hooks = enumerate(cfg.get('custom_hooks') or [])
+    for index, hook in hooks if any(flow.training for flow in found) else ():
+        if hook.get('switch_pipeline'):
+            dataset = cfg.train_dataloader.dataset
+            for *inner, (_, outer) in _chains(dataset, 'train_dataloader.dataset'):
                 # Only the outermost pipeline is switched.
-                outer = cfg.train_dataloader.dataset
                 outer = dict(outer, pipeline=hook['switch_pipeline'])
                 place = f'custom_hooks[{index}].switch_pipeline'
-                name, inside = 'train, stage 2', 'train_dataloader.dataset'
-                found += _of_dataset(name, outer, inside, place)
+                found.append(_flow('train, stage 2', [*inner, (place, outer)]))
     once: List[Flow] = []
     for flow in found:
         like = next((i for i, one in enumerate(once) if _alike(one, flow)), None)
@@ -189,42 +182,30 @@ def _alike(one: Flow, other: Flow) -> bool:
     )
 
 
-def _of_dataset(
-    name: str, dataset: dict, place: str, pipeline: str = '', after: Sequence = ()
-) -> Iterator[Flow]:
-    """The flows of a data set, or of those in a wrapper.
-
-    Args:
-        name: Of the flow.
-        dataset: Its config.
-        place: Where that is in the whole config.
-        pipeline: Where its pipeline is, if elsewhere.
-        after: The steps of the wrappers, each with its place and its wrapper.
-    """
-    steps = [
-        (
-            f'{pipeline or place + ".pipeline"}[{index}]',
-            step.to_dict() if hasattr(step, 'to_dict') else dict(step),
-            dataset,
-        )
-        for index, step in enumerate(dataset.get('pipeline') or [])
-        # Colours do not matter here, and its library may be missing.
-        if type_name(step) != 'Albumentation'
-    ]
-    steps += after
+def _chains(dataset: dict, place: str, around: Chain = ()) -> Iterator[Chain]:
+    """Each data set and the wrappers around it, with their pipelines' places."""
+    chain = [(f'{place}.pipeline', dataset), *around]
     inner = dataset.get('dataset') or dataset.get('datasets') or []
     several = isinstance(inner, (list, tuple))
     for index, one in enumerate(inner if several else [inner]):
         where = f'{place}.datasets[{index}]' if several else f'{place}.dataset'
-        yield from _of_dataset(name, one, where, after=steps)
+        yield from _chains(one, where, chain)
     if not inner:
-        owners = [owner for _, _, owner in steps]
-        around = [
-            (index, owner)
-            for index, owner in enumerate(owners)
-            if owner is not dataset and owner.get('metainfo')
-            # Its first step.
-            if not index or owners[index - 1] is not owner
-        ]
-        settings, places = [step for _, step, _ in steps], [at for at, _, _ in steps]
-        yield Flow(name, settings, places, dataset, around)
+        yield chain
+
+
+def _flow(name: str, chain: Chain) -> Flow:
+    """The way of samples through the pipelines of a data set and its wrappers."""
+    dataset = chain[0][1]
+    flow = Flow(name, [], [], dataset, {})
+    for place, owner in chain:
+        start = len(flow.steps)
+        for index, step in enumerate(owner.get('pipeline') or []):
+            # Colours do not matter here, and its library may be missing.
+            if type_name(step) != 'Albumentation':
+                flow.places.append(f'{place}[{index}]')
+                step = step.to_dict() if hasattr(step, 'to_dict') else dict(step)
+                flow.steps.append(step)
+        if owner is not dataset and owner.get('metainfo') and flow.steps[start:]:
+            flow.around[start] = owner
+    return flow

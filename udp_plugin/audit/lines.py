@@ -2,22 +2,15 @@
 
 import ast
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
 
 from mmengine.config import Config
 
 #: Any value.
 ANY = object()
-
-
-class Setting(NamedTuple):
-    """A key of a dict in a config's file, and the top-level variable it belongs to."""
-
-    variable: str
-    key: str
-    value: Any
-    #: ``file:line: text``.
-    place: str
+#: Of a key of a dict in a config's file: the top-level variable that it belongs to,
+#: the key, its value, and its place, ``file:line: text``.
+Setting = Tuple[str, str, Any, str]
 
 
 class Lines:
@@ -42,10 +35,10 @@ class Lines:
         Returns:
             The place, or an empty string.
         """
-        for setting in self.settings:
-            wanted = setting.key == key and (value is ANY or setting.value == value)
-            if wanted and any(part in setting.variable for part in inside or ['']):
-                return setting.place
+        for variable, name, set_to, place in self.settings:
+            wanted = name == key and (value is ANY or set_to == value)
+            if wanted and any(part in variable for part in inside or ['']):
+                return place
         return ''
 
 
@@ -70,12 +63,10 @@ def _settings(path: Path, text: str) -> Iterator[Setting]:
     try:
         statements = ast.parse(text).body
     except SyntaxError:
+        # Of a base that is no Python.
         return
-    try:
-        shown = str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        shown = path.name
-    lines = text.splitlines()
+    place, here, lines = path.resolve(), Path.cwd(), text.splitlines()
+    shown = place.relative_to(here) if here in place.parents else path.name
     for statement in statements:
         if not isinstance(statement, ast.Assign):
             continue
@@ -89,7 +80,7 @@ def _settings(path: Path, text: str) -> Iterator[Setting]:
                 items = list(zip(keys, node.values))
             for key, value in items:
                 place = f'{shown}:{value.lineno}: {lines[value.lineno - 1].strip()}'
-                yield Setting(next(iter(names), ''), key, _literal(value), place)
+                yield next(iter(names), ''), key, _literal(value), place
 
 
 def _literal(node: ast.expr) -> Any:

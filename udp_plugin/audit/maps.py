@@ -52,15 +52,15 @@ def audit_maps(
     input_size: Optional[Sequence[int]] = None,
     flip_indices: Optional[Sequence[int]] = None,
 ) -> MapsAudit:
-    """Measure the maps of a file.
+    """Measure the maps of a file, see :func:`read_maps` and :func:`measure_maps`.
 
     Args:
-        file: See :func:`read_maps`.
+        file: ``.npy`` or ``.npz``.
         codec: ``'gaussian'`` or ``'offset'``.
-        input_size, flip_indices: See :func:`measure_maps`.
+        input_size, flip_indices: If they are known.
 
     Raises:
-        UserError: See :func:`read_maps` and :func:`measure_maps`.
+        UserError: The file holds something else, or nothing in it can be measured.
     """
     channels = CHANNELS[codec]
     maps = read_maps(file, channels)
@@ -160,13 +160,13 @@ def measure_maps(
     """
     maps, mirrored = np.asanyarray(maps), np.asanyarray(mirrored)
     _check(maps, mirrored, channels)
-    keypoints = range(maps.shape[1] // channels)
+    keypoints = [*range(maps.shape[1] // channels)]
     if flip_indices is None:
         indices = infer_flip_indices(maps, mirrored, channels)
     else:
         indices = [int(index) for index in flip_indices]
-        pairs = sorted(indices) == [*keypoints]
-        if not pairs or any(indices[indices[k]] != k for k in keypoints):
+        pairs = sorted(indices) == keypoints
+        if not pairs or [indices[index] for index in indices] != keypoints:
             raise UserError(
                 f'flip_indices must name for each of {len(keypoints)} keypoints its '
                 'counterpart (from 0 on), whose counterpart it is in turn, got '
@@ -199,30 +199,26 @@ def _check(
     """Refuse what are no maps of images and of mirrored images."""
     if channels not in (1, 3):
         raise UserError(f'channels must be 1 or 3, got {channels!r}')
-    for problem in _problems(maps, mirrored, channels):
-        raise UserError(f'{said}: {problem}')
-
-
-def _problems(maps: np.ndarray, mirrored: np.ndarray, channels: int) -> Iterator[str]:
-    shape = maps.shape
     for name, array in (('maps', maps), ('mirrored', mirrored)):
+        must = f'{said}: {name} must be'
         if array.ndim != 4:
-            yield f'{name} must be of shape (N, C, H, W), got shape {array.shape}'
+            raise UserError(f'{must} of shape (N, C, H, W), got shape {array.shape}')
         if array.dtype.kind not in 'fiu':
-            yield f'{name} must be real numbers, got dtype {array.dtype}'
+            raise UserError(f'{must} real numbers, got dtype {array.dtype}')
+    shape, problem = maps.shape, ''
     if shape != mirrored.shape:
-        both = f'{shape} and {mirrored.shape}'
-        yield f'maps and mirrored must be of the same shape, got {both}'
-    if 0 in shape:
-        yield f'no maps in arrays of shape {shape}'
-    if min(shape[2:]) < 2:
-        which = f'shape (N, C, H, W) = {shape}'
-        yield f'maps must be of at least 2 pixels an axis, got {which}'
-    if shape[1] % channels:
-        yield (
-            f'the offset codec has {channels} channels a keypoint (H, X, Y), got '
-            f'{shape[1]} channels, which are no multiple of {channels}'
-        )
+        problem = f'maps and mirrored must be of the same shape, got {shape} and '
+        problem += f'{mirrored.shape}'
+    elif 0 in shape:
+        problem = f'no maps in arrays of shape {shape}'
+    elif min(shape[2:]) < 2:
+        problem = 'maps must be of at least 2 pixels an axis, got shape (N, C, H, W) = '
+        problem += f'{shape}'
+    elif shape[1] % channels:
+        problem = f'the offset codec has {channels} channels a keypoint (H, X, Y), got '
+        problem += f'{shape[1]} channels, which are no multiple of {channels}'
+    if problem:
+        raise UserError(f'{said}: {problem}')
 
 
 def _pieces(
@@ -296,8 +292,7 @@ def _scaled(maps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     finite = np.isfinite(maps).all(-1, keepdims=True)
     maps = np.where(finite, maps, 0.0)
     largest = np.abs(maps).max(-1, keepdims=True)
-    maps = maps / np.where(largest > 0, largest, 1.0)
-    return maps, np.where(finite, largest, np.nan)
+    return maps / np.where(largest > 0, largest, 1.0), np.where(finite, largest, np.nan)
 
 
 class _Compared(NamedTuple):
@@ -320,23 +315,13 @@ def _compare(pair: np.ndarray) -> _Compared:
     high = (heat >= 0.5 * top[..., None]) & (top[..., None] > 0)
     count = np.maximum(high.sum((-2, -1)), 1)
     sigma = np.sqrt(count / HALF_AREA)
-    center, margin, reach = np.empty((3, *count.shape, 2))
-    for axis in range(2):
-        profile = high.sum(-2 + axis)
-        pixels = np.arange(profile.shape[-1])
-        mean = profile @ pixels / count
-        (last,) = F.unit_length(profile.shape[-1:])
-        away = np.abs(pixels - mean[..., None])
-        center[..., axis] = mean
-        margin[..., axis] = np.minimum(mean, last - mean)
-        reach[..., axis] = np.where(profile > 0, away, 0.0).max(-1)
-    margin = margin.min(-1)
+    places = _pixels(high.shape[-2:])
+    center = np.tensordot(high.astype(float), places, 2) / count[..., None]
+    reach = (np.abs(places - center[..., None, None, :]) * high[..., None]).max((2, 3))
+    margin = np.minimum(center, F.unit_length(high.shape[:-3:-1]) - center).min(-1)
     height = (top * largest)[..., 0]
-    clear = (
-        (height > 0)
-        & (reach.max(-1) <= REACH_SIGMA * sigma)
-        & (margin >= np.maximum(BORDER_PIXELS, BORDER_SIGMA * sigma))
-    )
+    clear = (height > 0) & (reach.max(-1) <= REACH_SIGMA * sigma)
+    clear &= margin >= np.maximum(BORDER_PIXELS, BORDER_SIGMA * sigma)
     finite = np.isfinite(pair).all((0, 2, 3, 4))
     clear = finite & clear.all(0)
     sigma = sigma.mean(0)
@@ -350,6 +335,11 @@ def _compare(pair: np.ndarray) -> _Compared:
     shift = np.full((len(clear), 2), np.nan)
     shift[clear] = places[1] - places[0]
     return _Compared(finite, clear, height.min(0), shift, sigma)
+
+
+def _pixels(size: Tuple[int, int]) -> np.ndarray:
+    """Where each pixel of a map of ``(H, W)`` is: x and y, shape (H, W, 2)."""
+    return np.moveaxis(np.indices(size, float)[::-1], 0, -1)
 
 
 def _judge(found: _Compared, channels: int) -> Tuple[np.ndarray, int]:
@@ -409,7 +399,7 @@ def _maximum(heat: np.ndarray, center: np.ndarray, window: np.ndarray) -> np.nda
     found = np.ones(len(heat), dtype=bool)
     for _ in range(STEPS):
         basis = []
-        for axis, pixels in ((0, heat.shape[2]), (1, heat.shape[1])):
+        for axis, pixels in enumerate(heat.shape[:0:-1]):
             x = np.arange(pixels) - center[:, axis, None]
             weights = np.exp(-(x**2) / (2 * window[:, None] ** 2))
             basis.append(weights[..., None] * np.stack((x**0, x, x**2), -1))
@@ -449,23 +439,15 @@ def _pointed_to(offsets: np.ndarray, high: np.ndarray) -> np.ndarray:
         Shape (M, 2), heatmap px; NaN where offsets do not fall as those of a disc of
         so many pixels do.
     """
-    disc = high.astype(np.float64)
-    count = np.maximum(disc.sum((1, 2)), 1)
-    means, mean_offsets = [], []
-    covariance = variance = 0.0
-    for axis in range(2):
-        pixels = np.arange(high.shape[2 - axis])
-        profile = disc.sum(1 + axis)
-        mean = profile @ pixels / count
-        away = pixels - mean[:, None]
-        offset = np.where(high, offsets[:, axis], 0.0).sum(1 + axis)
-        variance = variance + (profile * away**2).sum(1)
-        covariance = covariance + (offset * away).sum(1)
-        means.append(mean)
-        mean_offsets.append(offset.sum(1) / count)
+    count = np.maximum(high.sum((1, 2)), 1)[:, None]
+    places, inside = _pixels(high.shape[1:]), high[..., None]
+    mean = np.tensordot(high.astype(float), places, 2) / count
+    away = (places - mean[:, None, None]) * inside
+    offsets = np.where(inside, np.moveaxis(offsets, 1, -1), 0.0)
     # 1 / R, if all is well.
-    slope = -covariance / np.maximum(variance, 1e-9)
-    relative = slope * np.sqrt(count / math.pi)
+    variance = np.maximum((away**2).sum((1, 2, 3)), 1e-9)
+    slope = -(offsets * away).sum((1, 2, 3)) / variance
+    relative = slope * np.sqrt(count[:, 0] / math.pi)
     found = (relative > 1 / SLOPE_FACTOR) & (relative < SLOPE_FACTOR)
     radius = 1 / np.where(found, slope, np.nan)[:, None]
-    return np.stack(means, -1) + radius * np.stack(mean_offsets, -1)
+    return mean + radius * offsets.sum((1, 2)) / count

@@ -1,14 +1,15 @@
 """What is said of anybody's maps: distances, the measure that they tell, what to do."""
 
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from itertools import product
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from udp_plugin import functional as F
 from udp_plugin.ui import Table
 
-from .errors import Statistics, by_axis
+from .errors import by_axis
 
 #: Strides that networks have, if the input's size is not known.
 STRIDES = (2, 4, 8)
@@ -104,7 +105,16 @@ class MapsAudit(NamedTuple):
         """
         (mean, vertical), scatter = self.shifts.mean(0), self.shifts.std(0)
         error, vertical_error = scatter / math.sqrt(len(self.shifts))
-        theories = list(self._theories())
+        width = self.heatmap_size[0]
+        strides: Sequence[float] = STRIDES
+        if self.input_size is not None:
+            strides = [self.input_size[0] / width]
+        # Kind, mean distance in heatmap px, and stride of what the paper has.
+        theories = []
+        for name, stride in product(MEASURES, strides):
+            measure = name.startswith('unbiased'), name.endswith('shifted')
+            distance = F.flip_misalignment(stride * width, width, *measure)
+            theories.append((name, distance, stride))
         kind, theory, stride = min(theories, key=lambda one: abs(mean - one[1]))
         # Other strides of the same kind would lead to the same advice; and at stride 1
         # the two measures do not differ.
@@ -139,39 +149,22 @@ class MapsAudit(NamedTuple):
             )
         return Verdict(kind, theory, equation, text)
 
-    def _theories(self) -> Iterator[Tuple[str, float, float]]:
-        """Kind, mean distance in heatmap px, and stride of what the paper has."""
-        width = self.heatmap_size[0]
-        strides: Sequence[float] = STRIDES
-        if self.input_size is not None:
-            strides = [self.input_size[0] / width]
-        for kind in MEASURES:
-            unbiased, shifted = kind.startswith('unbiased'), kind.endswith('shifted')
-            for stride in strides:
-                value = F.flip_misalignment(stride * width, width, unbiased, shifted)
-                yield kind, value, stride
-
     def _pixel(self) -> Tuple[float, float]:
         """Input px per heatmap px, by the measure that the maps have, or by Eq. 43."""
         unbiased = not self.verdict.kind.startswith('biased')
         x, y = F.stride(self.input_size, self.heatmap_size, unbiased)
         return float(x), float(y)
 
-    def _variants(
-        self, pixel: Sequence[float] = (1.0, 1.0)
-    ) -> Dict[str, Dict[str, Statistics]]:
+    def _variants(self, pixel: Sequence[float] = (1.0, 1.0)) -> Dict[str, dict]:
         """Statistics by what is done with the mirrored maps, and by axis.
 
         Args:
             pixel: A heatmap pixel's width and height in the wanted px.
         """
-        found: Dict[str, Dict[str, Statistics]] = {}
+        found: Dict[str, dict] = {}
         for name, (_, factor, shift) in VARIANTS.items():
-            axes = by_axis(*(factor * (self.shifts + shift) * pixel).T)
-            found[name] = {
-                axis: {column: one[column] for column in COLUMNS}
-                for axis, one in axes.items()
-            }
+            axes = by_axis(*(factor * (self.shifts + shift) * pixel).T).items()
+            found[name] = {k: {c: one[c] for c in COLUMNS} for k, one in axes}
         return found
 
     def as_dict(self) -> Dict[str, Any]:
@@ -216,13 +209,12 @@ class MapsAudit(NamedTuple):
         return [*found, Table('What was measured', ['', ''], rows)]
 
 
-def _table(unit: str, variants: Dict[str, Dict[str, Statistics]], text: str) -> Table:
+def _table(unit: str, variants: Dict[str, dict], text: str) -> Table:
     rows = []
-    for axis in 'xy':
-        for name, axes in variants.items():
-            signed, *sizes = axes[axis].values()
-            cells = [f'{axis}: {VARIANTS[name][0]}', _signed(signed)]
-            rows.append([*cells, *(f'{size:.3f}' for size in sizes)])
+    for axis, name in product('xy', variants):
+        signed, *sizes = variants[name][axis].values()
+        cells = [f'{axis}: {VARIANTS[name][0]}', _signed(signed)]
+        rows.append([*cells, *(f'{size:.3f}' for size in sizes)])
     title = f'Mirrored maps, flipped back, from direct ones: {unit}'
     return Table(title, ['', *COLUMNS.values()], rows, text)
 

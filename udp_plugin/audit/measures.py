@@ -128,13 +128,9 @@ def pixels_of(parts: Parts, kind: str, places: np.ndarray) -> np.ndarray:
 
 def _read(parts: Parts, answer: str, maps: Tensor) -> np.ndarray:
     """What the codec reads, in input px."""
-    return _in_input_px(parts, answer, parts.decode(maps))
-
-
-def _in_input_px(parts: Parts, answer: str, answers: np.ndarray) -> np.ndarray:
-    if answer == UNIT_LENGTH:
-        return F.toolbox_to_input(answers, parts.input_size)
-    return answers
+    read = parts.decode(maps)
+    unbiased = answer == UNIT_LENGTH
+    return F.toolbox_to_input(read, parts.input_size) if unbiased else read
 
 
 def _centroids(maps: Tensor) -> np.ndarray:
@@ -218,12 +214,11 @@ def _border(parts: Parts, rng: np.random.Generator) -> List[np.ndarray]:
     length = np.asarray(F.unit_length(parts.input_size), float)
     band = BORDER * parts.stride(unbiased=False)
     found = []
-    for axis in range(2):
+    for axis, (whole, near) in enumerate(zip(length, band)):
         points = _spread(parts, np.zeros(2), length, rng)
         points = points[: max(len(points) // 4, 1)]
-        along = points[..., axis] / length[axis] * 2 * band[axis]
-        far = along > band[axis]
-        points[..., axis] = np.where(far, length[axis] - (along - band[axis]), along)
+        along = points[..., axis] / whole * 2 * near
+        points[..., axis] = np.where(along > near, whole - (along - near), along)
         found.append(points)
     return found
 
@@ -248,13 +243,11 @@ def _coding_kind(parts: Parts, rng: np.random.Generator) -> str:
     for kind in (UNIT_LENGTH, PIXELS, CELLS):
         off = located - pixels_of(parts, kind, points)
         means = []
-        for axis in range(2):
+        for axis, index in ((a, i) for a in range(2) for i in range(int(pieces[a]))):
             # Maps are cut at the border of the other axis, which moves nothing here.
-            known = np.isfinite(off[:, axis])
-            for index in range(int(pieces[axis])):
-                here = known & (piece[:, axis] == index)
-                if here.any():
-                    means.append(off[here, axis].mean())
+            here = np.isfinite(off[:, axis]) & (piece[:, axis] == index)
+            if here.any():
+                means.append(off[here, axis].mean())
         residuals[kind] = np.sqrt(np.mean(np.square(means))) if means else np.inf
     best = min(residuals, key=residuals.get)
     return best if residuals[best] < CODING_TOLERANCE else NEITHER
@@ -264,12 +257,10 @@ def _answer_kind(parts: Parts, kind: str, rng: np.random.Generator) -> str:
     """How what is read measures the input, by keypoints on pixels of the map."""
     if kind == NEITHER:
         return NEITHER
-    points = places_of(parts, kind, _pixels(parts, rng))
-    answers = parts.read_targets(points, parts.decode)
-    off = {
-        which: np.median(np.abs(_in_input_px(parts, which, answers) - points))
-        for which in (UNIT_LENGTH, PIXELS)
-    }
+    points, off = places_of(parts, kind, _pixels(parts, rng)), {}
+    for which in (UNIT_LENGTH, PIXELS):
+        read = parts.read_targets(points, partial(_read, parts, which))
+        off[which] = np.median(np.abs(read - points))
     best = min(off, key=off.get)
     return best if off[best] < 0.25 * np.min(parts.input_size) / 64 else NEITHER
 
@@ -309,14 +300,13 @@ def measure_end_to_end(
     for batch in parts.batches(len(people)):
         persons += _predict_people(parts, seen, learned, people[batch])
         advance(len(persons))
-    source, pixels, outside = [], [], 0
+    sigmas, source, pixels, outside = sigmas_of(parts), [], [], 0
     for person in persons:
         inside = inside_input(parts, person.warped.keypoints)
         outside += int((person.labelled & ~inside).sum())
         error = (person.predicted - person.annotated)[person.labelled & inside]
         source.append(error)
         pixels.append(_to_input_px(parts, person.warped, error))
-    sigmas = sigmas_of(parts)
     return EndToEnd(
         round_trip=_round_trip(parts, coding),
         source_px=np.concatenate(source),
@@ -339,15 +329,10 @@ def inside_input(parts: Parts, keypoints: np.ndarray) -> np.ndarray:
 
 
 def network_sees(parts: Parts, places: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """The keypoints of the maps for people whose keypoints are here.
+    """The keypoints of the maps for people with keypoints (N, K, 2) here, input px.
 
     Of what is not in the input, a network sees the nearest; what is not labelled is in
     the middle. Maps without a peak are no part of this: of them, some codecs read NaN.
-
-    Args:
-        parts: The config's.
-        places: The test data's keypoints (N, K, 2), input px.
-        labelled: Shape (N, K).
     """
     middle = np.asarray(parts.input_size) / 2
     places = np.where(labelled[..., None], places, middle)
@@ -389,25 +374,20 @@ def _round_trip(parts: Parts, coding: Coding) -> np.ndarray:
     maps = parts.encode(places_of(parts, kind, pixels))
     # Whatever the codec reads, the estimator has to map back.
     read = _read(parts, coding.answer, maps)[:, parts.outputs]
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float) * IMAGE_SIZE
-    warped, backwards = [], []
+    # The warp is one for all points, and known from four.
+    corners = np.float32([[0, 0], [1, 0], [0, 1], [1, 1]]) * np.float32(IMAGE_SIZE)
+    warped = []
     for person in random_people(parts, len(pixels)):
-        # The warp is one for all points, and known from four.
-        shape = person['keypoints'].shape
-        found = []
-        for corner in corners.astype(np.float32):
-            keypoints = np.broadcast_to(corner, shape).copy()
-            found.append(parts.test.warp(dict(person, keypoints=keypoints)))
+        like = np.ones_like(person['keypoints'])
+        alike = [dict(person, keypoints=like * corner) for corner in corners]
+        warped.append([parts.test.warp(one) for one in alike])
+    samples = [one.end['data_samples'] for one, *_ in warped]
+    predicted, _ = parts.predict(maps, maps, samples, flip_test=False)
+    errors = []
+    for found, points, answer in zip(warped, read, predicted):
         inputs = np.stack([one.keypoints[0] for one in found])
         sources = np.stack([one.source[0] for one in found])
         backward, *_ = np.linalg.lstsq(np.c_[inputs, np.ones(4)], sources, rcond=None)
-        backwards.append(backward.T)
-        warped.append(found[0])
-    samples = [one.end['data_samples'] for one in warped]
-    predicted, _ = parts.predict(maps, maps, samples, flip_test=False)
-    return np.concatenate(
-        [
-            _to_input_px(parts, one, found - F.apply_affine(points, backward))
-            for one, backward, points, found in zip(warped, backwards, read, predicted)
-        ]
-    )
+        error = answer - F.apply_affine(points, backward.T)
+        errors.append(_to_input_px(parts, found[0], error))
+    return np.concatenate(errors)

@@ -8,15 +8,7 @@ target of the keypoints that are seen, in the image or in its mirror image.
 
 import copy
 from contextlib import contextmanager
-from typing import (
-    Any,
-    Callable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -77,9 +69,17 @@ class Parts:
                 'would be measured'
             )
         self.model = _estimator(cfg)
-        self.head = _heatmap_head(self.model)
-        self.input_size = tuple(int(n) for n in self.head.decoder.input_size)
-        self.heatmap_size = tuple(int(n) for n in self.head.decoder.heatmap_size)
+        self.head = getattr(self.model, 'head', None)
+        decoder = getattr(self.head, 'decoder', None)
+        if decoder is None:
+            raise UserError('its head has no decoder, the codec that reads heatmaps')
+        if not hasattr(decoder, 'heatmap_size'):
+            raise UserError(
+                f'its codec is {type(decoder).__name__}, which has no heatmaps; the '
+                'audit is for top-down heatmap configs, which `udp-plugin list` shows'
+            )
+        self.input_size = tuple(map(int, decoder.input_size))
+        self.heatmap_size = tuple(map(int, decoder.heatmap_size))
         self.metainfo = self.test.metainfo
         encoder = None if self.train is None else self.train.find('encoder')
         #: The training pipeline's step that makes targets; the head's codec without.
@@ -112,32 +112,25 @@ class Parts:
             Maps (N, K * channels, H, W), float32: of the last level, where there are
             several.
         """
-        return torch.stack([self._encode_one(points[None]) for points in keypoints])
-
-    def _encode_one(self, keypoints: np.ndarray) -> Tensor:
-        visible = np.isfinite(keypoints).all(-1)
-        keypoints = np.where(visible[..., None], keypoints, 0).astype(np.float32)
-        visible = visible.astype(np.float32)
-        if self._target is None:
-            maps = self.head.decoder.encode(keypoints, visible)['heatmaps']
-            return torch.as_tensor(np.asarray(maps))
-        results = self._target(
-            dict(
-                keypoints=keypoints,
-                transformed_keypoints=keypoints,
-                keypoints_visible=visible,
-                dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
-            )
-        )
-        if 'target_codecs' in results:
-            # Left to the head.
-            codec = results['target_codecs'][0][-1]
-            results = codec.encode(keypoints, visible)
-        maps = results['heatmaps']
-        if isinstance(maps, list):
-            levels = getattr(self.head, 'level_indices', None)
-            maps = maps[levels[-1] if levels else -1]
-        return torch.as_tensor(np.asarray(maps))
+        made = []
+        for points in keypoints[:, None]:
+            visible = np.isfinite(points).all(-1)
+            points = np.where(visible[..., None], points, 0).astype(np.float32)
+            visible, codec = visible.astype(np.float32), self.head.decoder
+            if self._target is not None:
+                results = dict(keypoints=points, keypoints_visible=visible)
+                results.update(
+                    transformed_keypoints=points,
+                    dataset_keypoint_weights=np.ones(visible.shape[1], np.float32),
+                )
+                results = self._target(results)
+                # Left to the head.
+                codec = results.get('target_codecs', [[None]])[0][-1]
+            if codec is not None:
+                results = codec.encode(points, visible)
+            maps = results['heatmaps']
+            made.append(np.asarray(of_last_level(maps, self.head)))
+        return torch.as_tensor(np.stack(made))
 
     # --- after it ---------------------------------------------------------------------
 
@@ -224,6 +217,14 @@ class Parts:
         return np.concatenate([read(self.encode(keypoints[b])) for b in batches])
 
 
+def of_last_level(levels: Any, head: nn.Module) -> Any:
+    """What a head's last output learns; the same if there are no levels."""
+    if not isinstance(levels, (list, tuple)):
+        return levels
+    indices = getattr(head, 'level_indices', None)
+    return levels[indices[-1] if indices else -1]
+
+
 @contextmanager
 def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
     """Put something else into an object's dict for a while."""
@@ -255,16 +256,3 @@ def _estimator(cfg: Config) -> TopdownPoseEstimator:
             'heatmap configs, of TopdownPoseEstimator'
         )
     return model.eval()
-
-
-def _heatmap_head(model: TopdownPoseEstimator) -> nn.Module:
-    head = getattr(model, 'head', None)
-    decoder = getattr(head, 'decoder', None)
-    if decoder is None:
-        raise UserError('its head has no decoder, the codec that reads heatmaps')
-    if not hasattr(decoder, 'heatmap_size'):
-        raise UserError(
-            f'its codec is {type(decoder).__name__}, which has no heatmaps; the audit '
-            'is for top-down heatmap configs, which `udp-plugin list` shows'
-        )
-    return head

@@ -10,6 +10,7 @@ import numpy as np
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
+from udp_plugin.convert.check import results_of
 from udp_plugin.ui import UserError
 
 from .flows import Warped
@@ -40,21 +41,16 @@ def random_people(parts: Parts, count: int) -> List[dict]:
         corner = rng.uniform(0, 1, 2) * (np.array(IMAGE_SIZE) - box_size)
         box = np.concatenate([corner, corner + box_size])
         keypoints = rng.uniform(box[:2], box[2:], (parts.metainfo['num_keypoints'], 2))
-        person = parts.test.person(image, box, keypoints)
+        person = results_of(parts.metainfo, image, box, keypoints)
         people.append(dict(person, id=index, img_id=index))
     return people
 
 
 def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
-    """The people of a COCO-format file with keypoints, as the toolbox reads them.
-
-    Args:
-        parts: The config's, whose test data have the same keypoints.
-        ann: The annotation file.
-        img: The folder of its images.
+    """The people of a COCO-format file and its images, as the toolbox reads them.
 
     Raises:
-        UserError: Files are missing, or have none of these keypoints.
+        UserError: Files are missing, or have none of the test data's keypoints.
     """
     if not ann.is_file():
         raise UserError(f'--ann {ann}: no such file')
@@ -109,11 +105,9 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
 
 def sigmas_of(parts: Parts) -> np.ndarray:
     """OKS sigmas (K,) of the test data; a middling one of COCO's without any."""
-    sigmas = parts.metainfo.get('sigmas')
-    count = parts.metainfo['num_keypoints']
-    if sigmas is None or len(sigmas) != count:
-        return np.full(count, 0.05)
-    return np.asarray(sigmas, float)
+    sigmas, count = parts.metainfo.get('sigmas'), parts.metainfo['num_keypoints']
+    known = sigmas is not None and len(sigmas) == count
+    return np.asarray(sigmas, float) if known else np.full(count, 0.05)
 
 
 def oks(person: Person, sigmas: np.ndarray) -> float:
@@ -124,12 +118,7 @@ def oks(person: Person, sigmas: np.ndarray) -> float:
 
 
 def average_precision(parts: Parts, persons: Sequence[Person]) -> float:
-    """COCO's AP (0 to 100) of predictions, by the toolbox's ``CocoMetric``.
-
-    Args:
-        parts: The config's.
-        persons: As predicted; what is annotated is the truth.
-    """
+    """COCO's AP (0 to 100) of predictions, by the toolbox's ``CocoMetric``."""
     results = []
     for index, person in enumerate(persons, 1):
         result = person.sample.to_dict()

@@ -32,13 +32,10 @@ def print_audits(audits: Sequence[Audit], console: Console) -> None:
     """Print what was measured, side by side, and what was found."""
     several = len(audits) > 1
     for index, found in enumerate(audits, 1):
-        sizes = ''
-        if found.parts is not None:
-            sizes = ': {}×{} input, {}×{} maps, {} keypoints'.format(
-                *found.parts.input_size,
-                *found.parts.heatmap_size,
-                found.parts.num_keypoints,
-            )
+        sizes, parts = '', found.parts
+        if parts is not None:
+            numbers = *parts.input_size, *parts.heatmap_size, parts.num_keypoints
+            sizes = ': {}×{} input, {}×{} maps, {} keypoints'.format(*numbers)
         number, name = f'{index} ' if several else '', (found.name, 'bold')
         console.print(Text.assemble(number, name, f'{sizes}, {found.data}'))
     console.print(_table(audits))

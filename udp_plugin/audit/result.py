@@ -94,7 +94,8 @@ class Audit:
             )
             for one in self.transforms
         }
-        flips, theory = {}, {}
+        flips = {} if self.flip is None else self.flip._asdict()
+        theory: Dict[str, Expected] = {}
         if coding is not None:
             expected = expected_coding(parts)._asdict()
             found['encode_decode_px'] = dict(
@@ -105,8 +106,6 @@ class Audit:
                 noise=by_axis(*coding.noisy.T),
             )
             theory = expected_flip(parts, coding)
-        if self.flip is not None:
-            flips = self.flip._asdict()
         found['flip_alignment_px'] = {
             name: dict(
                 by_axis(*errors.T), theory=theory.get(name, Expected())._asdict()

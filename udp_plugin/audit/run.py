@@ -10,7 +10,8 @@ from mmengine.config import Config
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.ui import UserError, quiet
 
-from .findings import find, in_words
+from .findings import Checks, in_words
+from .flows import Flow
 from .measures import measure_coding, measure_end_to_end, measure_flip
 from .parts import Parts
 from .people import annotated_people, average_precision, random_people
@@ -55,50 +56,38 @@ def audit(
             raise UserError(words) from error
     found = Audit(Path(cfg.filename or 'config').stem)
     with quiet():
-        _measure(found, cfg, ann, img, progress)
+        with _failures_are_findings(found):
+            progress('building the components')
+            parts = found.parts = Parts(cfg)
+            found.findings = _broken_pipelines(parts)
+        if found.findings:
+            return found
+        people = random_people(parts, RANDOM_PEOPLE)
+        if ann is not None and img is not None:
+            people, found.data = annotated_people(parts, ann, img), ann.name
+        with _failures_are_findings(found):
+            progress('transforms')
+            found.transforms = [measure_transform(parts, flow) for flow in parts.flows]
+            progress('encoding and decoding')
+            found.coding = measure_coding(parts)
+        if found.findings:
+            return found
+        progress('flip alignment')
+        found.flip, found.flip_failure = _attempt(measure_flip, parts, found.coding)
+        warps = {one.flow.name: one for one in found.transforms}
+        learned = warps[parts.train.name] if parts.train else None
+        end = parts, found.coding, warps[parts.test.name], learned, people
+        found.end_to_end, found.failure = _attempt(
+            measure_end_to_end,
+            *end,
+            lambda done: progress(f'end to end: {done} of {len(people)} people'),
+        )
+        if found.end_to_end is not None:
+            persons = found.end_to_end.persons
+            found.ap, found.failure = _attempt(average_precision, parts, persons)
+        progress('findings')
+        found.findings = Checks(found, cfg).run()
     return found
-
-
-def _measure(
-    found: Audit,
-    cfg: Config,
-    ann: Optional[Path],
-    img: Optional[Path],
-    progress: Callable[[str], None],
-) -> None:
-    with _failures_are_findings(found):
-        progress('building the components')
-        parts = found.parts = Parts(cfg)
-        found.findings = _broken_pipelines(parts)
-    if found.findings:
-        return
-    people = random_people(parts, RANDOM_PEOPLE)
-    if ann is not None and img is not None:
-        people, found.data = annotated_people(parts, ann, img), ann.name
-    with _failures_are_findings(found):
-        progress('transforms')
-        found.transforms = [measure_transform(parts, flow) for flow in parts.flows]
-        progress('encoding and decoding')
-        found.coding = measure_coding(parts)
-    if found.findings:
-        return
-    progress('flip alignment')
-    found.flip, found.flip_failure = _attempt(measure_flip, parts, found.coding)
-    warps = {one.flow.name: one for one in found.transforms}
-    found.end_to_end, found.failure = _attempt(
-        measure_end_to_end,
-        parts,
-        found.coding,
-        warps[parts.test.name],
-        warps[parts.train.name] if parts.train else None,
-        people,
-        lambda done: progress(f'end to end: {done} of {len(people)} people'),
-    )
-    if found.end_to_end is not None:
-        persons = found.end_to_end.persons
-        found.ap, found.failure = _attempt(average_precision, parts, persons)
-    progress('findings')
-    found.findings = find(found, cfg)
 
 
 @contextmanager
@@ -116,22 +105,20 @@ def _broken_pipelines(parts: Parts) -> List[Finding]:
     """Pipelines that do not run to their end, or hand on what does not fit."""
     found = []
     for flow in parts.flows:
-        try:
-            failure = _misfit(parts, flow.run_through(), flow.training)
-        except Exception as error:
-            failure = f'it fails: {in_words(error)}'
+        end, failure = _attempt(flow.run_through)
+        failure = f'it fails: {failure}' if failure else _misfit(parts, flow, end)
         if failure:
             where = flow.places[0].rpartition('[')[0] if flow.places else flow.name
             found.append(finding('pipeline', where, flow=flow, failure=failure))
     return found
 
 
-def _misfit(parts: Parts, end: dict, training: bool) -> str:
+def _misfit(parts: Parts, flow: Flow, end: dict) -> str:
     """Why what a pipeline hands on does not fit, or nothing."""
     sample, wanted = end.get('data_samples'), parts.num_keypoints * parts.channels
     if sample is None:
         return 'it hands on no data_samples, as PackPoseInputs does'
-    if not training or 'target_codecs' in sample.gt_instance_labels:
+    if not flow.training or 'target_codecs' in sample.gt_instance_labels:
         return ''
     if 'gt_fields' not in sample:
         return 'it hands on no target maps, as GenerateTarget does'

@@ -9,6 +9,7 @@ from typing import NamedTuple, Tuple
 import numpy as np
 
 from udp_plugin import functional as F
+from udp_plugin.convert.check import results_of
 
 from .flows import Flow, Warped
 from .parts import Parts
@@ -104,7 +105,7 @@ def _person_of_blobs(
     image = np.repeat((255 * image).round().astype(np.uint8)[..., None], 3, -1)
     count = flow.metainfo['num_keypoints']
     keypoints = places[rng.permutation(np.arange(count) % len(places))]
-    return flow.person(image, box, keypoints), sigma
+    return results_of(flow.metainfo, image, box, keypoints), sigma
 
 
 def _blobs(warped: Warped, sigma: float) -> Tuple[np.ndarray, np.ndarray]:
