@@ -371,7 +371,7 @@ def infer(
         json_ (FILE): write the keypoints to FILE, too; - prints them alone
     """
     if find_spec('cv2') is None:
-        raise SystemExit(_error('OpenCV is not installed: pip install opencv-python'))
+        return _error('OpenCV is not installed: pip install opencv-python')
     from .runtime import run
 
     file = None if json_ in (None, '-') else Path(json_)
