@@ -258,9 +258,10 @@ def _blurred_peak(h, bits, infinite, taps, lines, scratch):
     maxima, bound, rows_at, columns_at = lines[0], lines[1], reach, height + 3 * reach
     in_bits = maxima.view(bits.dtype)
     _maxima(bits, infinite, in_bits[rows_at:], in_bits[columns_at : columns_at + width])
-    for at, size in ((rows_at, height), (columns_at, width)):
-        for i in range(-reach, size + reach):
-            maxima[at + i] = maxima[at + _reflected(i, size - 1)]
+    for first, last in ((rows_at, height - 1), (columns_at, width - 1)):
+        for i in range(1, reach + 1):
+            maxima[first - i] = maxima[first + _reflected(i, last)]
+            maxima[first + last + i] = maxima[first + last - _reflected(i, last)]
     _sum_shifted(maxima, 1, taps[reach], columns_at - reach + width, bound)
     row_bound, column_bound = bound[:height], bound[columns_at - reach :][:width]
 
