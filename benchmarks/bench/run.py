@@ -29,7 +29,7 @@ from .pipeline import pipeline_cases
 
 TEMPLATE = Path(__file__).with_name('bench.md.j2')
 #: For the rounds of a case, of one where one thing is varied, and in a quick look.
-SECONDS, SCALING_SECONDS, QUICK_SECONDS = 1.5, 0.3, 0.02
+SECONDS, SCALING_SECONDS, QUICK_SECONDS = 0.8, 0.2, 0.02
 #: Sizes and batches of the whole pipeline, and those of which only one thing varies.
 PIPELINE = [(SIZES[0], 16), (SIZES[1], 8)]
 SCALING = {
