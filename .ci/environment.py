@@ -48,8 +48,10 @@ OPTIONS = {
     'step 3': ['--no-build-isolation', '--no-deps', '--no-binary', 'xtcocotools'],
 }
 
-# What has to be importable for a name given to --needs; others stand for themselves.
+# The packages of modules given to --needs, where they have other names.
 PACKAGES = {'xdist': 'pytest-xdist'}
+
+# What has to be importable for a name given to --needs; others stand for themselves.
 MODULES = {'mmpose': ['torch', 'mmcv.ops', 'mmdet', 'mmpose.models']}
 
 # What pip's log says when it failed, and what to do about it.
