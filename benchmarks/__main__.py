@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from udp_plugin.cli import positive
-from udp_plugin.ui import ends_in_words
+from udp_plugin.errors import ends_in_words
 
 
 def _study(add) -> None:

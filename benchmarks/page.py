@@ -27,6 +27,7 @@ from typing import Any, Dict
 import torch
 from jinja2 import Environment, StrictUndefined
 
+from udp_plugin.files import write_text
 from udp_plugin.ui import Table, processor, versions
 
 
@@ -47,9 +48,7 @@ def render(template: Path, out: Path, **values: Any) -> Path:
     environment.filters['grid'] = grid
     page = environment.from_string(template.read_text(encoding='utf-8'))
     text = page.render(**{'machine': machine_line(), **values})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding='utf-8')
-    return out
+    return write_text(out, text)
 
 
 def grid(table: Table) -> str:

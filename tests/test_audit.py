@@ -24,7 +24,7 @@ from udp_plugin.audit.run import audit
 from udp_plugin.cli import main
 from udp_plugin.codecs import UDPOffsetHeatmap
 from udp_plugin.convert.zoo import find_config
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 BIASED = 'td-hm_hrnet-w32_8xb64-210e_coco-256x192'
 UDP = 'td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192'

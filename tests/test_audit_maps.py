@@ -10,7 +10,7 @@ from udp_plugin.audit.maps import infer_flip_indices, measure_maps, read_maps
 from udp_plugin.audit.maps_result import MapsAudit
 from udp_plugin.cli import main
 from udp_plugin.codecs import UDPGaussianHeatmap, UDPOffsetHeatmap
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 #: A nose, and pairs.
 FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13)

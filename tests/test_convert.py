@@ -18,8 +18,8 @@ from udp_plugin.convert.run import Converted, convert, read
 from udp_plugin.convert.swaps import kind_of, swap
 from udp_plugin.convert.writer import without_scope
 from udp_plugin.convert.zoo import convertible, find_config, zoo_folder
+from udp_plugin.errors import UserError
 from udp_plugin.names import CODECS, HEADS, STOCK_CODECS, TRANSFORMS
-from udp_plugin.ui import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
 GOLDEN = PROJECT / 'tests' / 'golden'

@@ -20,7 +20,7 @@ from udp_plugin import names, ui
 from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, own_data, run, scripts
 from udp_plugin.demo.measures import Demo, Run, measure_run
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 SIZE = (200, 240)
 
@@ -256,7 +256,8 @@ def test_unfit_data_are_refused(changes, message, tmp_path):
 
 
 def test_only_what_a_demo_made_is_replaced(tmp_path):
-    out = tmp_path / 'new' / 'out'
+    out = tmp_path / 'out'
+    out.mkdir()
     run.prepare_folder(out)
     (out / 'data').mkdir()
     (out / 'data' / 'train.json').write_text('old')
@@ -266,15 +267,14 @@ def test_only_what_a_demo_made_is_replaced(tmp_path):
     assert {p.name for p in out.iterdir()} == {run.MARKER, 'notes.txt'}
     with pytest.raises(UserError, match='no demo made'):
         run.prepare_folder(tmp_path)
-    with pytest.raises(UserError, match='notes'):
-        run.prepare_folder(out / 'notes.txt')
 
 
 def call(code, tmp_path):
-    """Run a line of Python as a script of the toolbox."""
-    log = tmp_path / 'log'
+    """Run code as a script of the toolbox."""
+    log, script = tmp_path / 'log', tmp_path / 'script.py'
+    script.write_text(code)
     with ui.progress(Console(quiet=True)) as progress:
-        seconds = scripts.run_script(progress, 'train', None, ['-c', code], log)
+        seconds = scripts.run_script(progress, 'train', None, [script], log)
         return progress.tasks[0], seconds
 
 

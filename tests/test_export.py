@@ -21,10 +21,10 @@ from xtcocotools.coco import COCO
 from udp_plugin import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin.cli import main
 from udp_plugin.demo import configs, figures, measures
+from udp_plugin.errors import UserError
 from udp_plugin.export import OPSET, graph, trained, verify
 from udp_plugin.export.run import export
 from udp_plugin.runtime import PoseModel, Regions
-from udp_plugin.ui import UserError
 
 ITERS = 40
 #: Of the codec, and how offset maps are read.

@@ -10,7 +10,7 @@ from benchmarks.paper import measure as paper
 from benchmarks.paper.run import run_paper
 from udp_plugin.audit import measures, run, warps
 from udp_plugin.audit.theory import expected_coding, expected_flip
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 SIZE = (192, 256)
 STRIDES = (4, 8)

@@ -27,8 +27,9 @@ from benchmarks.study import components, networks, report, run
 from udp_plugin import functional as F
 from udp_plugin.demo.configs import Data, stock_config, swap_names
 from udp_plugin.demo.measures import measure_run
+from udp_plugin.errors import UserError
 from udp_plugin.functional.loss import OFFSET_WEIGHT, OFFSET_WINDOW
-from udp_plugin.ui import UserError, progress
+from udp_plugin.ui import progress
 
 SIZES = networks.DEFAULT.sizes
 NOWHERE = Data('', *[Path('nowhere')] * 4, 1, 1)
@@ -205,13 +206,19 @@ def shown(monkeypatch):
         yield found
 
 
+def script(path: Path, code: str) -> list:
+    path.write_text(code)
+    return [path]
+
+
 def test_what_is_done_is_not_done_again(tmp_path, shown):
     trace = tmp_path / 'trace'
 
     def chain(*names):
         for name in names:
             code = f'open({str(trace)!r}, "a").write("{name} ")'
-            run.run_once(shown, name, tmp_path / name, ['-c', code])
+            command = script(tmp_path / f'{name}.py', code)
+            run.run_once(shown, name, tmp_path / name, command)
 
     run.run_all(shown, [partial(chain, 'first', 'second')])
     assert trace.read_text() == 'first second '
@@ -229,7 +236,13 @@ def test_a_failed_script_ends_the_others_and_shows_its_log(tmp_path, shown):
         'print("what went wrong"); raise SystemExit(3)',
     )
     work = [
-        partial(run.run_once, shown, name, tmp_path / name, ['-c', code])
+        partial(
+            run.run_once,
+            shown,
+            name,
+            tmp_path / name,
+            script(tmp_path / f'{name}.py', code),
+        )
         for name, code in codes.items()
     ]
     with pytest.raises(UserError, match='(?s)fails failed with status 3.*wrong'):
@@ -241,6 +254,7 @@ def test_a_failed_script_ends_the_others_and_shows_its_log(tmp_path, shown):
 
 def test_a_study_of_other_settings_is_not_gone_on_with(tmp_path):
     out, budget = tmp_path / 'out', networks.DEFAULT
+    out.mkdir()
     run.open_folder(out, budget)
     run.open_folder(out, budget)
     with pytest.raises(UserError, match=r'other settings \(iters\)'):

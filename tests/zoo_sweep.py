@@ -29,8 +29,9 @@ from mmpose.utils import register_all_modules
 from udp_plugin.convert.check import Checked, check
 from udp_plugin.convert.swaps import swap
 from udp_plugin.convert.zoo import convertible
+from udp_plugin.errors import ends_in_words, say_error
 from udp_plugin.names import CODECS
-from udp_plugin.ui import ends_in_words, progress, quiet, say, say_error
+from udp_plugin.ui import progress, quiet, say
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOUND = PROJECT / 'work_dirs' / 'zoo_sweep.jsonl'

@@ -29,7 +29,9 @@ from typing import (
     get_origin,
 )
 
+from .errors import UserError, ends_in_words, say_error
 from .export import OPSET
+from .files import keep_apart, naming, write_text
 
 
 def positive(text: str) -> int:
@@ -101,16 +103,13 @@ def demo(
     _check_own_data(ann, img)
     if ann is not None and images is not None:
         raise Misuse('--images is for drawn figures, not for --ann')
-    from . import ui
     from .demo import run
 
-    with ui.ends_in_words(f'stopped; what was made so far is in {out}'):
-        found = run.demo(
-            out, codec, iters=iters, seed=seed, images=images, ann=ann, img=img
-        )
-        from .demo.report import show, write_json
+    with ends_in_words(f'stopped; what was made so far is in {out}'):
+        options = dict(iters=iters, seed=seed, images=images, ann=ann, img=img)
+        found = run.demo(out, codec, **options, command=command)
+        from .demo.report import show
 
-        write_json(found, command)
         show(found)
     return 0
 
@@ -168,40 +167,46 @@ def audit(
 
     # With --json, figures alone go to stdout.
     console = ui.console(stderr=json_)
-    with ui.ends_in_words():
-        if out_ and out_.exists() and not out_.is_dir():
-            raise ui.UserError(f'--out {out_} is a file; name a folder')
-        if maps is not None:
-            from .audit.maps import audit_maps
-
-            with console.status('measuring'):
-                found = audit_maps(maps, codec or 'gaussian', input_size, flip_indices)
-            audits = [found]
-            for table in found.tables():
-                table.print(console)
-            console.print(found.verdict.text)
-        else:
-            from .audit import run
-            from .audit.report import print_audits
-
-            with console.status('audit') as status:
-                configs = filter(None, (config, compare))
-                audits = [run.audit(c, ann, img, status.update) for c in configs]
-            print_audits(audits, console)
-        content = [found.as_dict() for found in audits]
-        text = json.dumps(content if compare else content[0], indent=1)
-        if out_:
+    if out_ is not None:
+        if out_.exists() and not out_.is_dir():
+            raise UserError(f'--out {out_} is a file; name a folder')
+        # Before what takes long.
+        with naming(out_):
             out_.mkdir(parents=True, exist_ok=True)
-            written = [out_ / 'audit.json']
-            written[0].write_text(text + '\n', encoding='utf-8')
-            if maps is None:
-                from .audit.figures import draw
+        given = {'CONFIG': config, 'CONFIG2': compare, '--maps': maps, '--ann': ann}
+        inputs = {name: path and Path(path) for name, path in given.items()}
+        outputs = {'audit.json in --out': out_ / 'audit.json'}
+        keep_apart(outputs, inputs)
+        keep_apart({'--out': out_}, {'--img': img})
+    if maps is not None:
+        from .audit.maps import audit_maps
 
-                written += draw(audits, out_)
-            for path in written:
-                console.print(f'  {path}')
-        if json_:
-            print(text)
+        with console.status('measuring'):
+            found = audit_maps(maps, codec or 'gaussian', input_size, flip_indices)
+        audits = [found]
+        for table in found.tables():
+            table.print(console)
+        console.print(found.verdict.text)
+    else:
+        from .audit import run
+        from .audit.report import print_audits
+
+        with console.status('audit') as status:
+            configs = filter(None, (config, compare))
+            audits = [run.audit(c, ann, img, status.update) for c in configs]
+        print_audits(audits, console)
+    content = [found.as_dict() for found in audits]
+    text = json.dumps(content if compare else content[0], indent=1)
+    if out_ is not None:
+        made = [write_text(out_ / 'audit.json', text + '\n')]
+        if maps is None:
+            from .audit.figures import draw
+
+            made += draw(audits, out_)
+        for path in made:
+            ui.say(f'  {path}', console)
+    if json_:
+        print(text)
     return int(any(found.has_errors for found in audits))
 
 
@@ -230,14 +235,9 @@ def convert(
             has UDP already is only checked
     """
     _needs('mmpose')
-    from . import ui
     from .convert.report import convert_to
 
-    with ui.ends_in_words():
-        try:
-            passed = convert_to(out_, config, codec, check)
-        except OSError as error:
-            raise ui.UserError(error) from error
+    passed = convert_to(out_, config, codec, check)
     return 0 if passed else 1
 
 
@@ -254,8 +254,7 @@ def list_(pattern: str = '') -> int:
     from .convert.zoo import convertible
 
     console = ui.console()
-    with ui.ends_in_words():
-        names = convertible(pattern)
+    names = convertible(pattern)
     for folder, group in groupby(names, lambda name: name.rpartition('/')[0]):
         console.print(folder, style='bold', markup=False)
         for name in group:
@@ -319,7 +318,8 @@ def export(
     from .export import run
 
     started = time.monotonic()
-    with ui.ends_in_words(f'stopped; {out_} is as it was'):
+    keep_apart({'--out': out_}, {'CONFIG': Path(config), 'CHECKPOINT': checkpoint})
+    with ends_in_words(f'stopped; {out_} is as it was'):
         with ui.progress() as bars:
             task = bars.add_task('', visible=False, note='')
             progress = partial(bars.update, task, visible=True)
@@ -333,7 +333,7 @@ def export(
             if dynamic_batch
             else 'please report it with the config and the version of torch'
         )
-        ui.say_error(
+        say_error(
             f'what was written does not compute what PyTorch does, so {out_} is as '
             f'it was; {advice}'
         )
@@ -371,21 +371,24 @@ def infer(
         json_ (FILE): write the keypoints to FILE, too; - prints them alone
     """
     if find_spec('cv2') is None:
-        return _error('OpenCV is not installed: pip install opencv-python')
+        raise UserError('OpenCV is not installed: pip install opencv-python')
     from .runtime import run
 
     file = None if json_ in (None, '-') else Path(json_)
+    outputs = {'--out': out_, '--json': file}
+    weights = model.with_name(f'{model.name}.data')
+    inputs = {'MODEL': model, "MODEL's weights": weights, 'IMAGE': image}
+    keep_apart(outputs, inputs)
     try:
-        run.check_outputs(image, out_, file)
+        run.check_outputs(out_, file)
         seen = run.infer(model, image, boxes)
         content = seen.json(image=str(image), model=str(model))
         if out_ is not None:
             run.write_picture(out_, seen)
         if file is not None:
-            file.write_text(content + '\n', encoding='utf-8')
-    # Without rich, which `ui` has.
-    except (ImportError, OSError, ValueError) as error:
-        return _error(error)
+            write_text(file, content + '\n')
+    except (ImportError, ValueError) as error:
+        raise UserError(error) from error
     if json_ == '-':
         print(content)
         return 0
@@ -418,19 +421,14 @@ def _check_own_data(ann: Optional[Path], img: Optional[Path]) -> None:
         raise Misuse('--ann and --img go together')
 
 
-def _error(text: object) -> int:
-    print(f'error: {text}', file=sys.stderr)
-    return 2
-
-
 def _needs(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing == ['mmpose']:
-        text = 'MMPose is not installed: "udp-plugin doctor" says how.'
-        raise SystemExit(_error(text))
+        raise UserError('MMPose is not installed: "udp-plugin doctor" says how.')
     if missing:
-        text = f'{" and ".join(missing)} not installed: pip install {" ".join(missing)}'
-        raise SystemExit(_error(text))
+        raise UserError(
+            f'{" and ".join(missing)} not installed: pip install {" ".join(missing)}'
+        )
 
 
 # --- from functions to a command line -------------------------------------------------
@@ -506,7 +504,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         # For its results.
         given = sys.argv[1:] if argv is None else map(str, argv)
         args['command'] = shlex.join(['udp-plugin', *given])
-    try:
-        return call(**args)
-    except Misuse as error:
-        parser.error(str(error))
+    with ends_in_words():
+        try:
+            return call(**args)
+        except Misuse as error:
+            parser.error(str(error))

@@ -1,17 +1,15 @@
-"""What all commands share: console, tables, progress, plot style, errors, signals.
+"""What all commands share: console, tables, progress, plot style.
 
-A command is a function that takes values and returns a result; what is printed, and
-the exit status, are decided in :mod:`udp_plugin.cli` and here.
+A command is a function that takes values and returns a result; what is printed is
+decided in :mod:`udp_plugin.cli` and here, how a command ends in
+:mod:`udp_plugin.errors`, and how files are written in :mod:`udp_plugin.files`.
 """
 
 import logging
 import platform
-import signal
-import sys
 import warnings
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from threading import current_thread, main_thread
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -31,24 +29,20 @@ STYLE = {
 COLORS = dict(stock='#D55E00', gaussian='#0072B2', offset='#009E73')
 
 
-class UserError(Exception):
-    """What a command cannot do, in words for the user: what, where, and what to do."""
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would end with status 1, which says that something was found.
+        raise BrokenPipeError
 
 
 def console(stderr: bool = False) -> Console:
     """A terminal to print to, in which no number of a text is coloured."""
-    return Console(highlight=False, stderr=stderr)
+    return _Console(highlight=False, stderr=stderr)
 
 
 def say(text: object, to: Optional[Console] = None) -> None:
     """Print a line as it is: no markup, not broken, so that it can be copied."""
     (to or console()).print(str(text), markup=False, soft_wrap=True)
-
-
-def say_error(text: object) -> None:
-    """Print an error."""
-    line = f'error: {text}'
-    console(stderr=True).print(line, style='red', markup=False, soft_wrap=True)
 
 
 def progress(to: Optional[Console] = None, **options) -> Progress:
@@ -123,44 +117,7 @@ def versions() -> Dict[str, Optional[str]]:
     return found
 
 
-# --- signals, and what others say -----------------------------------------------------
-
-
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end a command as Ctrl-C does."""
-    names = ('SIGTERM', 'SIGHUP') if current_thread() is main_thread() else ()
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # nohup has one of them ignored.
-    signals = [s for s in signals if signal.getsignal(s) == signal.SIG_DFL]
-    for number in signals:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def ends_in_words(interrupted: str = 'stopped') -> Iterator[None]:
-    """End a command that the user has stopped, or asked in vain, with one line.
-
-    Args:
-        interrupted: What is said after Ctrl-C: what is left of the work.
-
-    Raises:
-        SystemExit: With status 2 after a :class:`UserError`, 130 after an interruption.
-    """
-    try:
-        with signals_interrupt():
-            yield
-    except UserError as error:
-        say_error(error)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        say(interrupted)
-        sys.exit(130)
+# --- what others say ---------------------------------------------------------------
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any, List, Tuple
 import cv2
 import numpy as np
 
+from udp_plugin.errors import UserError
 from udp_plugin.functional import unit_length
-from udp_plugin.ui import UserError
 
 
 class WrongAnswer(UserError):

@@ -98,8 +98,9 @@ def _person(setting: Setting, folder: str) -> dict:
     metainfo = metainfo_of(dict(type=DATASETS[setting.size.keypoints]))
     person = results_of(metainfo, image, box, points)
     # To be read from its file.
-    cv2.imwrite(str(Path(folder, 'person.jpg')), person.pop('img'))
-    return dict(person, img_path=str(Path(folder, 'person.jpg')))
+    photo = Path(folder, 'person.jpg')
+    photo.write_bytes(cv2.imencode('.jpg', person.pop('img'))[1])
+    return dict(person, img_path=str(photo))
 
 
 def _loading(pipeline: List[dict], person: dict) -> Callable[[int], list]:

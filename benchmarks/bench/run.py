@@ -1,7 +1,6 @@
 """The bench's course: what is measured, what is noted of it, and what it leaves."""
 
 import gc
-import shutil
 import sys
 import tempfile
 import time
@@ -17,8 +16,10 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.page import machine, render
+from udp_plugin.errors import UserError
+from udp_plugin.files import keep_apart, naming, write_bytes, write_text, written
 from udp_plugin.names import CODECS
-from udp_plugin.ui import COLORS, STYLE, Table, UserError, console, say
+from udp_plugin.ui import COLORS, STYLE, Table, console, say
 
 from . import cases
 from .answers import WrongAnswer
@@ -60,10 +61,11 @@ def run_bench(
     """
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda, but torch finds no CUDA device here')
-    try:
+    pages = {f'{name} of --out': out / name for name in ('bench.md', 'bench.json')}
+    file = None if json in (None, '-') else Path(json)
+    keep_apart({'--json': file}, pages)
+    with naming(out):
         (out / 'images').mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'--out {out}: {error}') from error
     to, started, results = console(stderr=json == '-'), time.monotonic(), []
     # Only what was asked for may be on the standard output.
     alone = redirect_stdout(sys.stderr) if json == '-' else nullcontext()
@@ -91,8 +93,8 @@ def run_bench(
     summary, files = write(out, content)
     if json == '-':
         print(files[-1].read_text(), end='')
-    elif json:
-        shutil.copy(files[-1], json)
+    elif file:
+        write_bytes(file, files[-1].read_bytes())
     summary.print(to)
     say('\n'.join(map(str, files)), to)
 
@@ -196,7 +198,8 @@ def write(out: Path, content: dict) -> Tuple[Table, List[Path]]:
         ax.set(xscale='log', xlabel='times as fast: Gaussian maps blue, offset green')
         ax.xaxis.set_major_formatter('{x:g}×')
         ax.grid(axis='y', color='0.93')
-        figure.savefig(plot)
-    figures.write_text(dumps(content, indent=1) + '\n')
+        with written(plot) as made:
+            figure.savefig(made)
+    write_text(figures, dumps(content, indent=1) + '\n')
     page = render(TEMPLATE, out / 'bench.md', bench=content, summary=summary)
     return summary, [page, plot, figures]

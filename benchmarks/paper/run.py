@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.page import render
 from udp_plugin.audit.theory import expected_coding, expected_flip
-from udp_plugin.ui import STYLE, UserError, console, say
+from udp_plugin.files import naming, written
+from udp_plugin.ui import STYLE, console, say
 
 from . import measure
 from .figures import FIGURES
@@ -38,18 +39,17 @@ def run_paper(
         UserError: ``ann``, ``img`` or ``out`` do not fit.
     """
     started = time.monotonic()
-    try:
+    with naming(out):
         (out / 'images').mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'--out {out}: {error.strerror}') from error
-    measured, written = Measured(plan, ann, img), [out / 'paper.md']
+    measured, paths = Measured(plan, ann, img), [out / 'paper.md']
     with console().status('measuring'), matplotlib.rc_context(STYLE):
         for draw in FIGURES:
-            written.append(out / 'images' / f'paper_{draw.__name__[5:]}.png')
-            draw(measured).savefig(written[-1])
+            paths.append(out / 'images' / f'paper_{draw.__name__[5:]}.png')
+            with written(paths[-1]) as made:
+                draw(measured).savefig(made)
         render(
             TEMPLATE,
-            written[0],
+            paths[0],
             measured=measured,
             m=measure,
             expected_coding=expected_coding,
@@ -59,6 +59,6 @@ def run_paper(
             img=img and img.resolve().name,
             minutes=(time.monotonic() - started) / 60,
         )
-    for line in (*written, f'took {(time.monotonic() - started) / 60:.1f} min'):
+    for line in (*paths, f'took {(time.monotonic() - started) / 60:.1f} min'):
         say(line)
     return measured

@@ -19,6 +19,7 @@ from mmpose.registry import METRICS
 
 from udp_plugin import functional as F
 from udp_plugin.demo.measures import as_predictions, measure
+from udp_plugin.files import write_text
 
 from .components import Degrade
 
@@ -54,4 +55,4 @@ def read(config: Path, checkpoint: Path) -> Dict[str, Dict[str, float]]:
 
 if __name__ == '__main__':
     config_path, checkpoint_path, out = map(Path, sys.argv[1:])
-    out.write_text(json.dumps(read(config_path, checkpoint_path), indent=1))
+    write_text(out, json.dumps(read(config_path, checkpoint_path), indent=1))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.page import machine, render
 from udp_plugin import functional as F
 from udp_plugin.demo.measures import measure_run
+from udp_plugin.files import write_text, written
 from udp_plugin.functional.loss import OFFSET_WEIGHT
 from udp_plugin.ui import STYLE, say
 
@@ -164,18 +165,18 @@ def report(out: Path, budget: Budget, command: str, seconds: float) -> Path:
         weight=OFFSET_WEIGHT,
         minutes=round(seconds / 60),
     )
-    written, images = [page, out / 'results.json'], out / 'images'
+    paths, images = [page, out / 'results.json'], out / 'images'
     figures = {f'{size}/seed{n}': v for (size, n), v in results.figures.items()}
     content = dict(command=command, seconds=round(seconds), machine=machine())
     content.update(images=budget.images, iterations=budget.iters, figures=figures)
-    written[1].write_text(json.dumps(content, indent=1) + '\n')
-    images.mkdir(exist_ok=True)
+    write_text(paths[1], json.dumps(content, indent=1) + '\n')
     with matplotlib.rc_context(STYLE):
         for draw in (draw_medians, draw_errors, draw_readings):
-            written.append(images / f'study_{draw.__name__[5:]}.png')
-            draw(results).savefig(written[-1])
+            paths.append(images / f'study_{draw.__name__[5:]}.png')
+            with written(paths[-1]) as made:
+                draw(results).savefig(made)
     # What was found; the page has all of it.
     say(page.read_text(encoding='utf-8').partition('![')[0])
-    for line in (*written, f'took {seconds / 60:.0f} min in all'):
+    for line in (*paths, f'took {seconds / 60:.0f} min in all'):
         say(line)
     return page

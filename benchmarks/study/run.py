@@ -23,7 +23,9 @@ import udp_plugin
 from udp_plugin.demo.configs import Data, stock_config
 from udp_plugin.demo.figures import write_dataset
 from udp_plugin.demo.scripts import find_tools, run_script
-from udp_plugin.ui import UserError, progress, say
+from udp_plugin.errors import UserError
+from udp_plugin.files import alone_in, is_empty, write_text, written
+from udp_plugin.ui import progress, say
 
 from . import networks
 from .networks import Budget, Size, Test
@@ -56,28 +58,29 @@ def run_study(
     budget = networks.FULL if full else networks.DEFAULT
     budget = budget._replace(**{key: value for key, value in given.items() if value})
     find_tools()
-    open_folder(out, budget)
-    spent_file = out / 'seconds'
-    spent = float(spent_file.read_text()) if spent_file.exists() else 0.0
-    try:
-        with progress() as shown:
-            work = []
-            for seed in range(budget.seeds):
-                data = draw(out / 'data' / f'seed{seed}', budget, seed, shown)
-                for size in budget.sizes:
-                    work += work_on(out, budget, size, seed, data, shown)
-            run_all(shown, work)
-    except KeyboardInterrupt:
-        say('the same command goes on from here')
-        raise
-    finally:
-        spent += time.monotonic() - started
-        spent_file.write_text(f'{spent:.0f}\n')
-    report(out, budget, command, spent)
+    with alone_in(out):
+        open_folder(out, budget)
+        spent_file = out / 'seconds'
+        spent = float(spent_file.read_text()) if spent_file.exists() else 0.0
+        try:
+            with progress() as shown:
+                work = []
+                for seed in range(budget.seeds):
+                    data = draw(out / 'data' / f'seed{seed}', budget, seed, shown)
+                    for size in budget.sizes:
+                        work += work_on(out, budget, size, seed, data, shown)
+                run_all(shown, work)
+        except KeyboardInterrupt:
+            say('the same command goes on from here')
+            raise
+        finally:
+            spent += time.monotonic() - started
+            write_text(spent_file, f'{spent:.0f}\n')
+        report(out, budget, command, spent)
 
 
 def open_folder(out: Path, budget: Budget) -> None:
-    """Make the study's folder, or check that it is one of this budget.
+    """Begin a study in this folder, or check that it is one of this budget.
 
     Raises:
         UserError: It holds something else.
@@ -89,10 +92,9 @@ def open_folder(out: Path, budget: Budget) -> None:
             code.update(path.read_bytes())
     sizes = [size.name for size in budget.sizes]
     settings = dict(budget._asdict(), sizes=sizes, code=code.hexdigest())
+    if is_empty(out):
+        write_text(marker, json.dumps(settings, indent=2) + '\n')
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not any(out.iterdir()):
-            marker.write_text(json.dumps(settings, indent=2) + '\n')
         found = dict(json.loads(marker.read_text())) if marker.exists() else {}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f'--out {out}: {error}') from error
@@ -110,8 +112,8 @@ def draw(folder: Path, budget: Budget, seed: int, shown: Progress) -> Data:
     counts = dict(train=budget.images, test=max(budget.images // 3, 1))
     if not (folder / 'done').exists():
         task = shown.add_task(f'draw figures, seed {seed}', total=None, note='')
-        for written in write_dataset(folder, counts, seed):
-            shown.update(task, completed=written, total=sum(counts.values()))
+        for done in write_dataset(folder, counts, seed):
+            shown.update(task, completed=done, total=sum(counts.values()))
         (folder / 'done').touch()
     train, test = folder / 'train', folder / 'test'
     files = train.with_suffix('.json'), train, test.with_suffix('.json'), test
@@ -167,7 +169,8 @@ def run_once(
         return
     folder.mkdir(parents=True, exist_ok=True)
     if config is not None:
-        config.dump(folder / 'config.py')
+        with written(folder / 'config.py') as made:
+            config.dump(made)
     run_script(shown, title, None, command, folder / 'log')
     (folder / 'done').touch()
     for task in shown.tasks:

@@ -12,6 +12,7 @@ from mmpose.codecs import MSRAHeatmap
 from udp_plugin import functional as F
 from udp_plugin import ui
 from udp_plugin.codecs import UDPGaussianHeatmap
+from udp_plugin.files import written
 
 from . import crops
 from .crops import COLORS, in_px
@@ -54,12 +55,13 @@ def draw(audits: Sequence[Audit], folder: Path) -> List[Path]:
         The files: ``subpixel``, ``flip`` and ``errors``, and of each audit ``crop`` and
         ``targets``.
     """
-    written = []
+    paths = []
     with matplotlib.rc_context(STYLE):
         for name, figure in _figures(audits):
-            written.append(folder / f'{name}.png')
-            figure.savefig(written[-1], bbox_inches='tight', facecolor='white')
-    return written
+            paths.append(folder / f'{name}.png')
+            with written(paths[-1]) as made:
+                figure.savefig(made, bbox_inches='tight', facecolor='white')
+    return paths
 
 
 def _figures(audits: Sequence[Audit]) -> Iterator[Tuple[str, Figure]]:

@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmpose.registry import TRANSFORMS
 
 from udp_plugin.convert.check import metainfo_of, of_sample, results_of
+from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import type_name
-from udp_plugin.ui import UserError
 
 #: A pipeline's steps, by what is done with the samples.
 LOADERS = {

@@ -20,7 +20,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from udp_plugin import functional as F
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 from .maps_result import MapsAudit
 

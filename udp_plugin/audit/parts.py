@@ -20,7 +20,7 @@ from mmpose.utils import register_all_modules
 from torch import Tensor, nn
 
 from udp_plugin import functional as F
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 from .flows import flows_of
 

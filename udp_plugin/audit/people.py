@@ -11,7 +11,7 @@ from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
 from udp_plugin.convert.check import results_of
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 from .flows import Warped
 from .parts import Parts

@@ -8,7 +8,8 @@ import torch
 from mmengine.config import Config
 
 from udp_plugin.convert.zoo import find_config
-from udp_plugin.ui import UserError, quiet
+from udp_plugin.errors import UserError
+from udp_plugin.ui import quiet
 
 from .findings import Checks, in_words
 from .flows import Flow

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from udp_plugin import ui
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError, say_error
+from udp_plugin.files import write_text
 
 from .check import Checked, check
-from .run import convert, in_words, read, write_text
+from .run import convert, in_words, read
 from .swaps import OTHER, Swap
 
 
@@ -67,7 +68,7 @@ def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) ->
             passed = _passes(path or file, console)
         if not passed:
             if path:
-                ui.say_error(f'{path} was kept, for you to look into it.')
+                say_error(f'{path} was kept, for you to look into it.')
             return False
     if path and read(found.source).get('train_dataloader'):
         script = shlex.join(['python', 'tools/train.py', str(path)])
@@ -87,7 +88,7 @@ def _passes(config: Path, console: Console) -> bool:
                 checked = check(Config.fromfile(config))
         except Exception as error:
             # Whatever a user's components raise.
-            ui.say_error(f'the check failed: {in_words(error)}')
+            say_error(f'the check failed: {in_words(error)}')
             return False
     console.print(_check_table(checked))
     if not checked.losses:

@@ -10,9 +10,10 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from mmengine.config import Config
 
+from udp_plugin.errors import UserError
+from udp_plugin.files import write_text
 from udp_plugin.models.heads.base import type_name
 from udp_plugin.names import PACKAGES
-from udp_plugin.ui import UserError
 
 from .swaps import Swap, kind_of, nodes, swap
 from .writer import without_scope, write
@@ -156,12 +157,3 @@ def _module(path: Path, folder: Path) -> str:
                 'letters, digits and underscores.'
             )
     return '.' * (ups + 1) + '.'.join(parts)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, and make its folder."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error}') from error

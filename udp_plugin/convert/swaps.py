@@ -7,6 +7,7 @@ from mmengine.utils import is_seq_of
 
 from udp_plugin import functional as F
 from udp_plugin.codecs import UDPOffsetHeatmap
+from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import (
     OFFSET_LOSSES,
     REPLACED_LOSSES,
@@ -14,7 +15,6 @@ from udp_plugin.models.heads.base import (
     type_name,
 )
 from udp_plugin.names import CODECS, HEADS, LOSSES, PACKAGES, STOCK_CODECS, TRANSFORMS
-from udp_plugin.ui import UserError
 
 #: The other codec, for those whom one does not suit.
 OTHER = {'gaussian': 'offset', 'offset': 'gaussian'}

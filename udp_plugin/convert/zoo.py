@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import List, Optional
 
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 #: Where the zoo keeps its top-down heatmap configs.
 PATTERN = '*/topdown_heatmap/**/*.py'

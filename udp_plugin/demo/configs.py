@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 from udp_plugin import names
+from udp_plugin.files import write_text
 
 #: Width and height of the network's input and output in pixels.
 INPUT_SIZE = (96, 128)
@@ -195,5 +196,5 @@ def write_configs(
     paths = {}
     for name, text in {'stock': stock, **twins}.items():
         paths[name] = folder / f'{name}.py'
-        paths[name].write_text(text, encoding='utf-8')
+        write_text(paths[name], text)
     return paths

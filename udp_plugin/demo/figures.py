@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from udp_plugin import functional as F
+from udp_plugin.files import write_bytes, write_text
 
 #: COCO's keypoints, in COCO's order.
 KEYPOINTS = ['nose']
@@ -269,7 +270,6 @@ def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
     """
     written = 0
     for split_index, (split, count) in enumerate(counts.items()):
-        (folder / split).mkdir(parents=True, exist_ok=True)
         images, annotations = [], []
         for i in range(count):
             rng = np.random.default_rng([seed, split_index, i])
@@ -284,7 +284,8 @@ def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
             image = np.clip(image + noise * rng.uniform(0, 1), 0, 255).astype(np.uint8)
             # Lossless, and read ten times as fast as PNG.
             name = f'{i + 1:06d}.bmp'
-            cv2.imwrite(str(folder / split / name), image)
+            content = cv2.imencode('.bmp', image)[1].tobytes()
+            write_bytes(folder / split / name, content)
             width, height = map(int, size)
             images.append(dict(id=i + 1, file_name=name, width=width, height=height))
             keypoints = np.column_stack((figure.keypoints, np.full(17, 2)))
@@ -304,4 +305,4 @@ def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
             yield written
         person = dict(id=1, name='person', keypoints=KEYPOINTS, skeleton=SKELETON)
         dataset = dict(images=images, annotations=annotations, categories=[person])
-        (folder / f'{split}.json').write_text(json.dumps(dataset), encoding='utf-8')
+        write_text(folder / f'{split}.json', json.dumps(dataset))

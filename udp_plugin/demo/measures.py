@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from udp_plugin import functional as F
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 from .configs import RUNS, Data
 

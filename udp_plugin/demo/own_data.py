@@ -8,7 +8,7 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
 
 from .configs import Data
 from .figures import KEYPOINTS, swapped

@@ -18,6 +18,7 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from udp_plugin import functional as F
 from udp_plugin import ui
+from udp_plugin.files import write_text, written
 
 from .configs import BATCH_SIZE, HEATMAP_SIZE, INPUT_SIZE, RUNS, SIGMA
 from .measures import Demo, Prediction, Run
@@ -110,7 +111,7 @@ def write_json(found: Demo, command: str) -> None:
         ),
         versions=ui.versions(),
     )
-    (found.folder / 'results.json').write_text(json.dumps(content, indent=2) + '\n')
+    write_text(found.folder / 'results.json', json.dumps(content, indent=2) + '\n')
 
 
 # --- the pictures ---------------------------------------------------------------------
@@ -308,5 +309,6 @@ PICTURES = {
 def draw(path: Path, runs: Dict[str, Run]) -> Path:
     """Draw the picture of this name."""
     picture = PICTURES[path.name](runs)
-    picture.savefig(path, bbox_inches='tight', facecolor='white')
+    with written(path) as made:
+        picture.savefig(made, bbox_inches='tight', facecolor='white')
     return path

@@ -8,7 +8,8 @@ from typing import Dict, Optional
 from rich.progress import Progress
 
 from udp_plugin import names, ui
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
+from udp_plugin.files import alone_in, is_empty, naming, write_text
 
 from .configs import RUNS, Data, write_configs
 from .figures import write_dataset
@@ -34,6 +35,7 @@ def demo(
     images: Optional[int] = None,
     ann: Optional[Path] = None,
     img: Optional[Path] = None,
+    command: str = '',
 ) -> Demo:
     """Train and test a stock config and its UDP twins, and compare them.
 
@@ -48,6 +50,7 @@ def demo(
             default.
         ann: Annotations in COCO format, to use instead of drawn figures.
         img: The folder with their images.
+        command: As it was called, for ``results.json``.
 
     Raises:
         UserError: The data are not fit, a script failed, or there is no MMPose.
@@ -58,73 +61,70 @@ def demo(
     for path in filter(None, (ann, img)):
         if out.resolve() in path.resolve().parents:
             raise UserError(f'{path} lies in {out}, which the demo replaces')
-    prepare_folder(out)
+    with alone_in(out):
+        prepare_folder(out)
+        codecs = list(names.CODECS) if codec == 'both' else [codec]
+        iters = iters or ITERS
+        console = ui.console()
+        budget = f'{len(codecs) + 1} configs, {iters} iterations each'
+        ui.say(f'{budget}; everything goes to {out}', console)
+        seconds: Dict[str, float] = {}
+        with ui.progress(console) as progress:
+            for path, text in files.items():
+                write_text(path, text)
+            if data is None:
+                data, seconds['draw'] = _draw(out / 'data', images, seed, progress)
+            for note in data.notes:
+                ui.say(f'note: {note}', console)
+            configs = write_configs(out, data, codecs, iters, seed)
+            for name, config in configs.items():
+                folder = out / name
+                outputs = [f'--out={folder / "metrics.json"}']
+                outputs += [f'--dump={folder / "predictions.pkl"}']
+                for script, total, arguments in (
+                    ('train', iters, []),
+                    ('test', None, [folder / f'iter_{iters}.pth', *outputs]),
+                ):
+                    title, log = f'{script} {name}', folder / f'{script}.log'
+                    call = [tools / f'{script}.py', config, *arguments]
+                    call += ['--work-dir', folder]
+                    seconds[title] = run_script(progress, title, total, call, log)
+            # It imports the toolbox, which takes a while; arguments are checked by now.
+            task = progress.add_task('pictures', total=3, note='')
+            from .report import PICTURES, draw, write_json
 
-    codecs = list(names.CODECS) if codec == 'both' else [codec]
-    iters = iters or ITERS
-    console = ui.console()
-    console.print(
-        f'{len(codecs) + 1} configs, {iters} iterations each; everything goes to {out}'
-    )
-    seconds: Dict[str, float] = {}
-    with ui.progress(console) as progress:
-        for path, text in files.items():
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding='utf-8')
-        if data is None:
-            data, seconds['draw'] = _draw(out / 'data', images, seed, progress)
-        for note in data.notes:
-            console.print(f'note: {note}', soft_wrap=True)
-        configs = write_configs(out, data, codecs, iters, seed)
-        for name, config in configs.items():
-            folder = out / name
-            outputs = [f'--out={folder / "metrics.json"}']
-            outputs += [f'--dump={folder / "predictions.pkl"}']
-            for script, total, arguments in (
-                ('train', iters, []),
-                ('test', None, [folder / f'iter_{iters}.pth', *outputs]),
-            ):
-                title, log = f'{script} {name}', folder / f'{script}.log'
-                command = [tools / f'{script}.py', config, *arguments]
-                command += ['--work-dir', folder]
-                seconds[title] = run_script(progress, title, total, command, log)
-        # It imports the toolbox, which takes a while; arguments are checked by now.
-        task = progress.add_task('pictures', total=3, note='')
-        from .report import PICTURES, draw
-
-        runs = {name: measure_run(out / name) for name in configs}
-        pictures = []
-        for name in PICTURES:
-            pictures.append(draw(out / name, runs))
-            progress.advance(task)
-    seconds['all'] = time.monotonic() - started
-    return Demo(out, data, iters, seed, runs, pictures, seconds)
+            runs = {name: measure_run(out / name) for name in configs}
+            pictures = []
+            for name in PICTURES:
+                pictures.append(draw(out / name, runs))
+                progress.advance(task)
+        seconds['all'] = time.monotonic() - started
+        found = Demo(out, data, iters, seed, runs, pictures, seconds)
+        write_json(found, command)
+        return found
 
 
 def prepare_folder(out: Path) -> None:
-    """Make the output folder, without what an earlier demo left there.
+    """Have an output folder without what an earlier demo left there.
 
     Raises:
-        UserError: It cannot be made, or holds what no demo made.
+        UserError: It holds what no demo made, or what cannot be deleted.
     """
     marker = out / MARKER
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not marker.exists():
-            raise UserError(
-                f'--out {out} is a folder with files that no demo made; '
-                'choose one that is new or empty'
-            )
+    if not is_empty(out) and not marker.exists():
+        raise UserError(
+            f'--out {out} is a folder with files that no demo made; choose one that is '
+            'new or empty'
+        )
+    with naming(out):
         for name in MADE:
             path = out / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.exists() or path.is_symlink():
                 path.unlink()
-        text = f'The next udp-plugin demo to this folder deletes: {", ".join(MADE)}\n'
-        marker.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise UserError(f'--out {out}: {error.strerror}') from error
+    text = f'The next udp-plugin demo to this folder deletes: {", ".join(MADE)}\n'
+    write_text(marker, text)
 
 
 def _draw(folder: Path, images: Optional[int], seed: int, progress: Progress):

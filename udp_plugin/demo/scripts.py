@@ -15,8 +15,11 @@ from rich.progress import Progress
 
 import udp_plugin
 from udp_plugin.convert.zoo import toolbox_folder
-from udp_plugin.ui import UserError
+from udp_plugin.errors import UserError
+from udp_plugin.files import naming
 
+#: What runs a script, and ends it if this process is killed.
+SCRIPT = Path(__file__).with_name('script.py')
 #: mmengine's log line, in as far as it is shown.
 LOG_LINE = re.compile(r'Iter\(\w+\) \[ *(\d+)/(\d+)\].*?(?:eta: (.*?)  |$)')
 LOSS = re.compile(r'\bloss: (\S+)')
@@ -70,7 +73,7 @@ def run_script(
         progress: Of :func:`udp_plugin.ui.progress`; gets a task.
         title: Of the task.
         total: Its iterations, if they are known.
-        command: The script and its arguments, without the Python.
+        command: The script, or ``-m`` and a module, and its arguments.
         log_path: Where the script's output goes.
 
     Returns:
@@ -84,11 +87,14 @@ def run_script(
     if not progress.console.is_terminal:
         # Where nothing moves, a word at the beginning.
         progress.console.print(f'{title}; the log is {log_path}', soft_wrap=True)
-    log_path.parent.mkdir(exist_ok=True)
+    with naming(log_path):
+        log_path.parent.mkdir(exist_ok=True)
+        log = log_path.open('w', encoding='utf-8')
     last = deque(maxlen=LOG_LINES)
     loss = ''
-    with log_path.open('w', encoding='utf-8') as log, subprocess.Popen(
-        [sys.executable, *map(str, command)],
+    starter = sys.executable, str(SCRIPT), str(os.getpid())
+    with log, subprocess.Popen(
+        [*starter, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment(),
@@ -98,8 +104,9 @@ def run_script(
     ) as process:
         try:
             for line in process.stdout:
-                log.write(line)
-                log.flush()
+                with naming(log_path):
+                    log.write(line)
+                    log.flush()
                 last.append(line.rstrip())
                 match = LOG_LINE.search(line)
                 if match:

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.errors import UserError
 from udp_plugin.runtime.session import BOX_INPUTS
-from udp_plugin.ui import UserError
 from udp_plugin.version import __version__
 
 from . import OPSET
@@ -217,16 +218,19 @@ def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> N
             f'--out {path.name}: programs of torch.export take torch 2.7 or later, '
             f'this is {torch.__version__}; take .pt or .onnx'
         )
+    # On a full disk torch would abort the process.
+    content = BytesIO()
     with recorded():
         if path.suffix == '.pt':
             traced = torch.jit.trace(module, (maps,))
-            torch.jit.save(traced, str(path), _extra_files=metadata)
+            torch.jit.save(traced, content, _extra_files=metadata)
         else:
             batch = torch.export.Dim('batch', min=1, max=2**16)
             program = torch.export.export(
                 module, (maps,), dynamic_shapes={'maps': {0: batch}}
             )
-            torch.export.save(program, str(path), extra_files=metadata)
+            torch.export.save(program, content, extra_files=metadata)
+    path.write_bytes(content.getvalue())
 
 
 def write_onnx(

@@ -1,16 +1,16 @@
 """The command ``udp-plugin export``: write a file, compare it, put it in place."""
 
 import os
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from rich.table import Table
 
 from udp_plugin.convert.zoo import find_config
-from udp_plugin.ui import UserError, console, quiet
+from udp_plugin.errors import UserError
+from udp_plugin.files import written
+from udp_plugin.ui import console, quiet
 
 from . import OPSET, graph, verify
 from .trained import build, load
@@ -83,7 +83,7 @@ def export(
         trained = load(path, checkpoint) if checkpoint else build(path)
     codec, keypoints = trained.codec, trained.num_keypoints
     progress(description='recording', completed=1)
-    with quiet(), _beside(out) as made:
+    with quiet(), written(out) as made:
         if checkpoint:
             graph.write_model(made, trained, opset=opset, **options)
             progress(description='comparing', completed=2)
@@ -92,14 +92,13 @@ def export(
             graph.write_decoding(made, codec, keypoints, opset)
             progress(description='comparing', completed=2)
             difference = verify.compare_decoding(made, codec, keypoints)
-        # First weights that have a file of their own.
-        files = sorted(made.parent.iterdir(), reverse=True)
+        files = list(made.parent.iterdir())
         size = sum(file.stat().st_size for file in files)
-        for file in files if difference.good else []:
-            os.replace(file, out.with_name(file.name))
-        if difference.good and out.suffix == '.onnx' and len(files) == 1:
-            # Weights of the file that was there before.
-            out.with_name(f'{out.name}.data').unlink(missing_ok=True)
+        for file in [] if difference.good else files:
+            file.unlink()
+    if difference.good and out.suffix == '.onnx' and len(files) == 1:
+        # Weights of the file that was there before.
+        out.with_name(f'{out.name}.data').unlink(missing_ok=True)
     progress(description='done', completed=total)
 
     weights, only = bool(checkpoint), not checkpoint
@@ -140,20 +139,6 @@ def export(
         (besides, 'besides', f'{besides} keypoints, {why}, {far}'),
     ]
     return Exported(out, [(name, text) for has, name, text in rows if has], difference)
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A file to be made, of the name of ``out`` and on the same disk."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix='.export', dir=out.parent) as folder:
-            yield Path(folder, out.name)
-    except OSError as error:
-        raise UserError(
-            f'--out {out}: {error.strerror or error}; name a file in a folder that '
-            'can be written to, on a disk with room'
-        ) from error
 
 
 def show(exported: Exported) -> None:

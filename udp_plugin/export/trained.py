@@ -19,8 +19,8 @@ from torch import nn
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.convert.check import forget_weights, metainfo_of
 from udp_plugin.datasets import TopDownAffineUDP
+from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import UDPHead
-from udp_plugin.ui import UserError
 
 #: So many names a message lists.
 LISTED = 4

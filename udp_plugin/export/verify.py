@@ -18,9 +18,9 @@ from mmpose.apis import inference_topdown
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.demo import figures
+from udp_plugin.errors import UserError
 from udp_plugin.runtime import PoseModel
 from udp_plugin.runtime.checks import check_image
-from udp_plugin.ui import UserError
 
 from .graph import OUTPUTS
 from .trained import Trained

@@ -8,6 +8,8 @@ from typing import NamedTuple, Optional, Sequence
 import cv2
 import numpy as np
 
+from udp_plugin.files import write_bytes
+
 from .drawing import draw
 from .model import Keypoints, PoseModel, whole
 
@@ -84,7 +86,7 @@ def infer(
     return Inferred(pixels, boxes, loaded(pixels, boxes), loaded)
 
 
-def check_outputs(image: Path, out: Optional[Path], file: Optional[Path]) -> None:
+def check_outputs(out: Optional[Path], file: Optional[Path]) -> None:
     """Refuse, before the work, a picture or a JSON file that cannot be written.
 
     Raises:
@@ -103,8 +105,6 @@ def check_outputs(image: Path, out: Optional[Path], file: Optional[Path]) -> Non
             f'--out must be a picture that OpenCV can write, got {out}; name it '
             f'{out.with_suffix(".png").name}, say'
         )
-    if out and out.exists() and image.exists() and out.samefile(image):
-        raise ValueError(f'--out {out} is IMAGE itself; name another file')
 
 
 def write_picture(out: Path, seen: Inferred) -> None:
@@ -116,4 +116,4 @@ def write_picture(out: Path, seen: Inferred) -> None:
     if not written:
         png = out.with_suffix('.png').name
         raise ValueError(f'--out {out} cannot hold this picture; name it {png}')
-    out.write_bytes(content.tobytes())
+    write_bytes(out, content.tobytes())
