@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -29,7 +30,9 @@ def arranged(how: str) -> Iterator[None]:
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
     elif how == SHARED:
-        busy = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+        # Until it is ended, or orphaned.
+        spin = f'import os\nwhile os.getppid() == {os.getpid()}: pass'
+        busy = subprocess.Popen([sys.executable, '-c', spin])
     try:
         yield
     finally:
