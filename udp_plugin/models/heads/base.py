@@ -4,6 +4,7 @@ import inspect
 import logging
 from typing import List, Sequence, Set, Tuple
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement, PixelData
@@ -220,7 +221,8 @@ class UDPHead:
             A list of ``InstanceData`` with ``keypoints`` (1, K, 2) as the
             estimator expects them and ``keypoint_scores`` (1, K). With
             ``output_heatmaps`` also a list of ``PixelData``, with ``heatmaps``
-            (K, H, W): the Gaussian or the classification maps.
+            (K, H, W): the Gaussian or the classification maps. Scores are 0 where
+            ``input_scale`` of a sample is not positive.
 
         Raises:
             ValueError: ``flip_test`` is set but there are not two sets of
@@ -234,20 +236,24 @@ class UDPHead:
                     'feats must be a list of two sets of features (of the input and '
                     'of its mirror image) with flip_test=True'
                 )
-            flip_indices = self._flip_indices(batch_data_samples[0])
-            both = (self._outputs(view)[-1] for view in feats)
+            both = [self._outputs(view)[-1] for view in feats]
+            flip_indices = self._flip_indices(batch_data_samples[0], both[0])
             maps = F.flip_average(*both, flip_indices, channels)
             self._comment_flip_test(test_cfg, flip_indices)
         else:
             maps = self._outputs(feats)[-1]
 
         preds = self.decode(maps)
+        for pred, sample in zip(preds, batch_data_samples):
+            # Of a box of nothing, see TopDownAffineUDP, there is nobody to be seen.
+            if not np.all(np.asarray(sample.metainfo.get('input_scale', 1)) > 0):
+                pred.keypoint_scores = np.zeros_like(pred.keypoint_scores)
         if not test_cfg.get('output_heatmaps', False):
             return preds
         return preds, [PixelData(heatmaps=m) for m in maps.detach()[:, ::channels]]
 
-    def _flip_indices(self, sample: BaseDataElement) -> Sequence[int]:
-        """The mirror images of the keypoints, as a sample of test data has them."""
+    def _flip_indices(self, sample: BaseDataElement, maps: Tensor) -> Sequence[int]:
+        """The mirror images of the maps' keypoints, as a sample of test data says."""
         found = sample.metainfo.get('flip_indices')
         owner, (given, each) = type(self).__name__, self._given
         if found is None:
@@ -256,7 +262,7 @@ class UDPHead:
                 'name it in meta_keys of PackPoseInputs in the test pipeline, or leave '
                 'meta_keys out'
             )
-        if len(found) != given // each:
+        if maps.shape[1] != len(found) * self.decoder.channels_per_keypoint:
             raise ValueError(
                 f'flip_indices names {len(found)} keypoints, and {owner} has '
                 f'out_channels={given}; for these data set out_channels='
