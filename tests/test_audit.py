@@ -10,6 +10,7 @@ import cv2
 import mmpose.datasets.transforms as stock_transforms
 import numpy as np
 import pytest
+import torch
 from helpers import PROJECT, PURE, RUNTIME
 from mmengine.config import Config
 from mmpose.models.heads.heatmap_heads import heatmap_head
@@ -64,8 +65,21 @@ def steps(cfg, key, loaders=LOADERS):
     return [step for pipeline in pipelines for step in pipeline if key in step]
 
 
+class Resize(torch.nn.Module):
+    """A network that makes features of a size."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, inputs):
+        return (torch.nn.functional.interpolate(inputs, self.size),)
+
+
 def resize(cfg, **sizes):
-    """Give a config's codecs and warps other sizes."""
+    """Give a config's codecs and warps other sizes, and a network that has them."""
+    cfg.model.backbone = dict(type=Resize, size=sizes['heatmap_size'][::-1])
+    cfg.model.head.in_channels = 3
     cfg.model.head.decoder.update(sizes)
     for step in steps(cfg, 'input_size'):
         step.input_size = sizes['input_size']
@@ -199,6 +213,11 @@ def target(*changes):
     return TARGET.replace('codec', f'dict(codec, {", ".join(changes)})')
 
 
+MAPS, OTHER_MAPS = 'heatmap_size=(48, 64)', ((64, 48), (24, 32), (48, 60))
+SIZES = f'input_size=(192, 256), {MAPS}'
+PACK = "\n    dict(type='PackPoseInputs')"
+KEYS = "meta_keys=('id', 'img_id', 'input_size', 'input_center', 'input_scale')"
+
 #: The config, what is changed in it, the finding's name (a warning's after a ~), and a
 #: part of the line that it names: what was planted if left out, and none if empty.
 FAULTS = [
@@ -230,6 +249,13 @@ FAULTS = [
     # Decoders of UDP's head.
     (OFFSET, 'decoder=codec', 'decoder=dict(codec, radius=5)', 'codec-differs'),
     (OFFSET, 'decoder=codec', f'decoder={STOCK_CODEC}', 'build', ''),
+    # What the network makes, and what it takes.
+    *((UDP, MAPS, f'heatmap_size={size}', 'heatmap-size') for size in OTHER_MAPS),
+    (BIASED, MAPS, 'heatmap_size=(64, 48)', 'heatmap-size'),
+    (UDP, SIZES, 'input_size=(346, 260), heatmap_size=(86, 65)', 'network-input'),
+    # Of testing alone.
+    (UDP, WARP + VAL, f'{WARP}\n    {TARGET},{VAL}', 'pipeline', TARGET),
+    (UDP, f'{WARP}{PACK}', f'{WARP}{PACK[:-1]}, {KEYS})', 'pipeline', KEYS),
     # The second stage, which comes after the first.
     (CSPNEXT, WARP, BIASED_WARP, '~warp-differs'),
 ]
@@ -278,6 +304,65 @@ def test_a_config_without_the_fault_has_no_finding(config, changes, tmp_path):
     assert audit(planted(tmp_path, config, *changes)).findings == []
 
 
+def few_keypoints(cfg, count):
+    """Give data of so many keypoints, each its own mirror image, to a config."""
+    info = {k: dict(name=f'k{k}', id=k, swap='') for k in range(count)}
+    metainfo = dict(dataset_name='few', keypoint_info=info, skeleton_info={})
+    metainfo.update(joint_weights=[1.0] * count, sigmas=[0.05] * count)
+    for dataset in (cfg[loader].dataset for loader in LOADERS):
+        dataset.metainfo = metainfo
+        # It needs an upper and a lower body.
+        dataset.pipeline = [s for s in dataset.pipeline if s.type != 'RandomHalfBody']
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('config', 'count', 'right'),
+    [(GAUSSIAN, 5, 5), (OFFSET, 5, 5), (OFFSET, 1, 1), (UDP, 5, 5), (COMBINED, 5, 15)],
+)
+def test_data_of_other_keypoints_than_the_head(config, count, right):
+    (finding,) = audit(few_keypoints(read(config), count)).findings
+    assert (finding.name, finding.severity) == ('channels', 'error')
+    assert finding.fix == f'out_channels={right}'
+    assert 'out_channels=' in finding.line
+
+
+def test_swapped_sizes_show_without_the_network():
+    cfg = resize(read(GAUSSIAN), input_size=(192, 256), heatmap_size=(64, 48))
+    # Of a package that is not there.
+    cfg.model.backbone.type = 'elsewhere.HRNet'
+    (finding,) = audit(cfg).findings
+    assert (finding.name, finding.severity) == ('heatmap-size', 'error')
+    assert finding.fix == 'heatmap_size=(48, 64)' and '64×48' in finding.what
+    cfg = resize(cfg, input_size=(192, 256), heatmap_size=(48, 64))
+    cfg.model.backbone.type = 'elsewhere.HRNet'
+    assert audit(cfg).findings == []
+
+
+@pytest.mark.parametrize('loader', LOADERS[1:])
+@pytest.mark.parametrize('config', [UDP, OFFSET], ids=['stock', 'ours'])
+@pytest.mark.parametrize('missing', ['flip_indices', 'input_center', 'img_id'])
+def test_meta_keys_that_testing_needs(config, loader, missing):
+    cfg = read(config)
+    cfg[loader] = Config(dict(one=cfg[loader].to_dict())).one
+    keys = 'id', 'img_id', 'flip_indices', 'input_size', 'input_center', 'input_scale'
+    packer = cfg[loader].dataset.pipeline[-1]
+    packer.meta_keys = keys
+    if missing == 'flip_indices':
+        assert audit(cfg).findings == []
+    packer.meta_keys = [key for key in keys if key != missing]
+    (finding,) = audit(cfg).findings
+    assert (finding.name, finding.severity) == ('pipeline', 'error')
+    assert finding.where == f'{loader}.dataset.pipeline[3].meta_keys'
+    assert missing in finding.what and 'PackPoseInputs' in finding.what
+    # Where nothing needs it, nothing is said.
+    if missing == 'flip_indices':
+        cfg.model.test_cfg.flip_test = False
+    elif missing == 'img_id':
+        cfg.val_evaluator = cfg.test_evaluator = dict(type='PCKAccuracy')
+    assert bool(audit(cfg).findings) == (missing == 'input_center')
+
+
 def test_keypoints_with_wrong_mirror_images(tmp_path):
     text = COCO_KEYPOINTS.read_text(encoding='utf-8')
     file = tmp_path / 'coco.py'
@@ -323,15 +408,7 @@ def test_other_ways_have_no_finding(way):
     elif way == 'flip_test':
         cfg.model.test_cfg.flip_test = False
     elif way == 'keypoint':
-        tip = {0: dict(name='tip', id=0, swap='')}
-        metainfo = dict(dataset_name='one', keypoint_info=tip, skeleton_info={})
-        metainfo.update(joint_weights=[1.0], sigmas=[0.05])
-        for dataset in (cfg[loader].dataset for loader in LOADERS):
-            dataset.metainfo = metainfo
-            # It needs an upper and a lower body.
-            kept = [s for s in dataset.pipeline if s.type != 'RandomHalfBody']
-            dataset.pipeline = kept
-        cfg.model.head.out_channels = 1
+        few_keypoints(cfg, 1).model.head.out_channels = 1
     else:
         cfg.pop(way)
     found = audit(cfg)

@@ -12,13 +12,17 @@ from helpers import (
     SETUPS,
     SIZES,
     K,
+    build_head,
     packed,
     random_person,
     target_of,
 )
+from mmcv.transforms import Compose
 from mmengine.structures import InstanceData
 from mmpose.datasets.transforms import (
     GenerateTarget,
+    GetBBoxCenterScale,
+    PackPoseInputs,
     RandomBBoxTransform,
     RandomFlip,
     TopdownAffine,
@@ -111,6 +115,10 @@ def test_only_our_estimator_undoes_rotation():
     errors = round_trip_errors(persons, OFFSET, False, 'UDPTopdownPoseEstimator')
     assert errors.max() < 1e-3
     sample = through_the_pipeline(persons[0], OFFSET)
+    unnamed = sample.clone()
+    del unnamed.input_center
+    with pytest.raises(ValueError, match=r"'input_center'.* meta_keys of PackPose"):
+        back_to_the_source(unnamed, OFFSET, 'UDPTopdownPoseEstimator')
     del sample.gt_instances.bbox_rotations
     with pytest.raises(ValueError, match=r'bbox_rotations.*TopDownAffineUDP'):
         back_to_the_source(sample, OFFSET, 'UDPTopdownPoseEstimator')
@@ -192,7 +200,7 @@ def test_integer_keypoints_are_not_truncated():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(bbox_scale=np.zeros((1, 2))), 'a box needs .* positive scale'),
+        (dict(bbox_rotation=np.full(1, np.nan)), 'needs a finite .* rotation nan'),
         (dict(bbox_center=np.zeros((2, 2))), r'shape \(1, 2\), got \(2, 2\)'),
         (dict(bbox_rotation=30.0), r'bbox_rotation must have shape \(1,\), got \(\)'),
         (dict(bbox_center=None), "needs 'bbox_center' .* GetBBoxCenterScale"),
@@ -202,6 +210,64 @@ def test_integer_keypoints_are_not_truncated():
 def test_affine_names_boxes_it_cannot_warp(change, message):
     with pytest.raises(ValueError, match=message):
         udp_plugin.TopDownAffineUDP((192, 256))(dict(affine_results(), **change))
+
+
+def test_affine_names_photographs_beyond_opencvs_limits():
+    """From version 5 on OpenCV itself has no such limit."""
+    affine, results = udp_plugin.TopDownAffineUDP((192, 256)), affine_results()
+    results['bbox_center'] = np.zeros((1, 2))
+    stripe = np.full((1, 32767, 3), 200, np.uint8)
+    for img in (stripe, np.full((40000, 1, 3), 200, np.uint8), [stripe, stripe]):
+        given = dict(results, img=img, img_path='long.png')
+        try:
+            warped = np.stack(affine(given)['img'])
+        except ValueError as error:
+            width, height = ((img[0] if isinstance(img, list) else img).shape)[1::-1]
+            said = str(error)
+            assert f'{width}x{height}' in said and 'long.png' in said
+            assert '32766' in said and 'resize or crop' in said
+        else:
+            assert int(cv2.__version__.split('.')[0]) >= 5 and warped.any()
+
+
+#: Boxes that detectors have given, left, top, right and bottom in source px.
+NO_BOXES = [
+    [300, 200, 300, 200],
+    [300, 200, 290, 180],
+    [np.nan] * 4,
+    [300, 200, np.nan, 260],
+    [300, 200, np.inf, np.inf],
+    [-np.inf, 200, np.inf, 260],
+]
+
+
+@pytest.mark.parametrize('box', NO_BOXES, ids=str)
+def test_affine_goes_on_with_boxes_of_nothing(box, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'udp_plugin.datasets.transforms.topdown_affine_udp.print_log',
+        lambda message, **kwargs: said.append(message),
+    )
+    affine, target = udp_plugin.TopDownAffineUDP((192, 256)), target_of(OFFSET)
+    steps = Compose([GetBBoxCenterScale(), affine, target, PackPoseInputs()])
+    for name in ('a.png', 'a.png', 'b.png'):
+        person = dict(random_person(), bbox=np.float32([box]), bbox_score=np.ones(1))
+        image = np.full((480, 640, 3), 100, np.uint8)
+        results = dict(person, img=image, img_path=name, flip_indices=FLIP_INDICES)
+        warped = affine(GetBBoxCenterScale()(dict(results)))
+        assert np.isfinite(warped['warp_mat']).all()
+        packed = steps(results)
+        sample = packed['data_samples']
+        values = [*sample.gt_instances.all_items(), *sample.metainfo.items()]
+        numbers = [np.asarray(v, float) for k, v in values if k != 'img_path']
+        maps = sample.gt_fields.heatmaps, sample.gt_instance_labels.keypoint_weights
+        assert all(np.isfinite(v).all() for v in (*numbers, *map(np.asarray, maps)))
+        assert sample.gt_instances.bbox_scores == 0
+        head = build_head('HeatmapHead', 'voting')
+        (found,) = head.predict((torch.rand(1, 8, 64, 48),), [sample])
+        assert not found.keypoint_scores.any()
+    assert [name in text for name, text in zip(('a.png', 'b.png'), said)] == [True] * 2
+    assert len(said) == 2
 
 
 def test_affine_arguments_are_named():
@@ -255,6 +321,14 @@ def test_generator_weights_lists_of_encoders():
             results['keypoint_weights'][level],
             plain['keypoint_weights'][level] * weights,
         )
+
+
+@pytest.mark.parametrize('on_device', [False, True])
+def test_generator_left_in_a_test_pipeline_is_named(on_device):
+    """Nobody has annotated the person there."""
+    person = dict(bbox=random_person()['bbox'])
+    with pytest.raises(ValueError, match='OffsetTargetGenerator .*test pipeline'):
+        packed(person, target_of(OFFSET, on_device=on_device))
 
 
 @pytest.mark.parametrize('on_device', [False, True])

@@ -15,7 +15,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from udp_plugin.cli import main
 from udp_plugin.convert.check import check
 from udp_plugin.convert.run import Converted, convert, read
-from udp_plugin.convert.swaps import kind_of, swap
+from udp_plugin.convert.swaps import kind_of, nodes, swap
 from udp_plugin.convert.writer import without_scope
 from udp_plugin.convert.zoo import convertible, find_config, zoo_folder
 from udp_plugin.errors import UserError
@@ -756,6 +756,26 @@ def test_check(name, levels, channels):
     assert checked.keypoints == (1, 17, 2)
     assert checked.flip_test
     assert 0 < checked.losses['loss_kpt'] < float('inf')
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'message'),
+    [
+        (
+            # It halves as long as it can, and joins what is left.
+            dict(input_size=(346, 260), heatmap_size=(86, 65)),
+            r'HRNet\) .* 346x260 .*input_size=\(352, 288\).*heatmap_size=\(88, 72\)',
+        ),
+        (dict(heatmap_size=(64, 48)), r'swapped\).*set heatmap_size=\(48, 64\)'),
+    ],
+)
+def test_check_names_the_setting_that_the_network_does_not_fit(sizes, message):
+    name = 'td-hm_hrnet-w32_udp-gaussian_8xb64-210e_coco-256x192'
+    cfg = Config.fromfile(GOLDEN / f'{name}.py')
+    for _, node in nodes(cfg._cfg_dict):
+        node.update({key: size for key, size in sizes.items() if key in node})
+    with pytest.raises(ValueError, match=message):
+        check(cfg)
 
 
 CHECKED = INLINE.replace("'MyDataset'", "'CocoDataset'")

@@ -10,6 +10,7 @@ from helpers import (
     LEVELS,
     SIZES,
     K,
+    build_codec,
     build_head,
     each_codec,
     each_head_and_levels,
@@ -436,3 +437,74 @@ def test_heads_without_a_final_layer_are_given_their_maps(name):
     if name == 'ViPNASHead':
         args['deconv_num_groups'] = (17, 17)
     build_head(name, 'authors', in_channels=34, **args)
+
+
+# --- Data, codec and network that do not go together ----------------------------------
+
+
+def labelled(decoder, count):
+    """Two training samples of so many keypoints, made by a codec."""
+    owner = type('Owner', (), dict(decoder=decoder))
+    return [training_sample(owner, random_keypoints()[:, :count]) for _ in range(2)]
+
+
+@pytest.mark.parametrize('count', [5, 1])
+@each_kind
+@each_head
+def test_data_of_other_keypoints_than_the_head_are_named(name, codec, count):
+    """A single one is not broadcast to all, either."""
+    head = build_head(name, codec)
+    with pytest.raises(
+        ValueError,
+        match=f'UDP{name} has out_channels=17.* {count} keypoint.*out_channels={count}',
+    ):
+        head.loss(features_for(name), labelled(head.decoder, count))
+
+
+def test_the_stock_way_to_count_channels_is_that_of_the_cure():
+    head = build_head('HeatmapHead', 'authors', **{**COMBINED, 'out_channels': 51})
+    with pytest.raises(ValueError, match='out_channels=51.* set out_channels=15$'):
+        head.loss(features_for('HeatmapHead'), labelled(head.decoder, 5))
+
+
+def test_targets_of_another_codec_than_the_heads_are_named():
+    head, other = build_head('HeatmapHead', 'authors'), build_codec('gaussian')
+    with pytest.raises(ValueError, match=r'1 map\(s\) a .* UDPOffsetHeatmap has 3'):
+        head.loss(features_for('HeatmapHead'), labelled(other, K))
+    smaller = build_codec('authors', heatmap_size=(24, 32))
+    with pytest.raises(
+        ValueError, match=r'24x32.* network .*48x64.*heatmap_size=\(48, 64\) .* encoder'
+    ):
+        head.loss(features_for('HeatmapHead'), labelled(smaller, K))
+
+
+@pytest.mark.parametrize(
+    ('size', 'swapped'), [((64, 48), True), ((24, 32), False), ((48, 60), False)]
+)
+@each_kind
+@each_head
+def test_maps_that_are_not_of_heatmap_size_are_named(name, codec, size, swapped):
+    decoder = dict(CODECS[codec], **dict(SIZES, heatmap_size=size))
+    head, features = build_head(name, codec, decoder=decoder), features_for(name)
+    said = rf'heatmap_size is \({size[0]}, {size[1]}\), got .*64, 48\)'
+    said += '.*width and height are swapped' if swapped else ''
+    said += r'.*set heatmap_size=\(48, 64\)'
+    for ends in (
+        lambda: head.loss(features, labelled(head.decoder, K)),
+        lambda: head.predict(features, [SAMPLE] * 2),
+        lambda: head.predict([features] * 2, [SAMPLE] * 2, dict(flip_test=True)),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ends()
+
+
+@pytest.mark.parametrize('metainfo', [{}, dict(flip_indices=[0, 2, 1])])
+def test_a_flip_test_without_its_indices_is_named(metainfo):
+    head, samples = perfect_head('voting'), [PoseDataSample(metainfo=metainfo)]
+    with pytest.raises(ValueError) as error:
+        head.predict([torch.zeros(1, 51, 64, 48)] * 2, samples, dict(flip_test=True))
+    said = str(error.value)
+    if metainfo:
+        assert 'names 3 keypoints' in said and 'out_channels' in said
+    else:
+        assert "'flip_indices'" in said and 'meta_keys of PackPoseInputs' in said

@@ -1,5 +1,6 @@
 """The toolbox's own scripts, its distributed wrapper and its checkpoints, with UDP."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -68,6 +69,41 @@ def test_swapped_config_trains_and_tests(name, codec, settings, coco_mini, tmp_p
         check_that_training_resumes(config, tmp_path, options)
     # Checkpoints with Adam's state are large, and pytest keeps three runs.
     shutil.rmtree(tmp_path)
+
+
+def test_detected_boxes_of_nothing_do_not_end_the_test(coco_mini, tmp_path):
+    """The rest is tested, and of them come finite keypoints, which count nothing."""
+    annotated = json.loads((coco_mini / 'test_coco.json').read_text())
+    image, other = annotated['images'][:2]
+    nothing = [[50, 60, 0, 0], [50, 60, -9, -9], [float('nan')] * 4, [9, 9, 1e39, 1e39]]
+    people = [(image, [40.0, 30.0, 90.0, 120.0]), *((image, box) for box in nothing)]
+    people.append((other, [20.0, 30.0, 60.0, 90.0]))
+    like = dict(category_id=1, score=0.9)
+    boxes = [dict(like, image_id=of['id'], bbox=box) for of, box in people]
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    cfg = swapped(RES50, 'UDPOffsetHeatmap')
+    options = dict(small_budget(coco_mini), **SMALL_RES50)
+    options.update(
+        {
+            'test_dataloader.dataset.bbox_file': tmp_path / 'boxes.json',
+            'test_evaluator.outfile_prefix': tmp_path / 'found',
+            'test_evaluator.nms_mode': 'none',
+            'test_evaluator.keypoint_score_thr': 0,
+        }
+    )
+    cfg.dump(tmp_path / 'swapped.py')
+    cfg.merge_from_dict({**SMALL_RES50, 'model.backbone.init_cfg': None})
+    register_all_modules()
+    weights = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'weights.pth')
+    places = tmp_path / 'swapped.py', tmp_path / 'weights.pth', tmp_path
+    log = log_of_test(*places, options)
+    assert log.count(image['file_name']) == 1 and other['file_name'] not in log
+    found = json.loads((tmp_path / 'found.keypoints.json').read_text())
+    assert len(found) == len(people)
+    for one, (_, box) in zip(found, people):
+        assert np.isfinite(one['keypoints']).all() and np.isfinite(one['bbox']).all()
+        assert (one['score'] == 0) == (box in nothing)
 
 
 def check_that_training_resumes(config: Path, folder: Path, options: dict) -> None:

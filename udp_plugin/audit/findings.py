@@ -10,13 +10,14 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.convert.check import larger_input, map_size
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 from udp_plugin.names import LOSSES
 
 from .errors import mean_of_worse_axis
 from .flows import Flow
 from .lines import Lines
-from .parts import Parts, of_last_level, replaced
+from .parts import Parts, network_of, of_last_level, replaced
 from .result import Audit, Finding, finding
 from .theory import expected_coding
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
@@ -72,8 +73,10 @@ class Checks:
             self.warps_measure_as_the_codec,
             self.warps_follow_their_equation,
             self.warps_make_the_input,
+            self.the_network_makes_the_codecs_maps,
             self.target_is_made_of_warped_keypoints,
             self.testing_is_not_random,
+            self.testing_makes_no_targets,
             self.targets_are_made_by_the_codec_that_reads_them,
             self.what_is_coded_is_read,
             self.the_estimator_undoes_the_warp,
@@ -192,6 +195,28 @@ class Checks:
                 values = dict(flow=flow, size=size, wanted=wanted)
                 yield finding('input-size', f'{place}.input_size', line, **values)
 
+    def the_network_makes_the_codecs_maps(self) -> Iterator[Finding]:
+        """Of inputs of the codec's size, by their shapes alone."""
+        size, wanted = self.parts.input_size, self.parts.heatmap_size
+        network, place = network_of(self.cfg), 'model.head.decoder'
+        made = None if network is None else map_size(network, size)
+        if network is not None and made is None:
+            larger = larger_input(network, size)
+            if larger is not None:
+                at = f'{place}.input_size', self.line(('input_size', size))
+                values = dict(size=size, larger=larger, maps=map_size(network, larger))
+                name = type(network.backbone).__name__
+                yield finding('network-input', *at, name=name, **values)
+                return
+        key, swapped = 'heatmap-size', wanted[::-1]
+        if made is None and _uneven(size, wanted) > 0.1 > 2 * _uneven(size, swapped):
+            key, made = 'heatmap-size/swapped', swapped
+        if made is not None and made != wanted:
+            at = f'{place}.heatmap_size', self.line(('heatmap_size', wanted))
+            note = ': width and height are swapped' if made == swapped else ''
+            values = dict(made=made, wanted=wanted, size=size, note=note)
+            yield finding(key, *at, stride=self.parts.stride(False), **values)
+
     def target_is_made_of_warped_keypoints(self) -> Iterator[Finding]:
         for flow in self.parts.flows:
             target, warp = flow.find('encoder'), _warp_step(flow)
@@ -208,6 +233,15 @@ class Checks:
             name = 'a step' if index is None else names[index]
             at = flow.place(index), self.line(('type', name), flow=flow)
             yield finding('random-test', *at, flow=flow, name=name)
+
+    def testing_makes_no_targets(self) -> Iterator[Finding]:
+        """Of people without annotated keypoints there are none to make."""
+        for flow in self.parts.flows:
+            index = flow.find('encoder')
+            if index is not None and not flow.training:
+                name = type_name(flow.steps[index])
+                at = flow.place(index), self.line(('type', name), flow=flow)
+                yield finding('pipeline/target', *at, flow=flow, name=name)
 
     def boxes_are_padded_alike(self) -> Iterator[Finding]:
         paddings = {}
@@ -387,9 +421,13 @@ class Checks:
         made, wanted = getattr(self.parts.head, 'out_channels', None), count * channels
         some = self.test_cfg.get('output_keypoint_indices')
         if made is not None and not some and made != wanted:
-            line = self.line(('out_channels', made), ('out_channels',))
+            head_cfg = self.cfg.model.head
+            given = head_cfg.get('pose_cfg', head_cfg).get('out_channels', made)
+            line = self.line(('out_channels', given), ('out_channels',))
             each = 'three' if channels == 3 else 'one'
             values = dict(made=made, wanted=wanted, each=each, count=count)
+            # Some heads count keypoints there, and have three maps for each.
+            values['right'] = wanted * given // made
             yield finding('channels', 'model.head.out_channels', line, **values)
 
     def the_loss_is_the_targets(self) -> Iterator[Finding]:
@@ -429,6 +467,11 @@ def _warp_step(flow: Flow) -> Optional[int]:
         return found
     names = [str(type_name(step) or step.get('type')) for step in flow.steps]
     return next((i for i, name in enumerate(names) if 'Affine' in name), None)
+
+
+def _uneven(input_size: Tuple[int, int], heatmap_size: Tuple[int, int]) -> float:
+    """How much more a heatmap shrinks one axis of the input than the other."""
+    return float(np.ptp(np.log(np.divide(input_size, heatmap_size))))
 
 
 def _plain(value: Any) -> Any:

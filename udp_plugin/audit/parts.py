@@ -238,6 +238,16 @@ def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
         vars(owner).update(had)
 
 
+def network_of(cfg: Config) -> Optional[TopdownPoseEstimator]:
+    """The whole model, without a single number in its weights; None if it can't be."""
+    try:
+        with torch.device('meta'):
+            return MODELS.build(copy.deepcopy(cfg.model.to_dict())).eval()
+    except Exception:
+        # Of a package that is not here, or it needs numbers while it is built.
+        return None
+
+
 def _estimator(cfg: Config) -> TopdownPoseEstimator:
     settings = copy.deepcopy(cfg.model.to_dict())
     for key in ('neck', 'data_preprocessor', 'init_cfg', 'pretrained'):

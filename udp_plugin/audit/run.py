@@ -9,10 +9,12 @@ from mmengine.config import Config
 
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.errors import UserError
+from udp_plugin.models.heads.base import type_name
 from udp_plugin.ui import quiet
 
 from .findings import Checks, in_words
 from .flows import Flow
+from .lines import Lines
 from .measures import measure_coding, measure_end_to_end, measure_flip
 from .parts import Parts
 from .people import annotated_people, average_precision, random_people
@@ -60,7 +62,7 @@ def audit(
         with _failures_are_findings(found):
             progress('building the components')
             parts = found.parts = Parts(cfg)
-            found.findings = _broken_pipelines(parts)
+            found.findings = _broken_pipelines(parts, cfg)
         if found.findings:
             return found
         people = random_people(parts, RANDOM_PEOPLE)
@@ -102,16 +104,33 @@ def _failures_are_findings(found: Audit) -> Iterator[None]:
         found.findings = [finding('build', 'config', failure=in_words(error))]
 
 
-def _broken_pipelines(parts: Parts) -> List[Finding]:
+def _broken_pipelines(parts: Parts, cfg: Config) -> List[Finding]:
     """Pipelines that do not run to their end, or hand on what does not fit."""
-    found = []
+    found, lines, needed = [], Lines(cfg), _needed_keys(parts, cfg)
     for flow in parts.flows:
         end, failure = _attempt(flow.run_through)
         failure = f'it fails: {failure}' if failure else _misfit(parts, flow, end)
-        if failure:
+        packer = flow.find('meta_keys')
+        known = {} if failure else end['data_samples'].metainfo
+        missing = [key for key in needed if key not in known]
+        if missing and packer is not None and not failure and not flow.training:
+            at = f'{flow.place(packer)}.meta_keys', lines.find('meta_keys')
+            values = dict(name=type_name(flow.steps[packer]), missing=missing)
+            found.append(finding('pipeline/keys', *at, flow=flow, **values))
+        elif failure:
             where = flow.places[0].rpartition('[')[0] if flow.places else flow.name
             found.append(finding('pipeline', where, flow=flow, failure=failure))
     return found
+
+
+def _needed_keys(parts: Parts, cfg: Config) -> List[str]:
+    """What flip test, estimator and evaluation need to know of a sample."""
+    needed = ['input_size', 'input_center', 'input_scale']
+    if parts.model.test_cfg.get('flip_test'):
+        needed.append('flip_indices')
+    evaluators = [cfg.get('val_evaluator'), cfg.get('test_evaluator')]
+    # CocoMetric and CocoWholeBodyMetric.
+    return needed + ['id', 'img_id'] * ('Coco' in str(evaluators))
 
 
 def _misfit(parts: Parts, flow: Flow, end: dict) -> str:

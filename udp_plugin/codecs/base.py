@@ -183,20 +183,33 @@ class UDPCodec(BaseKeypointCodec):
         keypoints, scores = self._read_checked(maps)
         return F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size), scores
 
-    def _read_checked(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """:meth:`read` of maps, once they are known to be of this codec."""
+    def check_maps(self, maps: Tensor) -> None:
+        """Refuse what is not maps (B, K * channels_per_keypoint, H, W) of this codec.
+
+        Raises:
+            ValueError: The maps are not of that shape.
+        """
         width, height = self.heatmap_size
         channels = self.channels_per_keypoint
-        if (
-            maps.ndim != 4
-            or maps.shape[-2:] != (height, width)
-            or maps.shape[1] % channels
-        ):
-            raise ValueError(
-                f'{type(self).__name__} reads maps of shape (B, {channels} * K, '
-                f'{height}, {width}), since heatmap_size is {self.heatmap_size}, got '
-                f'{tuple(maps.shape)}'
+        size = tuple(maps.shape[:1:-1])
+        if maps.ndim == 4 and size == (width, height) and not maps.shape[1] % channels:
+            return
+        cure = ''
+        if maps.ndim == 4 and size != (width, height):
+            cure = ' (width and height are swapped)' if size == (height, width) else ''
+            cure += (
+                f'; if the network makes such maps of inputs of {self.input_size}, '
+                f'set heatmap_size={size} in the codec of head and target'
             )
+        raise ValueError(
+            f'{type(self).__name__} reads maps of shape (B, {channels} * K, '
+            f'{height}, {width}), since heatmap_size is {self.heatmap_size}, got '
+            f'{tuple(maps.shape)}{cure}'
+        )
+
+    def _read_checked(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """:meth:`read` of maps, once they are known to be of this codec."""
+        self.check_maps(maps)
         return self.read(maps.detach())
 
     def batch_decode(

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from importlib.util import find_spec
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -56,8 +56,8 @@ def check(cfg: Config) -> Checked:
 
     Raises:
         ValueError: A value that the model or the pipelines made is not finite,
-            the data set's type is not registered, or the config has no data loader
-            or no optimizer.
+            the network does not take inputs of this size, the data set's type is not
+            registered, or the config has no data loader or no optimizer.
     """
     train, *others = (cfg.get(name) for name in LOADERS)
     loaders = [loader for loader in (*others, train) if loader]
@@ -77,11 +77,23 @@ def check(cfg: Config) -> Checked:
     forget_weights(cfg.model)
     left_out = _leave_out_missing(cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    seen = _train_step(cfg, model) if train else {}
-    model.eval()
-    with torch.no_grad():
-        sample = sample_of_noise(loaders[0].dataset)
-        (predicted,) = model.test_step(pseudo_collate([sample]))
+    sample = sample_of_noise(loaders[0].dataset)
+    try:
+        seen = _train_step(cfg, model) if train else {}
+        model.eval()
+        with torch.no_grad():
+            (predicted,) = model.test_step(pseudo_collate([sample]))
+    except Exception as error:
+        size = tuple(sample['inputs'].shape[:0:-1])
+        larger = larger_input(model.eval(), size)
+        if larger is None:
+            raise
+        raise ValueError(
+            f'the network ({type(model.backbone).__name__}) fails on inputs of '
+            f'{size[0]}x{size[1]} (width x height), which it cannot halve evenly as '
+            f'often as it does; set input_size={larger} in codec and pipelines, and '
+            f'heatmap_size={map_size(model, larger)} in the codec'
+        ) from error
     found = predicted.pred_instances
     _finite(found.keypoint_scores, 'score')
     return Checked(
@@ -127,6 +139,53 @@ def _train_step(cfg: Config, model: torch.nn.Module) -> Dict[str, Any]:
     for name, parameter in model.named_parameters():
         _finite(parameter, f'parameter {name} after the step')
     return seen
+
+
+def map_size(
+    model: torch.nn.Module, input_size: Sequence[int]
+) -> Optional[Tuple[int, int]]:
+    """Width and height of the maps that a model makes of inputs of a size, in pixels.
+
+    Args:
+        model: A pose estimator, on any device; on ``meta`` nothing is computed.
+        input_size: ``(width, height)`` in pixels.
+
+    Returns:
+        Those of its last output; None if it fails on such inputs or makes no maps.
+    """
+    weights = list(model.backbone.parameters())
+    colours = next((w.shape[1] for w in weights if w.ndim == 4), 3)
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), torch.device(device):
+            inputs = torch.zeros(1, colours, *input_size[::-1])
+            made = model(inputs, None, mode='tensor')
+    except Exception:
+        # Why is its own matter, and who runs it will see.
+        return None
+    made = made if isinstance(made, (list, tuple)) else [made]
+    maps = [each for each in made if getattr(each, 'ndim', 0) == 4]
+    return tuple(maps[-1].shape[:1:-1]) if maps else None
+
+
+def larger_input(
+    model: torch.nn.Module, input_size: Sequence[int]
+) -> Optional[Tuple[int, int]]:
+    """The next larger input that a model takes, where it does not take this one.
+
+    Arguments are those of :func:`map_size`. Networks that halve their input and join
+    what they make of it take multiples of 32, a few of 64 or 128 px.
+
+    Returns:
+        Its width and height; None if the model takes this input, or no other either.
+    """
+    if map_size(model, input_size):
+        return None
+    for step in (32, 64, 128):
+        width, height = (-(-side // step) * step for side in input_size)
+        if map_size(model, (width, height)):
+            return width, height
+    return None
 
 
 def _finite(values: Any, name: str) -> torch.Tensor:

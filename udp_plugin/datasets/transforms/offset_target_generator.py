@@ -149,6 +149,13 @@ class OffsetTargetGenerator(GenerateTarget):
                     f'OffsetTargetGenerator needs {key!r} in the results, got '
                     f'{sorted(results)}'
                 )
+        points = results.get('transformed_keypoints', results.get('keypoints'))
+        if np.ndim(points) == 0:
+            # As the warp leaves it to people whom nobody has annotated.
+            raise ValueError(
+                'OffsetTargetGenerator found no keypoints to make targets of; it '
+                'belongs into training alone: remove it from the test pipeline'
+            )
         results = super().transform(results)
         weights = results.get('keypoint_weights')
         if self.use_dataset_keypoint_weights and isinstance(weights, list):

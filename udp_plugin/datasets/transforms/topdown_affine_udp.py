@@ -1,12 +1,17 @@
-from typing import Dict, Sequence
+import logging
+from typing import Dict, Sequence, Set
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 from mmpose.datasets.transforms import PackPoseInputs, TopdownAffine
 from mmpose.registry import TRANSFORMS
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import check_size
+
+#: OpenCV before version 5 warps images whose sides are shorter than this, in px.
+OPENCV_LIMIT = 2**15 - 1
 
 
 @TRANSFORMS.register_module()
@@ -42,6 +47,11 @@ class TopDownAffineUDP(TopdownAffine):
     :class:`UDPTopdownPoseEstimator` needs. A packer of your own with a table of its
     own has to know of it.
 
+    A box without a size, or with NaN or infinity, as some detectors give, does not end
+    a test. What is around its centre goes to the network (of an unknown centre, around
+    the image's), and ``bbox_scale``, ``input_scale`` and ``bbox_score`` are 0. Of that
+    the heads of this package make keypoints at the centre with scores of 0.
+
     Args:
         input_size: ``(width, height)`` of the network's input in pixels.
         use_udp: Only True; ``TopdownAffine`` has it.
@@ -49,7 +59,8 @@ class TopDownAffineUDP(TopdownAffine):
     Raises:
         ValueError: ``input_size`` is not two integers, the biased warp is asked
             for, or (from the transform) a required key is missing, there is not
-            exactly one box, or the box is empty or not finite.
+            exactly one box, its rotation is not finite, or the image is larger than
+            OpenCV takes.
     """
 
     def __init__(self, input_size: Sequence[int], use_udp: bool = True) -> None:
@@ -59,6 +70,7 @@ class TopDownAffineUDP(TopdownAffine):
                 'replaces; remove it, or keep TopdownAffine'
             )
         super().__init__(check_size(input_size, 'input_size', least=2), use_udp=True)
+        self._said: Set[str] = set()
 
     def transform(self, results: Dict) -> dict:
         """Warp the image(s) and the keypoints of ``results``."""
@@ -77,17 +89,17 @@ class TopDownAffineUDP(TopdownAffine):
                     f'TopDownAffineUDP warps one box: {key} must have shape {shape}, '
                     f'got {np.shape(results[key])}'
                 )
-        size = self.input_size
-        scale = self._fix_aspect_ratio(results['bbox_scale'], size[0] / size[1])
-        center, rotation = results['bbox_center'][0], results['bbox_rotation'][0]
-        warp_mat = F.warp_matrix(center, scale[0], rotation, size)
-
-        img = results['img']
+        size, img = self.input_size, results['img']
         several = isinstance(img, (list, tuple))
-        warped = [
-            cv2.warpAffine(one, warp_mat, size, flags=cv2.INTER_LINEAR)
-            for one in (img if several else [img])
-        ]
+        images = img if several else [img]
+        scale = self._fix_aspect_ratio(results['bbox_scale'], size[0] / size[1])
+        shown = scale
+        if not (np.isfinite([results['bbox_center'], scale]).all() and scale.min() > 0):
+            self._replace_box(results, images[0])
+            scale, shown = np.zeros_like(scale), np.array([size], scale.dtype)
+        center, rotation = results['bbox_center'][0], results['bbox_rotation'][0]
+        warp_mat = F.warp_matrix(center, shown[0], rotation, size)
+        warped = [self._warp(one, warp_mat, results.get('img_path')) for one in images]
         results['img'] = warped if several else warped[0]
 
         keypoints = results.get('keypoints')
@@ -115,3 +127,40 @@ class TopDownAffineUDP(TopdownAffine):
             instance_mapping_table=dict(packed, bbox_rotation='bbox_rotations'),
         )
         return results
+
+    def _replace_box(self, results: Dict, image: np.ndarray) -> None:
+        """Put a finite centre in the place of a box of nothing, and say so."""
+        box, path = results.get('bbox'), str(results.get('img_path', 'an image'))
+        if path not in self._said:
+            self._said.add(path)
+            print_log(
+                f'TopDownAffineUDP got a box without a size in {path}, with center '
+                f'{results["bbox_center"][0].tolist()} and scale '
+                f'{results["bbox_scale"][0].tolist()}; its person has a score of 0. It '
+                'comes from bbox_file or from the annotations.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        center = results['bbox_center']
+        if not np.isfinite(center).all():
+            center = results['bbox_center'] = np.array([image.shape[1::-1]], 'f4') / 2
+        if box is not None and not np.isfinite(box).all():
+            results['bbox'] = np.hstack((center, center))
+        if results.get('bbox_score') is not None:
+            results['bbox_score'] = np.zeros_like(results['bbox_score'])
+
+    def _warp(self, image: np.ndarray, matrix: np.ndarray, path: object) -> np.ndarray:
+        try:
+            return cv2.warpAffine(
+                image, matrix, self.input_size, flags=cv2.INTER_LINEAR
+            )
+        except cv2.error as error:
+            height, width = image.shape[:2]
+            if max(height, width) < OPENCV_LIMIT:
+                raise
+            raise ValueError(
+                f'TopDownAffineUDP cannot warp an image of {width}x{height} px '
+                f'({path or "without a path"}), since OpenCV {cv2.__version__} takes '
+                f'at most {OPENCV_LIMIT - 1} px a side; resize or crop the image, and '
+                'its annotations with it'
+            ) from error

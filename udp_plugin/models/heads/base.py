@@ -4,9 +4,10 @@ import inspect
 import logging
 from typing import List, Sequence, Set, Tuple
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.structures import PixelData
+from mmengine.structures import BaseDataElement, PixelData
 from mmpose.registry import KEYPOINT_CODECS
 from mmpose.utils.typing import (
     ConfigType,
@@ -176,6 +177,7 @@ class UDPHead:
                 'codec by name, too'
             )
         keypoints = number_of_keypoints(arguments['out_channels'], loss, decoder, owner)
+        given_channels = arguments['out_channels']
         channels = arguments['out_channels'] = keypoints * codec.channels_per_keypoint
         if arguments.get('final_layer', {}) is None:
             layers = map(arguments.get, ('conv_out_channels', 'deconv_out_channels'))
@@ -192,6 +194,8 @@ class UDPHead:
         else:
             arguments['loss'] = loss_config(loss, codec, owner)
         super().__init__(*given.args, **given.kwargs)
+        #: ``out_channels`` as it was given, and how many of it are a keypoint.
+        self._given = given_channels, given_channels // keypoints
         self._said: Set[str] = set()
 
     def _outputs(self, feats: Features) -> List[Tensor]:
@@ -217,11 +221,13 @@ class UDPHead:
             A list of ``InstanceData`` with ``keypoints`` (1, K, 2) as the
             estimator expects them and ``keypoint_scores`` (1, K). With
             ``output_heatmaps`` also a list of ``PixelData``, with ``heatmaps``
-            (K, H, W): the Gaussian or the classification maps.
+            (K, H, W): the Gaussian or the classification maps. Scores are 0 where
+            ``input_scale`` of a sample is not positive.
 
         Raises:
             ValueError: ``flip_test`` is set but there are not two sets of
-                features, or ``flip_indices`` do not name the keypoints.
+                features, or ``flip_indices`` are missing or do not name the
+                keypoints, or the maps are not of the codec's ``heatmap_size``.
         """
         channels = self.decoder.channels_per_keypoint
         if test_cfg.get('flip_test', False):
@@ -230,17 +236,39 @@ class UDPHead:
                     'feats must be a list of two sets of features (of the input and '
                     'of its mirror image) with flip_test=True'
                 )
-            flip_indices = batch_data_samples[0].metainfo['flip_indices']
-            both = (self._outputs(view)[-1] for view in feats)
+            both = [self._outputs(view)[-1] for view in feats]
+            flip_indices = self._flip_indices(batch_data_samples[0], both[0])
             maps = F.flip_average(*both, flip_indices, channels)
             self._comment_flip_test(test_cfg, flip_indices)
         else:
             maps = self._outputs(feats)[-1]
 
         preds = self.decode(maps)
+        for pred, sample in zip(preds, batch_data_samples):
+            # Of a box of nothing, see TopDownAffineUDP, there is nobody to be seen.
+            if not np.all(np.asarray(sample.metainfo.get('input_scale', 1)) > 0):
+                pred.keypoint_scores = np.zeros_like(pred.keypoint_scores)
         if not test_cfg.get('output_heatmaps', False):
             return preds
         return preds, [PixelData(heatmaps=m) for m in maps.detach()[:, ::channels]]
+
+    def _flip_indices(self, sample: BaseDataElement, maps: Tensor) -> Sequence[int]:
+        """The mirror images of the maps' keypoints, as a sample of test data says."""
+        found = sample.metainfo.get('flip_indices')
+        owner, (given, each) = type(self).__name__, self._given
+        if found is None:
+            raise ValueError(
+                f"{owner} needs 'flip_indices' of the samples with flip_test=True; "
+                'name it in meta_keys of PackPoseInputs in the test pipeline, or leave '
+                'meta_keys out'
+            )
+        if maps.shape[1] != len(found) * self.decoder.channels_per_keypoint:
+            raise ValueError(
+                f'flip_indices names {len(found)} keypoints, and {owner} has '
+                f'out_channels={given}; for these data set out_channels='
+                f'{len(found) * each}'
+            )
+        return found
 
     def _comment_flip_test(
         self, test_cfg: ConfigType, flip_indices: Sequence[int]
@@ -285,11 +313,15 @@ class UDPHead:
             keypoints of the skeleton.
 
         Raises:
-            ValueError: The targets' levels do not go with the outputs, or the
-                samples' targets not with each other.
+            ValueError: The targets' levels do not go with the outputs, the
+                samples' targets not with each other, or the maps not with the targets
+                or with the codec.
         """
         outputs = self._outputs(feats)
         targets = self._of_outputs(batch_targets(batch_data_samples), len(outputs))
+        self.decoder.check_maps(outputs[-1])
+        for maps, target in zip(outputs, targets):
+            self._check_target(maps, *target)
         modules = self.loss_module
         if not isinstance(modules, nn.ModuleList):
             modules = [modules] * len(outputs)
@@ -320,6 +352,30 @@ class UDPHead:
                 f'number of encoders of OffsetTargetGenerator, got {list(indices)}'
             )
         return [targets[index] for index in indices]
+
+    def _check_target(self, maps: Tensor, target: Tensor, weights: Tensor) -> None:
+        """Refuse a target that a loss would broadcast, or fail on without a reason."""
+        if maps.shape == target.shape:
+            return
+        keypoints, (given, each) = weights.shape[1], self._given
+        channels, made = self.decoder.channels_per_keypoint, tuple(maps.shape[:1:-1])
+        owner, codec = type(self).__name__, type(self.decoder).__name__
+        if target.shape[1] != keypoints * channels:
+            raise ValueError(
+                f'the targets of {owner} have {target.shape[1] // keypoints} map(s) a '
+                f'keypoint, and its codec {codec} has {channels}; make them with the '
+                'same codec (encoder of OffsetTargetGenerator)'
+            )
+        if target.shape[1] != maps.shape[1]:
+            raise ValueError(
+                f'{owner} has out_channels={given}, and the data have {keypoints} '
+                f'keypoint(s); set out_channels={keypoints * each}'
+            )
+        raise ValueError(
+            f'the targets of {owner} are maps of {target.shape[3]}x{target.shape[2]}, '
+            f'and its network makes maps of {made[0]}x{made[1]} (width x height); set '
+            f'heatmap_size={made} in the encoder of OffsetTargetGenerator'
+        )
 
     @torch.no_grad()
     def _accuracy(self, maps: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -26,9 +26,16 @@ class UDPTopdownPoseEstimator(TopdownPoseEstimator):
         """Map predictions to source px and add them to the data samples.
 
         Raises:
-            ValueError: A sample does not say how its box is rotated.
+            ValueError: A sample does not say where its box is, or how it is rotated.
         """
         for data_sample in batch_data_samples:
+            for key in ('input_center', 'input_scale', 'input_size'):
+                if key not in data_sample.metainfo:
+                    raise ValueError(
+                        f'UDPTopdownPoseEstimator needs {key!r} of the samples; name '
+                        'it in meta_keys of PackPoseInputs in the test pipeline, or '
+                        'leave meta_keys out'
+                    )
             if 'bbox_rotations' not in data_sample.gt_instances:
                 raise ValueError(
                     'UDPTopdownPoseEstimator needs gt_instances.bbox_rotations, which '
