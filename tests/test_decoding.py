@@ -239,7 +239,9 @@ def test_white_noise_costs_dark_what_it_costs_the_builtins(sigma, noise):
     """The wider a Gaussian, the farther from its middle noise moves the argmax."""
     size, blur = (24 * sigma, 32 * sigma), F.dark_kernel_size(sigma)
     points = random_points(size, 400, margin=3 * sigma + 2)
-    maps, _ = F.gaussian_target(torch.from_numpy(points), torch.ones(1, 400), size, sigma)
+    maps, _ = F.gaussian_target(
+        torch.from_numpy(points), torch.ones(1, 400), size, sigma
+    )
     rng = np.random.default_rng(0)
     grain = rng.standard_normal(maps.shape).astype(np.float32)
     maps = (maps + noise * grain).numpy()[0]
