@@ -8,6 +8,7 @@ import json
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -450,8 +451,11 @@ def show(found: Diagnosis) -> None:
         from . import ui
     except Exception:
         # It needs NumPy and rich, which may be what is broken.
+        # Where a row would be broken anywhere, its cells are below each other.
+        wide = shutil.get_terminal_size().columns >= 80
         for row in (header, *found.rows):
-            print(''.join(cell.ljust(26) for cell in row).rstrip())
+            line = ''.join(cell.ljust(26) for cell in row).rstrip()
+            print(line if wide else '\n  '.join(filter(None, row)))
     else:
         ui.Table('What MMPose needs', header, found.rows).print(ui.console())
     # Plain, or rich would break commands over lines.

@@ -16,6 +16,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table as RichTable
 
@@ -94,7 +96,47 @@ class Table(NamedTuple):
             table.add_column(name, justify='right')
         for row in self.rows:
             table.add_row(*(cell.replace('**', '') for cell in row))
+        print_table(table, to)
+
+
+#: What a column of words needs at least, in characters.
+WORDS = 10
+
+
+def print_table(table: RichTable, to: Console) -> None:
+    """Print a table so that a narrow terminal cuts no figure.
+
+    Words are folded: those of the first column, and of columns that may be wrapped and
+    are not aligned to the right. Where that is not enough, rows become lists.
+    """
+    wide = to.options.update(width=10_000)
+    width = Measurement.get(to, wide, table).maximum
+    if width > to.width:
+        for column in table.columns:
+            figures = column.no_wrap or column.justify == 'right'
+            column.no_wrap, column.overflow = figures, 'fold'
+            if column is table.columns[0] or not figures:
+                column.no_wrap, cells = False, (column.header, *column.cells)
+                longest = max(Measurement.get(to, wide, c).maximum for c in cells)
+                width -= max(longest - WORDS, 0)
+    if width <= to.width:
         to.print(table)
+        return
+    if table.title:
+        to.print(table.title, style='table.title')
+    headers = [str(column.header).replace('\n', ' ') for column in table.columns[1:]]
+    for row, (name, *cells) in zip(table.rows, zip(*(c.cells for c in table.columns))):
+        pairs = RichTable.grid(padding=(0, 2, 0, 0))
+        for _ in range(2):
+            pairs.add_column(overflow='fold')
+        for header, cell in zip(headers, cells):
+            if cell:
+                pairs.add_row(header, cell)
+        to.print(name, Padding(pairs, (0, 0, 0, 2)), sep='\n')
+        if row.end_section:
+            to.print()
+    if table.caption:
+        to.print(table.caption, style='table.caption')
 
 
 # --- the machine ----------------------------------------------------------------------
