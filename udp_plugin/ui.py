@@ -106,20 +106,30 @@ WORDS = 10
 def print_table(table: RichTable, to: Console) -> None:
     """Print a table so that a narrow terminal cuts no figure.
 
-    Words are folded: those of the first column, and of columns that may be wrapped and
-    are not aligned to the right. Where that is not enough, rows become lists.
+    Words are folded: those of the first column, and of columns that may be wrapped.
+    Where that is not enough, rows become lists.
     """
     wide = to.options.update(width=10_000)
-    width = Measurement.get(to, wide, table).maximum
-    if width > to.width:
-        for column in table.columns:
-            figures = column.no_wrap or column.justify == 'right'
-            column.no_wrap, column.overflow = figures, 'fold'
-            if column is table.columns[0] or not figures:
-                column.no_wrap, cells = False, (column.header, *column.cells)
-                longest = max(Measurement.get(to, wide, c).maximum for c in cells)
-                width -= max(longest - WORDS, 0)
-    if width <= to.width:
+    excess = Measurement.get(to, wide, table).maximum - to.width
+    if excess > 0:
+        widths, least = [], []
+        for index, column in enumerate(table.columns):
+            cells = [
+                Measurement.get(to, wide, c) for c in (column.header, *column.cells)
+            ]
+            word, line = (max(each) for each in zip(*cells))
+            # Of columns to the right, words are figures.
+            whole = line if column.no_wrap else word if column.justify == 'right' else 0
+            widths.append(line)
+            least.append(min(line, WORDS) if index == 0 or not whole else whole)
+        excess = min(excess, sum(widths))
+        while excess and widths != least:
+            fit = [w if w > m else 0 for w, m in zip(widths, least)]
+            widths[fit.index(max(fit))] -= 1
+            excess -= 1
+        for column, width in zip(table.columns, widths):
+            column.width, column.no_wrap, column.overflow = width, False, 'fold'
+    if excess <= 0:
         to.print(table)
         return
     if table.title:
