@@ -40,6 +40,9 @@ TEMPORARY_SIZE, CACHE_SIZE = 3.0, 3.0
 # What the torch pinned in requirements.txt is built for on Linux x86-64.
 CUDA = 'cu121'
 
+# How long a Python may take to say its version, seconds.
+PATIENCE = 10
+
 # How pip installs the sections of a file of pins.
 OPTIONS = {
     'step 1': [],
@@ -100,19 +103,30 @@ def pin_of(name, sections):
     return next((pin for pin in pins if pin.startswith(starts)), name)
 
 
-def output_of(command, timeout=60):
-    """Returns what `command` prints, or None if it fails."""
+def output_of(command, timeout=60, late=''):
+    """Returns what `command` prints, or None if it fails; says `late` if it hangs."""
     try:
-        done = subprocess.run(
+        # A group of its own, so that what it starts can be stopped along with it.
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=timeout,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
-    return None if done.returncode else done.stdout.decode(errors='replace')
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        if late:
+            say(late)
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return None if process.returncode else output.decode(errors='replace')
 
 
 # --- a Python to work with ------------------------------------------------------------
@@ -124,7 +138,9 @@ def interpreters(oldest, newest):
     for minor in range(newest[1], oldest[1] - 1, -1):
         path = shutil.which(f'python3.{minor}')
         # Asked, not trusted: a version manager puts names there that do not run.
-        if path and output_of([path, '-c', 'import sys; print(sys.version)']):
+        command = [path, '-c', 'import sys; print(sys.version)']
+        late = f'{path} gave no answer within {PATIENCE} s, and is passed over'
+        if path and output_of(command, PATIENCE, late):
             yield path, (3, minor)
 
 
@@ -251,8 +267,8 @@ def choose_base(found, oldest, newest):
 class Builder:
     """Builds the environment in `folder` on top of the Python `base`."""
 
-    def __init__(self, folder, base, version, pins, size):
-        self.folder, self.base, self.size = folder, base, size
+    def __init__(self, folder, base, version, pins, size, lock):
+        self.folder, self.base, self.size, self.lock = folder, base, size, lock
         self.tag = 'cp{}{}'.format(*version)
         self.pins = pins
         self.mmcv = pin_of('mmcv', pins)
@@ -375,7 +391,8 @@ class Builder:
         if not live:
             say(f'{title} ...')
         with open(self.log, 'ab') as log:
-            # A group of its own, so that compilers can be stopped along with pip.
+            # A group of its own, so that compilers can be stopped along with pip; and
+            # the lock, so that it lasts as long as pip does, if only this is killed.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -383,8 +400,10 @@ class Builder:
                 stderr=log,
                 env=environ,
                 start_new_session=True,
+                pass_fds=[self.lock.fileno()],
             )
         try:
+            sign(self.lock, f'{process.pid} ({title})')
             while process.poll() is None:
                 elapsed = '{}:{:02}'.format(*divmod(int(time.time() - start), 60))
                 if live:
@@ -456,6 +475,13 @@ def environment_folder(version, pins):
     return os.path.join(os.path.abspath(os.path.expanduser(home)), f'env-{digest}')
 
 
+def sign(lock, holder):
+    """Writes into the file of a lock which process has it."""
+    lock.truncate(0)
+    lock.write(holder)
+    lock.flush()
+
+
 def find_or_build(stack):
     """Returns the Python of the environment, which is built if there is none yet."""
     pins = read_pins(stack)
@@ -470,14 +496,16 @@ def find_or_build(stack):
     base, version = choose_base(found, oldest, newest)
     folder = environment_folder(version, pins)
     os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with open(folder + '.lock', 'w') as lock:
+    with open(folder + '.lock', 'a+') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say(f'Waiting for another process that builds {folder}')
+        except BlockingIOError:
+            lock.seek(0)
+            say(f'Waiting for process {lock.read()}, which builds {folder}')
             fcntl.flock(lock, fcntl.LOCK_EX)
+        sign(lock, str(os.getpid()))
         if not is_ready(folder):
-            Builder(folder, base, version, pins, size).build()
+            Builder(folder, base, version, pins, size, lock).build()
             open(os.path.join(folder, 'ready'), 'w').close()
     return python_of(folder)
 
@@ -494,8 +522,11 @@ def main():
     args = parser.parse_args()
     if args.stack not in STACKS:
         stop(f'STACK={args.stack}: there are {" and ".join(STACKS)}')
-    # Ends what runs, compilers included, before this process ends.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
+    # Ends what runs, compilers included, before this process ends. Under nohup, one of
+    # them is ignored.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda *_: sys.exit('stopped'))
     if args.python:
         print(check_given(args.python, args.needs, read_pins(args.stack)))
         return
@@ -503,6 +534,11 @@ def main():
         print(find_or_build(args.stack))
     except KeyboardInterrupt:
         sys.exit('\nInterrupted; the same command goes on where it can.')
+    except OSError as error:
+        stop(
+            f'{error.filename or "the environment"}: {error.strerror or error}; '
+            'UDP_PLUGIN_ENVS may name another folder for environments'
+        )
 
 
 if __name__ == '__main__':

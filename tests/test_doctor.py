@@ -233,7 +233,7 @@ needs = {name: package.after for name, package in doctor.PACKAGES.items()}
 for name, after in {**needs, **dict.fromkeys(doctor.LAST, ['mmpose'])}.items():
     said = [answers[other] for other in after if other in answers]
     answers.update({name: said[0]} if said and name not in answers else {})
-doctor.probe = lambda steps: {name: answers.get(name) for name in steps}
+doctor.probe = lambda steps: ({name: answers.get(name) for name in steps}, [])
 sys.exit(cli.main(['doctor']))
 """
 #: With given answers, which is quick, and with the real ones.
@@ -247,7 +247,7 @@ def venv(tmp_path):
     return Venv(tmp_path / 'env')
 
 
-def doctor(venv, answers=None):
+def doctor(venv, answers=None, cwd=ROOT):
     """The command's status and output."""
     call = ['-c', WITH_ANSWERS, json.dumps(answers)]
     done = subprocess.run(
@@ -255,7 +255,7 @@ def doctor(venv, answers=None):
         env={**os.environ, 'PYTHONPATH': str(ROOT), 'COLUMNS': '100'},
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=cwd,
     )
     assert not done.stderr
     assert done.returncode in (0, 1), done.stdout
@@ -359,3 +359,52 @@ def test_setuptools_without_pkg_resources(really, venv):
     assert f'install "setuptools<{81 if MODERN else 70}"\n' in output
     assert ('note: setuptools' in output) == MODERN
     assert '\n2. ' not in output
+
+
+#: A folder or file of the current folder, what is in it, whether the package is
+#: installed, too, and what is said.
+SHADOWS = {
+    'clone of another version': (
+        'mmpose/__init__.py', REFUSES_MMCV.format('1.8.0'), True, '1. '),
+    'namesake without __init__': ('numba/README.md', '', False, 'note: numba'),
+    'numba unbuilt': ('numba/__init__.py', 'import numba._none', True, 'note: '),
+    'file': ('mmdet.py', '', True, '1. '),
+    'clone without __init__': ('mmpose/README.md', '', False, '1. '),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (i > 1))
+        for i, n in enumerate(SHADOWS)
+    ],
+)
+def test_what_shadows_a_package_is_the_cause(name, venv, tmp_path):
+    place, text, installed, head = SHADOWS[name]
+    path = tmp_path / 'here' / place
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding='utf-8')
+    module = re.split('[/.]', place)[0]
+    assert SITE.joinpath(module).is_dir()
+    if not installed:
+        venv.drop(module, f'{module}-*')
+    status, output = doctor(venv, cwd=tmp_path / 'here')
+    assert status == (1 if head == '1. ' else 0), output
+    said = output[output.index(f'\n{head}') :]
+    shadow = str(tmp_path / 'here' / place.split('/')[0])
+    if installed:
+        assert f'{shadow} is imported in place of the installed {module}' in said
+        assert 'Run it in another folder' in said and f'   mv {shadow} ' in said
+        assert ' -m pip ' not in said, output
+    else:
+        # A package takes precedence of a folder that is none.
+        assert ' -m pip install' in said and 'mv ' not in said, output
+    assert '\n2. ' not in output
+
+
+def test_a_clone_that_works_is_noted(venv, tmp_path):
+    (tmp_path / 'mmpose').symlink_to(SITE / 'mmpose')
+    status, output = doctor(venv, cwd=tmp_path)
+    assert status == 0, output
+    assert f'note: {tmp_path}/mmpose is imported in place of the installed' in output

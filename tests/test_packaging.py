@@ -4,8 +4,11 @@ import os
 import re
 import runpy
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,6 +121,136 @@ def test_set_up_says_what_it_wants(setup_script, capsys, monkeypatch, tmp_path):
 
     said = run(SETUP_SCRIPT, '--stack', 'newest', status=1)
     assert 'STACK=newest: there are classic and modern' in said
+
+
+class SetUp:
+    """The set-up script as a process, whose pip waits for an index in vain."""
+
+    def __init__(self, folder, **added):
+        self.folder, self.log = folder, folder / f'said-{time.monotonic_ns()}'
+        self.environ = {**os.environ, 'UDP_PLUGIN_ENVS': str(folder / 'envs'), **added}
+
+    def __enter__(self):
+        with self.log.open('wb') as log:
+            self.process = subprocess.Popen(
+                [sys.executable, SETUP_SCRIPT],
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def said(self):
+        return self.log.read_text()
+
+    def wait_for(self, text, seconds=60):
+        end = time.monotonic() + seconds
+        while text not in self.said():
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def silent_index(tmp_path):
+    """Settings of pip, of an index that accepts connections and says nothing."""
+    if not shutil.which('c++') or shutil.disk_usage(tmp_path).free < 15e9:
+        pytest.skip('before pip, the set-up asks for a compiler and for 12 GB')
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        address = f'http://127.0.0.1:{server.getsockname()[1]}/'
+        cache = dict.fromkeys(('XDG_CACHE_HOME', 'PIP_CACHE_DIR'), str(tmp_path / 'c'))
+        yield dict(cache, PIP_INDEX_URL=address, PIP_DEFAULT_TIMEOUT='600')
+
+
+def pips_in(folder):
+    """The processes of the environment that is built in a folder."""
+    found = []
+    for place in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            words = place.read_bytes().decode(errors='replace').split('\0')
+        except OSError:
+            continue
+        if words[0].startswith(f'{folder}/envs/') and 'install' in words:
+            found.append(int(place.parent.name))
+    return found
+
+
+@pytest.mark.parametrize('number', ['SIGHUP', 'SIGTERM', 'SIGKILL'])
+def test_no_set_up_works_in_a_folder_where_another_s_pip_does(
+    number, silent_index, tmp_path
+):
+    with SetUp(tmp_path, **silent_index) as first:
+        first.wait_for('Installing PyTorch')
+        while not pips_in(tmp_path):
+            time.sleep(0.1)
+        first.process.send_signal(getattr(signal, number))
+        assert first.process.wait(20) != 0
+        assert 'Traceback' not in first.said()
+    left = pips_in(tmp_path)
+    if number != 'SIGKILL':
+        assert not left
+        return
+    # Nobody could end pip, so that the next one waits for it.
+    assert len(left) == 1
+    mark = next(tmp_path.glob('envs/env-*/')) / 'made-before'
+    mark.touch()
+    try:
+        with SetUp(tmp_path, **silent_index) as second:
+            second.wait_for(f'Waiting for process {left[0]} (Installing PyTorch')
+            time.sleep(1)
+            assert mark.exists() and 'Building' not in second.said()
+            os.kill(left[0], signal.SIGKILL)
+            second.wait_for('Installing PyTorch and build tools ...')
+            assert not mark.exists()
+            second.process.terminate()
+            assert second.process.wait(20) != 0
+    finally:
+        for process in pips_in(tmp_path):
+            os.kill(process, signal.SIGKILL)
+
+
+def test_a_python_that_hangs_is_passed_over(tmp_path):
+    """As a version manager's may that waits for a network."""
+    hanging = tmp_path / 'python3.10'
+    hanging.write_text('#!/bin/sh\nsleep 987\n')
+    hanging.chmod(0o755)
+    said = subprocess.run(
+        [
+            *(sys.executable, '-c'),
+            'import runpy, sys; script = runpy.run_path(sys.argv[1]);'
+            'print(*script["interpreters"]((3, 10), (3, 10)))',
+            str(SETUP_SCRIPT),
+        ],
+        env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=30,
+        text=True,
+    ).stdout
+    assert f'{hanging} gave no answer within 10 s, and is passed over' in said
+    assert 'python3.10' not in said.splitlines()[-1]
+    assert sys.executable in said.splitlines()[-1]
+    running = subprocess.run(['ps', 'ax'], stdout=subprocess.PIPE, text=True).stdout
+    assert 'sleep 987' not in running
+
+
+@pytest.mark.parametrize('place', ['a file/envs', '/proc/envs'])
+def test_a_folder_that_cannot_be_made_is_one_line(place, tmp_path):
+    (tmp_path / 'a file').touch()
+    folder = str(tmp_path / place)
+    done = subprocess.run(
+        [sys.executable, SETUP_SCRIPT],
+        env={**os.environ, 'UDP_PLUGIN_ENVS': folder},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert re.match(f'error: {folder}.*: .*UDP_PLUGIN_ENVS', line), line
 
 
 @pytest.mark.parametrize(

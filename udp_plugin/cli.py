@@ -7,6 +7,7 @@ own dependencies.
 """
 
 import argparse
+import codecs
 import inspect
 import json
 import re
@@ -416,9 +417,27 @@ COMMANDS = {
 }
 
 
+#: What is written for characters that an encoding may lack.
+SIMILAR = str.maketrans({'×': 'x', '–': '-', '−': '-', '…': '...'})
+
+
 def _check_own_data(ann: Optional[Path], img: Optional[Path]) -> None:
     if (ann is None) != (img is None):
         raise Misuse('--ann and --img go together')
+
+
+def _write_in_any_encoding() -> None:
+    """Have characters which the output's encoding lacks written in others."""
+
+    def in_others(error: UnicodeEncodeError) -> Tuple[str, int]:
+        found = error.object[error.start : error.end].translate(SIMILAR)
+        return found.encode('ascii', 'backslashreplace').decode(), error.end
+
+    codecs.register_error('in_others', in_others)
+    for stream in (sys.stdout, sys.stderr):
+        # Not of what a caller may have put in their places.
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='in_others')
 
 
 def _needs(*packages: str) -> None:
@@ -492,6 +511,7 @@ def _kwargs(parameter: inspect.Parameter, metavar: Tuple[str, ...]) -> dict:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; returns its exit status."""
+    _write_in_any_encoding()
     parser = argparse.ArgumentParser(
         prog='udp-plugin', description='Unbiased data processing (UDP) for MMPose.'
     )

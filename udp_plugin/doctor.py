@@ -5,14 +5,18 @@ is imported is imported in a process of its own.
 """
 
 import json
+import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 Version = Tuple[int, ...]
 ANY: Version = (9999,)
@@ -113,12 +117,28 @@ LAST = {
 }
 
 #: Tries each step, in order, and writes a line of JSON about each as it goes, since
-#: the next may crash.
+#: the next may crash; and about what it imports from the current folder, which may be
+#: left out of the path instead.
 PROBE = """
 import json, os, sys
+from importlib.machinery import PathFinder
 answers = os.fdopen(os.dup(1), 'w')
 os.dup2(2, 1)
-for name, step in json.loads(sys.argv[1]).items():
+steps, own, elsewhere = json.loads(sys.argv[1])
+here = os.getcwd()
+
+class Here:
+    def find_spec(name, path=None, target=None):
+        spec = path is None and name != 'udp_plugin' and PathFinder.find_spec(name)
+        for place in (spec.submodule_search_locations or [spec.origin]) if spec else ():
+            if place and os.path.dirname(os.path.abspath(place)) == here:
+                print('doctor:' + json.dumps(['here', place]), file=answers, flush=True)
+
+if elsewhere:
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here] + [own]
+else:
+    sys.meta_path.insert(0, Here)
+for name, step in steps.items():
     said = None
     try:
         exec(step, {})
@@ -305,9 +325,22 @@ class Environment:
         return f'numpy=={numpy}' if numpy else pins
 
 
-def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str]]:
-    """Try steps in a process of their own; what each says, or None where it works."""
-    command = [sys.executable, '-W', 'ignore', '-c', PROBE, json.dumps(steps)]
+def probe(
+    steps: Dict[str, str], elsewhere: bool = False, timeout: float = 600
+) -> Tuple[Dict[str, Optional[str]], List[str]]:
+    """Try steps in a process of their own.
+
+    Args:
+        steps: What each tries.
+        elsewhere: Whether to try them as in a folder that has no modules.
+        timeout: For all, s.
+
+    Returns:
+        tuple: what each step says, or None where it works; and the files and folders
+        that were imported, but lie in the current folder.
+    """
+    told = json.dumps([steps, str(Path(__file__).parents[1]), elsewhere])
+    command = [sys.executable, '-W', 'ignore', '-c', PROBE, told]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         done = subprocess.run(command, timeout=timeout, **pipes)
@@ -316,10 +349,34 @@ def probe(steps: Dict[str, str], timeout: float = 600) -> Dict[str, Optional[str
         output, end = error.stdout or b'', f'no answer within {timeout:.0f} s'
     # Others may print as Python starts.
     lines = re.findall('^doctor:(.*)$', output.decode(errors='replace'), re.MULTILINE)
-    answers = dict(map(json.loads, lines))
+    found = [json.loads(line) for line in lines]
+    here = [place for name, place in found if name == 'here']
+    answers = {name: said for name, said in found if name != 'here'}
     # What comes after a crash is not known.
     crashed = [name for name in steps if name not in answers][:1]
-    return {**answers, **dict.fromkeys(crashed, end)}
+    return {**answers, **dict.fromkeys(crashed, end)}, list(dict.fromkeys(here))
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Look for packages as in a folder that has none."""
+    before, here = sys.path[:], os.getcwd()
+    sys.path[:] = [path for path in before if os.path.abspath(path) != here]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _shadow(place: str) -> Tuple[str, List[str]]:
+    """What is said of what shadows a package, and the command that renames it."""
+    path = Path(os.path.abspath(place))
+    what = (
+        f'{path} is imported in place of the installed {path.stem}, by whatever '
+        'looks in the current folder first. Run it in another folder, or rename this:'
+    )
+    renamed = path.with_name(f'{path.stem}-copy{path.suffix}')
+    return what, [' '.join(map(shlex.quote, ['mv', str(path), str(renamed)]))]
 
 
 def _known(name: str, said: Optional[str]) -> Optional[Tuple[str, str]]:
@@ -378,10 +435,34 @@ def _by_error(name: str, env: Environment, said: str) -> Fault:
 
 def doctor() -> Diagnosis:
     """Find what does not fit in the running Python's packages."""
-    env = Environment()
     steps = {name: p.step or f'import {p.module}' for name, p in PACKAGES.items()}
-    last = {name: step for name, (step, _) in LAST.items()}
-    answers = probe({**steps, **last, 'numba': 'import numba'})
+    steps.update({name: step for name, (step, _) in LAST.items()})
+    # A folder of this name imports, too, and has nothing.
+    steps['numba'] = 'import numba; numba.njit'
+    answers, here = probe(steps)
+    failed = {n: answers.get(n, '') for n in steps if answers.get(n, '') is not None}
+    if not here:
+        return _diagnose(answers)
+    with _elsewhere():
+        if failed:
+            answers, _ = probe(steps, elsewhere=True)
+        found = _diagnose(answers)
+        here = [place for place in here if find_spec(Path(place).stem)]
+    # What is in the current folder is the cause of what goes well without it.
+    mended = {n: said for n, said in failed.items() if answers.get(n, '') is None}
+    if not mended.keys() <= {'numba'}:
+        line = next(iter(mended.values()))
+        faults = [Fault(what, line, commands) for what, commands in map(_shadow, here)]
+        return found._replace(faults=[*faults, *found.faults], works=False)
+    if mended or not failed:
+        notes = [_with_commands(*_shadow(place)) for place in here]
+        return found._replace(notes=[*notes, *found.notes])
+    return found
+
+
+def _diagnose(answers: Dict[str, Optional[str]]) -> Diagnosis:
+    """What the answers of the steps, and metadata, mean."""
+    env = Environment()
     works = all(answers.get(step, '') is None for step in ('mmpose', 'UDP'))
     faults: Dict[str, Fault] = {}
     notes: List[str] = []
@@ -450,8 +531,11 @@ def show(found: Diagnosis) -> None:
         from . import ui
     except Exception:
         # It needs NumPy and rich, which may be what is broken.
+        # Where a row would be broken anywhere, its cells are below each other.
+        wide = shutil.get_terminal_size().columns >= 80
         for row in (header, *found.rows):
-            print(''.join(cell.ljust(26) for cell in row).rstrip())
+            line = ''.join(cell.ljust(26) for cell in row).rstrip()
+            print(line if wide else '\n  '.join(filter(None, row)))
     else:
         ui.Table('What MMPose needs', header, found.rows).print(ui.console())
     # Plain, or rich would break commands over lines.

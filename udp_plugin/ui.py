@@ -14,6 +14,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table as RichTable
 
@@ -88,7 +90,57 @@ class Table(NamedTuple):
             table.add_column(name, justify='right')
         for row in self.rows:
             table.add_row(*(cell.replace('**', '') for cell in row))
+        print_table(table, to)
+
+
+#: What a column of words needs at least, in characters.
+WORDS = 10
+
+
+def print_table(table: RichTable, to: Console) -> None:
+    """Print a table so that a narrow terminal cuts no figure.
+
+    Words are folded: those of the first column, and of columns that may be wrapped.
+    Where that is not enough, rows become lists.
+    """
+    wide = to.options.update(width=10_000)
+    excess = Measurement.get(to, wide, table).maximum - to.width
+    if excess > 0:
+        widths, least = [], []
+        for index, column in enumerate(table.columns):
+            cells = [
+                Measurement.get(to, wide, c) for c in (column.header, *column.cells)
+            ]
+            word, line = (max(each) for each in zip(*cells))
+            # Of columns to the right, words are figures.
+            whole = line if column.no_wrap else word if column.justify == 'right' else 0
+            widths.append(line)
+            least.append(min(line, WORDS) if index == 0 or not whole else whole)
+        excess = min(excess, sum(widths))
+        while excess and widths != least:
+            fit = [w if w > m else 0 for w, m in zip(widths, least)]
+            widths[fit.index(max(fit))] -= 1
+            excess -= 1
+        for column, width in zip(table.columns, widths):
+            column.width, column.no_wrap, column.overflow = width, False, 'fold'
+    if excess <= 0:
         to.print(table)
+        return
+    if table.title:
+        to.print(table.title, style='table.title')
+    headers = [str(column.header).replace('\n', ' ') for column in table.columns[1:]]
+    for row, (name, *cells) in zip(table.rows, zip(*(c.cells for c in table.columns))):
+        pairs = RichTable.grid(padding=(0, 2, 0, 0))
+        for _ in range(2):
+            pairs.add_column(overflow='fold')
+        for header, cell in zip(headers, cells):
+            if cell:
+                pairs.add_row(header, cell)
+        to.print(name, Padding(pairs, (0, 0, 0, 2)), sep='\n')
+        if row.end_section:
+            to.print()
+    if table.caption:
+        to.print(table.caption, style='table.caption')
 
 
 # --- the machine ----------------------------------------------------------------------

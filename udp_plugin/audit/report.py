@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from udp_plugin.ui import print_table
+
 from .measures import NOISE
 from .result import Audit
 from .theory import Expected, expected_coding, expected_flip
@@ -38,7 +40,7 @@ def print_audits(audits: Sequence[Audit], console: Console) -> None:
             sizes = ': {}×{} input, {}×{} maps, {} keypoints'.format(*numbers)
         number, name = f'{index} ' if several else '', (found.name, 'bold')
         console.print(Text.assemble(number, name, f'{sizes}, {found.data}'))
-    console.print(_table(audits))
+    print_table(_table(audits), console)
     for found in audits:
         title = f'{found.name}: ' if several else ''
         if not found.findings:

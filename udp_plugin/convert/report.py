@@ -62,7 +62,7 @@ def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) ->
         ui.say(f'{path} is written', console)
     else:
         print(found.text, end='')
-    console.print(swap_table(found.swaps))
+    ui.print_table(swap_table(found.swaps), console)
     if with_check:
         with found.file() as file:
             passed = _passes(path or file, console)
@@ -90,7 +90,7 @@ def _passes(config: Path, console: Console) -> bool:
             # Whatever a user's components raise.
             say_error(f'the check failed: {in_words(error)}')
             return False
-    console.print(_check_table(checked))
+    ui.print_table(_check_table(checked), console)
     if not checked.losses:
         console.print('without a training step: the config has no train_dataloader')
     if checked.left_out:

@@ -10,7 +10,7 @@ from rich.table import Table
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.errors import UserError
 from udp_plugin.files import written
-from udp_plugin.ui import console, quiet
+from udp_plugin.ui import console, print_table, quiet
 
 from . import OPSET, graph, verify
 from .trained import build, load
@@ -146,4 +146,4 @@ def show(exported: Exported) -> None:
     table = Table(title=str(exported.out), title_justify='left', show_header=False)
     for row in exported.about:
         table.add_row(*row)
-    console().print(table)
+    print_table(table, console())

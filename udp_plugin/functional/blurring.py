@@ -33,6 +33,20 @@ def gaussian_kernel_sigma(kernel_size: int) -> float:
     return 0.3 * ((kernel_size - 1) * 0.5 - 1) + 0.8
 
 
+def longest_step(kernel_size: int) -> float:
+    """How far DARK's step may lead from the argmax, heatmap px on each axis.
+
+    It is the blur's sigma, which is about the Gaussian's, since noise moves the argmax
+    in proportion to that; but a pixel at least. Where a Gaussian is as wide as its blur
+    and white noise at most 10 % as high, that cuts off no step.
+
+    Example:
+        >>> longest_step(3), round(longest_step(23), 6)
+        (1.0, 3.8)
+    """
+    return max(1.0, gaussian_kernel_sigma(kernel_size))
+
+
 def gaussian(reach: int, sigma: float) -> np.ndarray:
     """Weights of a Gaussian at ``-reach ... reach`` px, summing to 1."""
     x = np.arange(-reach, reach + 1)

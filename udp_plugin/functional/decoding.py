@@ -26,6 +26,7 @@ from .blurring import (
     finite,
     gaussian,
     gaussian_kernel_sigma,
+    longest_step,
     opencv_kernel,
     windows,
 )
@@ -101,8 +102,8 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Decoded:
     Derivatives are finite differences over 3 x 3 pixels. At the border, where the
     toolbox differs, the window moves inwards and the blur shrinks to the pixels there
     are, since the logarithm of a Gaussian is as quadratic there as anywhere.
-    The step ends at most one pixel an axis from the argmax, and none is made
-    where the map does not curve down on all sides.
+    The step ends no farther from the argmax on each axis than the blur's sigma (or a
+    pixel), and none is made where the map does not curve down on all sides.
 
     Args:
         maps: Shape (..., K, H, W).
@@ -312,7 +313,8 @@ def _dark(maps: Tensor, kernel_size: int) -> Decoded:
     # At the border, the step is made from the pixel next to it.
     inner = torch.minimum(peak.clamp(min=1), _last(maps, peak) - 1)
     step = torch.where(curved[:, None], inner - peak + step, torch.zeros_like(step))
-    return _place(peak, step.clamp(-1, 1), score, maps), score
+    bound = longest_step(kernel_size)
+    return _place(peak, step.clamp(-bound, bound), score, maps), score
 
 
 @_full_precision

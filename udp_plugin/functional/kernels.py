@@ -14,6 +14,7 @@ either side, its weights are ``taps`` (see :func:`_taps`), and ``scratch`` is me
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Callable, List, Tuple
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .blurring import gaussian, gaussian_kernel_sigma, opencv_kernel
+from .blurring import gaussian, gaussian_kernel_sigma, longest_step, opencv_kernel
 from .constants import (
     AUTHORS_KERNELS,
     FLAT,
@@ -53,20 +54,36 @@ def _available() -> bool:
     """Whether numba can compile here. Imports it, which takes half a second."""
     try:
         import numba
+        from numba.core.caching import FunctionCache
     except Exception:
         # Absent, or not for this NumPy or Python, which shows in several ways.
         return False
     if numba.config.DISABLE_JIT:
         return False
+
+    class Cache(FunctionCache):
+        """numba's, but what cannot be read or written costs time alone."""
+
+        def load_overload(self, *args):
+            with suppress(Exception):
+                return super().load_overload(*args)
+
+        def save_overload(self, *args):
+            try:
+                super().save_overload(*args)
+            except Exception:
+                # On a full disk, the index may be new and the code it names is old.
+                with suppress(OSError):
+                    os.unlink(self._cache_file._index_path)
+
     # Sums may be made in any order, but NaN and infinity are what they are.
     fast = {'contract', 'nsz', 'reassoc'}
-    compiled = partial(numba.njit, nogil=True, error_model='numpy', fastmath=fast)
+    compiled = numba.njit(nogil=True, error_model='numpy', fastmath=fast)
     for function in _functions:
-        try:
-            globals()[function.__name__] = compiled(cache=True)(function)
-        except RuntimeError:
-            # There is no folder that it could write to.
-            globals()[function.__name__] = compiled()(function)
+        dispatcher = globals()[function.__name__] = compiled(function)
+        # If there is a folder that it could write to.
+        with suppress(RuntimeError, OSError):
+            dispatcher._cache = Cache(function)
     return True
 
 
@@ -149,8 +166,11 @@ def _blurred(h, x, y, columns, rows, taps, reach_x, reach_y, scratch):
 
 
 @_compiled
-def _dark_step(h, x, y, taps, scratch, v):
-    """DARK's Newton step from the highest pixel, heatmap px; ``v`` is for 9 float64."""
+def _dark_step(h, x, y, taps, bound, scratch, v):
+    """DARK's Newton step from the highest pixel, heatmap px; ``v`` is for 9 float64.
+
+    On each axis it is at most ``bound`` long.
+    """
     height, width = h.shape
     # At the border, the 3 x 3 pixels move inwards and the blur reaches less far.
     left, top = max(min(x - 1, width - 3), 0), max(min(y - 1, height - 3), 0)
@@ -173,7 +193,7 @@ def _dark_step(h, x, y, taps, scratch, v):
         return 0.0, 0.0
     step_x = left + 1 - x + (dxy * dy - dyy * dx) / det
     step_y = top + 1 - y + (dxy * dx - dxx * dy) / det
-    return min(max(step_x, -1.0), 1.0), min(max(step_y, -1.0), 1.0)
+    return min(max(step_x, -bound), bound), min(max(step_y, -bound), bound)
 
 
 @_compiled
@@ -187,7 +207,7 @@ def _flat(h, values, score):
 
 
 @_compiled
-def _dark(maps, bits, infinite, taps, keypoints, scores, start, stop):
+def _dark(maps, bits, infinite, taps, bound, keypoints, scores, start, stop):
     """:func:`~.decoding.decode_dark` of maps (N, H, W), from ``start`` to ``stop``."""
     height, width = maps.shape[1:]
     # Of bands of rows, since many pixels in a row are compared faster.
@@ -204,7 +224,7 @@ def _dark(maps, bits, infinite, taps, keypoints, scores, start, stop):
         y, x = divmod(band * rows * width + pixel, width)
         if band_max[band] > 0 and not _flat(maps[n], maps[n], maps[n, y, x]):
             score = maps[n, y, x]
-            step_x, step_y = _dark_step(maps[n], x, y, taps, scratch, v)
+            step_x, step_y = _dark_step(maps[n], x, y, taps, bound, scratch, v)
         else:
             x, y = width // 2, height // 2
         keypoints[n, 0] = min(max(x + step_x, 0.0), width - 1.0)
@@ -453,8 +473,8 @@ def decode_dark(maps: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor]:
     each = pixels.reshape(-1, *pixels.shape[-2:])
     taps = _taps(kernel_size, np.dtype(np.float64))
     integers, infinite = _BITS[each.itemsize]
-    work = partial(_dark, each, each.view(integers), infinite, taps, *flat)
-    _in_threads(work, *each.shape)
+    arguments = each, each.view(integers), infinite, taps, longest_step(kernel_size)
+    _in_threads(partial(_dark, *arguments, *flat), *each.shape)
     return keypoints, scores
 
 

@@ -1,6 +1,8 @@
 """The command ``udp-plugin infer``: a photograph's keypoints, printed and drawn."""
 
 import json
+import shutil
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
@@ -39,18 +41,21 @@ class Inferred(NamedTuple):
         return json.dumps(names, indent=1)
 
     def __str__(self) -> str:
-        """As a table for each person."""
-        names = self.model.keypoint_names
+        """As a table for each person, that fits the terminal."""
+        names, columns = self.model.keypoint_names, shutil.get_terminal_size().columns
         width = max(len(name) for name in ('keypoint', *names))
+        # A row has 29 columns of figures, and on a narrow terminal nothing else.
+        after = '' if width + 31 <= columns else '\n'
         tables = []
         for i, (box, keypoints, scores) in enumerate(zip(self.boxes, *self.found)):
             corners = ', '.join(f'{corner:g}' for corner in box)
-            lines = [
-                f'person {i + 1} of {len(self.boxes)}, box {corners}',
-                f'  {"keypoint":{width}}  {"x":>9}  {"y":>9}  score',
-            ]
+            lines = textwrap.wrap(
+                f'person {i + 1} of {len(self.boxes)}, box {corners}', columns
+            )
+            lines.append(f'  {"keypoint":{width}}{after}  {"x":>9}  {"y":>9}  score')
             for name, (x, y), score in zip(names, keypoints, scores):
-                lines.append(f'  {name:{width}}  {x:9.2f}  {y:9.2f}  {score:5.3f}')
+                figures = f'{x:9.2f}  {y:9.2f}  {score:5.3f}'
+                lines.append(f'  {name:{width}}{after}  {figures}')
             tables.append('\n'.join(lines))
         return '\n\n'.join(tables)
 
