@@ -104,11 +104,20 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
     return people
 
 
+def sigmas_fault(metainfo: dict) -> str:
+    """Why COCO's evaluation fails by these OKS sigmas, or is nonsense; or nothing."""
+    sigmas, count = np.asarray(metainfo.get('sigmas', ())), metainfo['num_keypoints']
+    if sigmas.shape != (count,):
+        return f'there are {sigmas.size} sigmas for {count} keypoints'
+    wrong = np.flatnonzero(~(np.isfinite(sigmas) & (sigmas > 0)))
+    return f'sigmas[{wrong[0]}] is {sigmas[wrong[0]]:g}' if len(wrong) else ''
+
+
 def sigmas_of(parts: Parts) -> np.ndarray:
     """OKS sigmas (K,) of the test data; a middling one of COCO's without any."""
-    sigmas, count = parts.metainfo.get('sigmas'), parts.metainfo['num_keypoints']
-    known = sigmas is not None and len(sigmas) == count
-    return np.asarray(sigmas, float) if known else np.full(count, 0.05)
+    if sigmas_fault(parts.metainfo):
+        return np.full(parts.metainfo['num_keypoints'], 0.05)
+    return np.asarray(parts.metainfo['sigmas'], float)
 
 
 def oks(person: Person, sigmas: np.ndarray) -> float:
