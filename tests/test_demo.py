@@ -152,12 +152,15 @@ def test_names_are_all_that_is_swapped(codec, dataset, tmp_path):
 # --- the user's data ------------------------------------------------------------------
 
 
+PERSON = dict(category_id=1, bbox=[2, 3, 20, 30])
+
+
 def coco_file(folder, count=10, names=figures.KEYPOINTS, **changes):
     """Write images and a minimal annotation file; returns the file."""
     for i in range(count):
         cv2.imwrite(str(folder / f'{i}.png'), np.zeros((40, 30, 3), np.uint8))
     ids, size = range(count), dict(width=30, height=40)
-    person = dict(category_id=1, bbox=[2, 3, 20, 30], keypoints=[9, 9, 2] * len(names))
+    person = dict(PERSON, keypoints=[9, 9, 2] * len(names))
     content = dict(
         images=[dict(id=i, file_name=f'{i}.png', **size) for i in ids],
         annotations=[dict(id=i, image_id=i, **person) for i in ids],
@@ -227,7 +230,10 @@ def test_unusable_annotations_are_left_out(tmp_path):
         (dict(images=[dict(id=1)]), 'not in COCO format'),
         (dict(images=None), 'not in COCO format'),
         (
-            dict(images=[dict(id=1, file_name='no.png', width=1, height=1)]),
+            dict(
+                images=[dict(id=1, file_name='no.png', width=1, height=1)],
+                annotations=[dict(PERSON, id=1, image_id=1, keypoints=[9, 9, 2] * 17)],
+            ),
             r'1 of 1 images .* no\.png',
         ),
         (

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import mmcv
 import numpy as np
 import onnx
 import onnxruntime
@@ -406,6 +407,40 @@ def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatc
     monkeypatch.setattr(graph, 'LARGEST', 2**30)
     export(*given)
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, *others]
+
+
+@pytest.mark.parametrize('normalized', [False, True])
+def test_grey_photographs_have_crops_of_one_channel(runs, tmp_path, normalized):
+    grey = dict(type='PoseDataPreprocessor', mean=[127.5], std=[60.0])
+    config = runs.changed(
+        tmp_path / 'grey.py',
+        **{
+            'model.data_preprocessor': dict(grey, _delete_=True),
+            'model.backbone.in_channels': 1,
+            'test_dataloader.dataset.pipeline.0.color_type': 'grayscale',
+        },
+    )
+    torch.manual_seed(0)
+    made = trained.build(config).model
+    checkpoint, out = tmp_path / 'grey.pth', tmp_path / 'grey.onnx'
+    torch.save(made.state_dict(), checkpoint)
+    settings = dict(flip_test=True, dynamic_batch=True, normalized=normalized)
+    done = export(str(config), checkpoint, out, **settings)
+    assert done.difference.good
+    (crops,) = [text for name, text in done.about if name == 'crops']
+    assert 'B × 1 × 128 × 96' in crops and ('grey' in crops) != normalized
+    ours = PoseModel(out)
+    assert ours.session.get_inputs()[0].shape[1:] == [1, 128, 96]
+    assert (ours.color, ours.mean, ours.std) == ('GRAY', (127.5,), (60.0,))
+    # MMPose, of the photograph as mmcv makes it grey.
+    model = trained.load(config, checkpoint).model
+    model.test_cfg['flip_test'] = True
+    for image, box in runs.boxes()[:3]:
+        (result,) = inference_topdown(model, mmcv.bgr2gray(image), box)
+        found = ours(image, box)
+        theirs = result.pred_instances
+        np.testing.assert_allclose(found.keypoints, theirs.keypoints, atol=0.01)
+        np.testing.assert_allclose(found.scores, theirs.keypoint_scores, atol=1e-4)
 
 
 # --- the command ----------------------------------------------------------------------

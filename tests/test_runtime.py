@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import cv2
+import mmcv
 import numpy as np
 import onnx
 import onnx.parser
@@ -71,9 +72,9 @@ def numbers(values):
 
 
 CENTROIDS = """
-    centroids ({kind}[{batch}, 3, {h}, {w}] crops{inputs}) =>
-        (float[{batch}, 3, 2] keypoints, float[{batch}, 3] scores{outputs})
-    <float[3, 1, 1] std = {std}, float[3, 1, 1] mean = {mean},
+    centroids ({kind}[{batch}, {c}, {h}, {w}] crops{inputs}) =>
+        (float[{batch}, {c}, 2] keypoints, float[{batch}, {c}] scores{outputs})
+    <float[{c}, 1, 1] std = {std}, float[{c}, 1, 1] mean = {mean},
     float[{w}] x = {x}, float[{h}] y = {y}, int64[2] sides = {{2, 3}},
     int64[1] two = {{2}}, {constants}> {{
         colors = Cast<to = 1>(crops)
@@ -119,12 +120,13 @@ def centroid_model(file, batch='B', boxes=False, entries=(), **changes):
     """
     told = metadata(**changes)
     w, h = told['input_size']
-    values = dict(x=range(w), y=range(h), std=[1, 1, 1], mean=[0, 0, 0])
+    c = len(told['keypoint_names'])
+    values = dict(x=range(w), y=range(h), std=[1] * c, mean=[0] * c)
     if told['normalized']:
         values.update(std=told['std'], mean=told['mean'])
     text = CENTROIDS.format(
         kind='float' if told['normalized'] else 'uint8',
-        **dict(batch=batch, w=w, h=h, **(GIVEN_BOXES if boxes else BRIGHTEST)),
+        **dict(batch=batch, c=c, w=w, h=h, **(GIVEN_BOXES if boxes else BRIGHTEST)),
         **{name: numbers(each) for name, each in values.items()},
     )
     return save(file, text, entries or as_json(told))
@@ -215,6 +217,29 @@ def test_colors_and_normalised_crops(tmp_path, batch, changes, color):
         keypoints = keypoints[:, ::-1]
     np.testing.assert_allclose(keypoints, [places] * 3, atol=0.05)
     assert ((scores > 0.9) & (scores < 1.001)).all()
+
+
+@pytest.mark.parametrize('normalized', [False, True])
+def test_models_of_grey_photographs_take_one_channel(tmp_path, normalized):
+    changes = dict(keypoint_names=['light'], flip_pairs=[], skeleton=[])
+    grey = dict(color='GRAY', normalized=normalized, mean=[127.5], std=[60.0])
+    model = PoseModel(centroid_model(tmp_path / 'a.onnx', **grey, **changes))
+    place, boxes = np.array([[240.0, 180.0]]), np.array([[150.0, 90.0, 330.0, 260.0]])
+    image = photograph(np.repeat(place, 3, axis=0))
+    image[..., 1] //= 2
+    keypoints, scores = model(image, boxes)
+    np.testing.assert_allclose(keypoints, place[None], atol=0.05)
+    # Of red, green and blue as everywhere: 0.299, 0.587 and 0.114.
+    np.testing.assert_allclose(scores, 0.299 + 0.587 / 2 + 0.114, atol=0.02)
+    crops = model.crop(image, model.regions(boxes))
+    assert crops.shape == (1, 1, 256, 192)
+    if not normalized:
+        results = dict(img=mmcv.bgr2gray(image), bbox=boxes)
+        results = GetBBoxCenterScale().transform(results)
+        expected = TopDownAffineUDP(INPUT).transform(results)['img']
+        np.testing.assert_array_equal(crops[0, 0], expected)
+    # And are drawn in color.
+    assert draw(image, keypoints, scores, model.skeleton).shape == image.shape
 
 
 def test_models_that_take_boxes_are_given_them(tmp_path):

@@ -6,11 +6,13 @@ from typing import Any, Iterator, List, Optional, Tuple
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmpose.registry import KEYPOINT_CODECS
+from mmpose.evaluation.metrics import CocoMetric
+from mmpose.registry import KEYPOINT_CODECS, METRICS
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.convert.check import larger_input, map_size
+from udp_plugin.convert.swaps import nodes
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 from udp_plugin.names import LOSSES
 
@@ -18,6 +20,7 @@ from .errors import mean_of_worse_axis
 from .flows import Flow
 from .lines import Lines
 from .parts import Parts, network_of, of_last_level, replaced
+from .people import sigmas_fault
 from .result import Audit, Finding, finding
 from .theory import expected_coding
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
@@ -86,6 +89,7 @@ class Checks:
             self.the_loss_is_the_targets,
             self.darks_kernel_fits_sigma,
             self.boxes_are_padded_alike,
+            self.evaluation_has_its_sigmas,
             self.sizes_are_intervals,
         ):
             self.found += check()
@@ -257,6 +261,17 @@ class Checks:
                 said = ('padding', padding), ('type', 'GetBBoxCenterScale')
                 values = dict(flow=flow, padding=padding, reference=reference)
                 yield finding('padding', place, self.line(*said, flow=flow), **values)
+
+    def evaluation_has_its_sigmas(self) -> Iterator[Finding]:
+        for flow in (one for one in self.parts.flows if not one.training):
+            metainfo = [flow.metainfo, *flow.replaced.values()][-1]
+            used = [key for key in ('val', 'test') if key in flow.name]
+            used = [key for key in used if _has_oks(self.cfg.get(f'{key}_evaluator'))]
+            fault = sigmas_fault(metainfo)
+            if used and fault:
+                place = f'{used[0]}_dataloader.dataset.metainfo.sigmas'
+                at = place, self.line(('sigmas',), ('metainfo',), ('from_file',))
+                yield finding('sigmas', *at, flow=flow, fault=fault)
 
     # --- codec ------------------------------------------------------------------------
 
@@ -472,6 +487,12 @@ def _warp_step(flow: Flow) -> Optional[int]:
 def _uneven(input_size: Tuple[int, int], heatmap_size: Tuple[int, int]) -> float:
     """How much more a heatmap shrinks one axis of the input than the other."""
     return float(np.ptp(np.log(np.divide(input_size, heatmap_size))))
+
+
+def _has_oks(evaluator: Any) -> bool:
+    """Whether one of an evaluator's metrics is COCO's, which has OKS."""
+    metrics = (METRICS.get(str(type_name(node))) for _, node in nodes(evaluator or {}))
+    return any(metric and issubclass(metric, CocoMetric) for metric in metrics)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.config import Config
 from mmpose.registry import TRANSFORMS
 
-from udp_plugin.convert.check import metainfo_of, of_sample, results_of
+from udp_plugin.convert.check import loads_grey, metainfo_of, of_sample, results_of
 from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import type_name
 
@@ -28,7 +28,7 @@ Chain = Sequence[Tuple[str, dict]]
 class Warped(NamedTuple):
     """A sample as it comes from the warp, and at the end of its pipeline."""
 
-    image: np.ndarray  #: Shape (h, w, 3), the network's input.
+    image: np.ndarray  #: Shape (h, w, 3), the network's input, also if it is grey.
     source: np.ndarray  #: Keypoints (K, 2) in source px, after what was done to them.
     keypoints: np.ndarray  #: Keypoints (K, 2) in input px, as the pipeline has them.
     center: np.ndarray  #: Of the box that became the input, shape (2,), source px.
@@ -96,6 +96,9 @@ class Flow:
             UserError: No step warps the person to the network's input.
         """
         results, warped = person, None
+        if loads_grey(self.steps) and np.ndim(results.get('img')) == 3:
+            # Those that are drawn have none but grey pixels.
+            results['img'] = results['img'][..., 0]
         for index, transform in enumerate(self.transforms):
             results.update(of_sample(self.replaced.get(index, {})))
             results = transform(results)
@@ -108,7 +111,7 @@ class Flow:
                 scale = results.get('input_scale', results['bbox_scale'])
                 keypoints = results['transformed_keypoints']
                 warped = Warped(
-                    image=results['img'],
+                    image=_in_color(results['img']),
                     source=np.array(results['keypoints'][0, :, :2], float),
                     keypoints=np.array(keypoints[0, :, :2], float),
                     center=np.array(center, float).reshape(2),
@@ -163,6 +166,11 @@ def flows_of(cfg: Config) -> List[Flow]:
             name = f'{once[like].name}, {flow.name}'
             once[like] = replace(once[like], name=name)
     return once
+
+
+def _in_color(image: np.ndarray) -> np.ndarray:
+    """An image, of which a grey one has the same in three channels."""
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
 
 
 def _alike(one: Flow, other: Flow) -> bool:

@@ -1,15 +1,16 @@
 """The people who are sent through a config: random, or of a COCO-format file."""
 
-import json
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation.metrics import CocoMetric
 
+from udp_plugin.coco import check_coco, check_photographs, read_coco
 from udp_plugin.convert.check import results_of
 from udp_plugin.errors import UserError
 
@@ -56,31 +57,31 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         raise UserError(f'--ann {ann}: no such file')
     if not img.is_dir():
         raise UserError(f'--img {img}: no such folder')
-    try:
-        content = json.loads(ann.read_text(encoding='utf-8'))
-        annotated = [one.get('keypoints') for one in content['annotations']]
-        counts = {len(keypoints) / 3 for keypoints in annotated if keypoints}
-        files = [image['file_name'] for image in content['images']]
-    except ValueError as error:
-        raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
-    except (KeyError, TypeError, AttributeError) as error:
+    content, wanted = read_coco(ann), parts.metainfo['num_keypoints']
+    found = (one.get('keypoints') for one in content['annotations'])
+    counts = {len(keypoints) / 3 for keypoints in found if isinstance(keypoints, list)}
+    if wanted not in counts:
+        shown = ', '.join(f'{count:g}' for count in sorted(counts)) or 'no'
         raise UserError(
-            f'--ann {ann} is not in COCO format: it needs images (with file_name) and '
-            'annotations (with keypoints)'
-        ) from error
-    wanted = parts.metainfo['num_keypoints']
-    if counts != {wanted}:
-        found = ', '.join(f'{count:g}' for count in sorted(counts)) or 'no'
-        raise UserError(
-            f'--ann {ann} has annotations of {found} keypoints, and the test data of '
+            f'--ann {ann} has annotations of {shown} keypoints, and the test data of '
             f'the config have {wanted}'
         )
+    check_coco(content, ann, wanted)
+    files = [image['file_name'] for image in content['images']]
     missing = [name for name in files if not (img / name).is_file()]
     if missing:
         raise UserError(
             f'--img {img} lacks {len(missing)} of {len(files)} images, {missing[0]} '
             'for one'
         )
+    steps = [*parts.test.transforms, LoadImageFromFile()]
+    load = next(step for step in steps if isinstance(step, LoadImageFromFile))
+    check_photographs(
+        content['images'],
+        img,
+        ann,
+        read=lambda path: load.transform(dict(img_path=str(path)))['img'],
+    )
     try:
         with redirect_stdout(StringIO()):
             dataset = BaseCocoStyleDataset(
@@ -103,11 +104,20 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
     return people
 
 
+def sigmas_fault(metainfo: dict) -> str:
+    """Why COCO's evaluation fails by these OKS sigmas, or is nonsense; or nothing."""
+    sigmas, count = np.asarray(metainfo.get('sigmas', ())), metainfo['num_keypoints']
+    if sigmas.shape != (count,):
+        return f'there are {sigmas.size} sigmas for {count} keypoints'
+    wrong = np.flatnonzero(~(np.isfinite(sigmas) & (sigmas > 0)))
+    return f'sigmas[{wrong[0]}] is {sigmas[wrong[0]]:g}' if len(wrong) else ''
+
+
 def sigmas_of(parts: Parts) -> np.ndarray:
     """OKS sigmas (K,) of the test data; a middling one of COCO's without any."""
-    sigmas, count = parts.metainfo.get('sigmas'), parts.metainfo['num_keypoints']
-    known = sigmas is not None and len(sigmas) == count
-    return np.asarray(sigmas, float) if known else np.full(count, 0.05)
+    if sigmas_fault(parts.metainfo):
+        return np.full(parts.metainfo['num_keypoints'], 0.05)
+    return np.asarray(parts.metainfo['sigmas'], float)
 
 
 def oks(person: Person, sigmas: np.ndarray) -> float:

@@ -23,12 +23,17 @@ from .swaps import LOADERS, nodes
 Shape = Tuple[int, ...]
 #: Of the training step: the fewest that batch normalisation trains on.
 BATCH_SIZE = 2
+#: What a metainfo must have.
+METAINFO_KEYS = (
+    *('dataset_name', 'keypoint_info', 'skeleton_info'),
+    *('joint_weights', 'sigmas'),
+)
 
 
 class Checked(NamedTuple):
     """What a check saw."""
 
-    #: Shape (B, 3, h, w) of the network's input.
+    #: Shape (B, 3, h, w) of the network's input, or (B, 1, h, w) if grey.
     inputs: Shape
     #: Shape (N, K, 2) of the keypoints predicted for a sample.
     keypoints: Shape
@@ -224,7 +229,8 @@ def metainfo_of(dataset: dict) -> dict:
     """What the toolbox knows of a data set's keypoints, by its config.
 
     Raises:
-        ValueError: The data set's type is not registered.
+        ValueError: The data set's type is not registered, or the metainfo lacks what
+            the toolbox asks for.
     """
     cls = dataset['type']
     cls = DATASETS.get(cls) if isinstance(cls, str) else cls
@@ -241,28 +247,47 @@ def metainfo_of(dataset: dict) -> dict:
         # It says at length that it found the file that was meant.
         warnings.filterwarnings('ignore', 'The metainfo config file')
         if metainfo:
-            return parse_pose_metainfo(dict(metainfo))
+            try:
+                return parse_pose_metainfo(dict(metainfo))
+            except AssertionError as error:
+                # The toolbox does not say what it misses.
+                file = metainfo.get('from_file')
+                has = Config.fromfile(file).dataset_info if file else metainfo
+                missing = ', '.join(key for key in METAINFO_KEYS if key not in has)
+                raise ValueError(
+                    f'the metainfo of {dataset["type"]} lacks {missing}; '
+                    f'{file or "it"} must have {", ".join(METAINFO_KEYS)}'
+                ) from error
         # It depends on the arguments, as DeepFashion's on its subset.
         settings = dict(dataset, lazy_init=True, pipeline=[], test_mode=False)
         return DATASETS.build(settings).metainfo
 
 
-def sample_of_noise(dataset: dict) -> dict:
+def loads_grey(pipeline: Optional[Sequence[dict]]) -> bool:
+    """Whether a pipeline loads photographs as grey ones, which have no channels."""
+    types = (str(step.get('color_type')) for step in pipeline or [])
+    return any(name.startswith('grayscale') for name in types)
+
+
+def sample_of_noise(dataset: dict, grey: bool = False) -> dict:
     """A sample of noise that has gone through a data set's own pipelines.
 
     Args:
         dataset: The config of a data set or of a wrapper around some, of which the
             first one counts.
+        grey: Whether a wrapper around it loads grey photographs.
     """
+    grey = grey or loads_grey(dataset.get('pipeline'))
     inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
     if inner:
-        results = sample_of_noise(inner)
+        results = sample_of_noise(inner, grey)
         if dataset.get('metainfo'):
             results.update(of_sample(metainfo_of(dataset)))
     else:
         metainfo = metainfo_of(dataset)
         box = np.array([40.0, 30.0, 200.0, 220.0])
-        image = np.random.randint(0, 256, (240, 240, 3), np.uint8)
+        shape = (240, 240) if grey else (240, 240, 3)
+        image = np.random.randint(0, 256, shape, np.uint8)
         keypoints = np.random.uniform(box[:2], box[2:], (metainfo['num_keypoints'], 2))
         results = results_of(metainfo, image, box, keypoints)
     for transform in dataset.get('pipeline') or []:
@@ -284,7 +309,7 @@ def results_of(
 
     Args:
         metainfo: The data set's.
-        image: Shape (h, w, 3).
+        image: Shape (h, w, 3), or (h, w) if grey.
         box: Left, top, right and bottom in source px, shape (4,).
         keypoints: Shape (K, 2), source px; all are visible.
     """

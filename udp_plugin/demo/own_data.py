@@ -1,20 +1,18 @@
 """The user's own COCO-format data, made ready for the demo."""
 
 import json
-from operator import itemgetter
 from pathlib import Path
 from pprint import pformat
 from typing import Dict, Tuple
 
 import numpy as np
 
+from udp_plugin.coco import check_coco, check_photographs, read_coco
 from udp_plugin.errors import UserError
 
 from .configs import Data
 from .figures import KEYPOINTS, swapped
 
-#: What the toolbox needs to know of an image.
-IMAGE_KEYS = ('id', 'file_name', 'width', 'height')
 #: With fewer images, all of them serve for training and for testing.
 FEWEST_TO_SPLIT = 5
 #: Keypoints without a published OKS sigma get a middling one of COCO's.
@@ -40,26 +38,10 @@ def read_own_data(
     """
     if not img.is_dir():
         raise UserError(f'--img {img}: no such folder')
-    try:
-        dataset = json.loads(ann.read_text(encoding='utf-8'))
-        images, annotations = dataset['images'], dataset['annotations']
-        categories = [c for c in dataset['categories'] if c.get('keypoints')]
-        for image in images:
-            itemgetter(*IMAGE_KEYS)(image)
-    except OSError as error:
-        raise UserError(f'--ann {ann}: {error.strerror}') from error
-    except ValueError as error:
-        raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(
-            f'--ann {ann} is not in COCO format: it needs images (with '
-            f'{", ".join(IMAGE_KEYS)}), annotations and categories'
-        ) from error
-    if not categories:
-        raise UserError(
-            f'--ann {ann} has no keypoints: none of its categories names any. In '
-            "COCO's data they are in person_keypoints_*.json"
-        )
+    content = read_coco(ann)
+    check_coco(content, ann)
+    images, annotations = content['images'], content['annotations']
+    categories = [c for c in content['categories'] if c.get('keypoints')]
     notes = []
     category, names = categories[0], categories[0]['keypoints']
     if len(categories) > 1:
@@ -68,9 +50,9 @@ def read_own_data(
             f'{category["name"]}, is used'
         )
     annotations = [
-        _completed(a, len(names), ann)
+        _completed(a)
         for a in annotations
-        if a.get('category_id') == category['id'] and _is_usable(a)
+        if a['category_id'] == category['id'] and _is_usable(a)
     ]
     used = {a['image_id'] for a in annotations}
     images = [i for i in images if i['id'] in used]
@@ -84,6 +66,7 @@ def read_own_data(
             f'{len(missing)} of {len(images)} images of {ann} are not in {img}, '
             f'{missing[0]} for one'
         )
+    check_photographs(images, img, ann)
     order = np.random.default_rng(seed).permutation(len(images))
     train, test = map(sorted, np.split(order, [len(images) * 4 // 5]))
     if len(images) < FEWEST_TO_SPLIT:
@@ -105,9 +88,10 @@ def read_own_data(
     if names != KEYPOINTS:
         metainfo = folder / 'keypoints.py'
         files[metainfo] = _metainfo(category, ann.stem)
+        sigmas = 'those of the file' if category.get('sigmas') else OKS_SIGMA
         notes.append(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
-            f'{OKS_SIGMA}'
+            f'{sigmas}'
         )
     places = folder / 'train.json', img, folder / 'test.json', img
     data = Data(ann.name, *places, *counts.values(), len(names), metainfo, notes)
@@ -126,14 +110,9 @@ def _is_usable(annotation: dict) -> bool:
     )
 
 
-def _completed(annotation: dict, num_keypoints: int, ann: Path) -> dict:
+def _completed(annotation: dict) -> dict:
     """With what COCO's evaluation needs and other tools leave out."""
     keypoints = annotation['keypoints']
-    if len(keypoints) != 3 * num_keypoints:
-        raise UserError(
-            f'{ann}: annotation {annotation.get("id")} has {len(keypoints)} numbers '
-            f'for the {num_keypoints} keypoints of its category, and not three each'
-        )
     width, height = annotation['bbox'][2:]
     return {
         'iscrowd': 0,
@@ -159,6 +138,6 @@ def _metainfo(category: dict, dataset_name: str) -> str:
             for i, (a, b) in enumerate(category.get('skeleton') or [])
         },
         joint_weights=[1.0] * len(names),
-        sigmas=[OKS_SIGMA] * len(names),
+        sigmas=category.get('sigmas') or [OKS_SIGMA] * len(names),
     )
     return f'dataset_info = {pformat(info, sort_dicts=False)}\n'

@@ -75,8 +75,8 @@ class CropsToKeypoints(nn.Module):
         """Find keypoints (B, K, 2) in input px and their scores (B, K).
 
         Args:
-            crops: Shape (B, 3, H, W): the colours of the photograph, 0 to 255, or what
-                the network takes, if they are normalized.
+            crops: Shape (B, 3, H, W), or (B, 1, H, W) of grey photographs: their
+                colours, 0 to 255, or what the network takes, if they are normalized.
             centers, scales, rotations: Of the crops' boxes, shapes (B, 2), (B, 2) and
                 (B), source px and degrees; with them there are keypoints (B, K, 2) in
                 source px, too (Eq. 47).
@@ -139,23 +139,25 @@ def write_model(
             "each other's mirror images; leave --flip-test out"
         )
     module = CropsToKeypoints(trained, flip_test, normalized)
-    width, height = trained.codec.input_size
+    (width, height), channels = trained.codec.input_size, trained.channels
     # Two, so that no batch of one is taken for a fixed size.
     batch = 2 if dynamic_batch else 1
     dtype = torch.float32 if normalized else torch.uint8
-    inputs = dict(crops=torch.zeros(batch, 3, height, width, dtype=dtype))
+    inputs = dict(crops=torch.zeros(batch, channels, height, width, dtype=dtype))
     outputs = list(OUTPUTS)
     if source_keypoints:
         boxes = torch.zeros(batch, 2), torch.ones(batch, 2), torch.zeros(batch)
         inputs.update(zip(BOX_INPUTS, boxes))
         outputs.append('source_keypoints')
-    preprocessor, mean, std = trained.model.data_preprocessor, [0.0] * 3, [1.0] * 3
+    preprocessor = trained.model.data_preprocessor
+    mean, std = [0.0] * channels, [1.0] * channels
     if preprocessor._enable_normalize:
         values = preprocessor.mean, preprocessor.std
-        mean, std = (each.flatten().expand(3).tolist() for each in values)
+        mean, std = (each.flatten().expand(channels).tolist() for each in values)
     # As the crops have them.
     turned = preprocessor._channel_conversion
     order = -1 if turned and not normalized else 1
+    color = 'RGB' if turned and normalized else 'BGR'
     metainfo = trained.model.dataset_meta
     names = metainfo['keypoint_id2name']
     metadata = as_metadata(
@@ -167,7 +169,7 @@ def write_model(
         padding=trained.padding,
         flip_test=flip_test,
         normalized=normalized,
-        color='RGB' if turned and normalized else 'BGR',
+        color=color if channels == 3 else 'GRAY',
         mean=mean[::order],
         std=std[::order],
     )

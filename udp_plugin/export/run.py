@@ -106,8 +106,9 @@ def export(
     batch = 'B' if options.get('dynamic_batch') or only else '1'
     shape = f'{batch} × {len(trained.flip_indices) if weights else keypoints}'
     sides = codec.input_size if weights else codec.heatmap_size
-    channels = 3 if weights else keypoints * codec.channels_per_keypoint
+    channels = trained.channels if weights else keypoints * codec.channels_per_keypoint
     given = f'{batch} × {channels} × {sides[1]} × {sides[0]}'
+    color = 'BGR' if channels == 3 else 'grey'
     form, _ = DECODINGS[out.suffix]
     shown = ('radius', 'reading') if codec.channels_per_keypoint == 3 else ('sigma',)
     settings = ', '.join(f'{name} {getattr(codec, name)}' for name in shown)
@@ -120,7 +121,7 @@ def export(
         (weights, 'model', trained.name),
         (only, 'decoding of', trained.name),
         (only, 'as', f'{form}, opset {opset}' if form == 'ONNX' else form),
-        (weights and not normalized, 'crops', f'{given}, uint8, BGR'),
+        (weights and not normalized, 'crops', f'{given}, uint8, {color}'),
         (normalized, 'crops', f'{given}, float32, normalised'),
         (only, 'maps', f'{given}, float32'),
         (True, 'keypoints', f'{shape} {pixels} input'),

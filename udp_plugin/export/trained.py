@@ -17,7 +17,7 @@ from mmpose.utils import register_all_modules
 from torch import nn
 
 from udp_plugin.codecs.base import UDPCodec
-from udp_plugin.convert.check import forget_weights, metainfo_of
+from udp_plugin.convert.check import forget_weights, loads_grey, metainfo_of
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import UDPHead
@@ -40,6 +40,7 @@ class Trained(NamedTuple):
             of several data sets have it.
         flip_indices: For each keypoint its mirror image's, by the data set.
         padding: Of boxes, see :func:`~udp_plugin.functional.box_center_scale`.
+        channels: Of crops: 3, or 1 where the pipeline loads grey photographs.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Trained(NamedTuple):
     chosen: Optional[List[int]]
     flip_indices: Sequence[int] = ()
     padding: float = 1.0
+    channels: int = 3
 
 
 def build(path: Path) -> Trained:
@@ -134,7 +136,11 @@ def load(path: Path, checkpoint: Path) -> Trained:
             'metainfo'
         )
     cfg.test_dataloader, model.dataset_meta = dict(dataset=dataset), metainfo
-    return trained._replace(padding=padding, flip_indices=metainfo['flip_indices'])
+    return trained._replace(
+        padding=padding,
+        flip_indices=metainfo['flip_indices'],
+        channels=1 if loads_grey(dataset.pipeline) else 3,
+    )
 
 
 @contextmanager

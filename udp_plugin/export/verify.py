@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import cv2
+import mmcv
 import numpy as np
 import onnxruntime
 import torch
@@ -163,7 +164,8 @@ def compare(
                 )
             raise UserError(problem) from error
         peaks += int((ours.scores != 0).sum())
-        results = inference_topdown(model, image, boxes)
+        loaded = image if trained.channels == 3 else mmcv.bgr2gray(image)
+        results = inference_topdown(model, loaded, boxes)
         theirs = [result.pred_instances for result in results]
         right = np.concatenate([each.keypoints for each in theirs])
         pixel = (regions.scales / F.unit_length(exported.input_size))[:, None]

@@ -117,13 +117,19 @@ class PoseModel(ExportedModel):
         """The regions of an image (h, w, 3) as the model takes them: step 2.
 
         Returns:
-            Shape (N, 3, H, W), resampled bilinearly, uint8, or float32 if the model
-            takes normalised crops. What is outside of the photograph is black.
+            Shape (N, 3, H, W), or (N, 1, H, W) of models of grey photographs, which
+            one in colour becomes as by ``mmcv.bgr2gray``. They are resampled
+            bilinearly, uint8, or float32 if the model takes normalised crops. What is
+            outside of the photograph is black.
         """
         width, height = self.input_size
-        crops = np.empty((len(regions.centers), height, width, 3), dtype=np.uint8)
+        shape = len(regions.centers), height, width, self.channels
+        crops = np.empty(shape, dtype=np.uint8)
+        if self.channels == 1:
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         for i, matrix in enumerate(F.warp_matrix(*regions, self.input_size)):
-            crops[i] = cv2.warpAffine(image, matrix, self.input_size)
+            warped = cv2.warpAffine(image, matrix, self.input_size)
+            crops[i] = warped.reshape(shape[1:])
         if self.color == 'RGB':
             crops = crops[..., ::-1]
         if self.normalized:
@@ -139,7 +145,7 @@ class PoseModel(ExportedModel):
         """Run the model on as many crops as it takes at a time: step 3.
 
         Args:
-            crops: Of :meth:`crop`, shape (N, 3, H, W).
+            crops: Of :meth:`crop`, shape (N, 3, H, W) or (N, 1, H, W).
             regions: Theirs; some models also map to the source themselves, in single
                 precision, and are given them for it.
             outputs: Names of what is wanted.

@@ -39,10 +39,12 @@ class ExportedModel:
         flip_pairs: Pairs of indices of keypoints that are each other's mirror image.
         skeleton: Pairs of indices of keypoints between which lines are drawn.
         padding: The factor by which boxes are enlarged.
-        color: ``'BGR'`` or ``'RGB'``: the order in which crops have their channels.
+        color: ``'BGR'`` or ``'RGB'``: the order in which crops have their channels; or
+            ``'GRAY'``, of which they have one.
+        channels: How many that are.
         normalized: Whether crops are float32, less ``mean`` and over ``std``; else
             they are uint8, and the model does that.
-        mean, std: Three numbers each, in the order of ``color``.
+        mean, std: A number for each channel, in the order of ``color``.
         flip_test: Whether the model averages over the mirrored crop, too.
         config, version: The config that it was exported from, and by which version of
             this package.
@@ -106,8 +108,9 @@ class ExportedModel:
             setattr(self, key, _tuples(value))
         width, height = self.input_size
         kind, count = 'float' if self.normalized else 'uint8', len(self.keypoint_names)
+        self.channels = 1 if self.color == 'GRAY' else 3
         given, answers = self.session.get_inputs(), self.session.get_outputs()
-        inputs = dict(crops=(kind, (None, 3, height, width)))
+        inputs = dict(crops=(kind, (None, self.channels, height, width)))
         keypoints = 'float', (None, count, 2)
         outputs = dict(keypoints=keypoints, scores=('float', (None, count)))
         self.takes_boxes = len(given) > 1
