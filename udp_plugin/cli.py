@@ -384,12 +384,13 @@ def infer(
         if file is not None:
             file.write_text(content + '\n', encoding='utf-8')
     # Without rich, which `ui` has.
-    except (ImportError, OSError, ValueError) as error:
-        return _error(error)
+    except (ImportError, MemoryError, OSError, ValueError) as error:
+        return _error(run.plain(error))
     if json_ == '-':
         print(content)
         return 0
-    print(seen, *(f'written: {made}' for made in (out_, json_) if made), sep='\n')
+    made = (run.plain(f'written: {each}') for each in (out_, json_) if each)
+    print(seen, *made, sep='\n')
     return 0
 
 
