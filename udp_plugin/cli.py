@@ -199,7 +199,7 @@ def audit(
 
                 written += draw(audits, out_)
             for path in written:
-                console.print(f'  {path}')
+                ui.say(f'  {path}', console)
         if json_:
             print(text)
     return int(any(found.has_errors for found in audits))
@@ -257,7 +257,7 @@ def list_(pattern: str = '') -> int:
     with ui.ends_in_words():
         names = convertible(pattern)
     for folder, group in groupby(names, lambda name: name.rpartition('/')[0]):
-        console.print(folder, style='bold', markup=False)
+        console.print(folder, style='bold')
         for name in group:
             ui.say(f'  {Path(name).stem}', console)
     example = f'udp-plugin convert {Path(names[0]).stem}'
@@ -338,7 +338,8 @@ def export(
             f'it was; {advice}'
         )
         return 1
-    usage = f'Try it: udp-plugin infer {out_} IMAGE --boxes X1,Y1,X2,Y2 -o OUT.png'
+    model = shlex.quote(str(out_))
+    usage = f'Try it: udp-plugin infer {model} IMAGE --boxes X1,Y1,X2,Y2 -o OUT.png'
     if decoding_only:
         usage = f'Load it with {run.DECODINGS[out_.suffix][1]}.'
     ui.say(f'{usage}\ntook {time.monotonic() - started:.0f} s')

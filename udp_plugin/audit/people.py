@@ -61,7 +61,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         annotated = [one.get('keypoints') for one in content['annotations']]
         counts = {len(keypoints) / 3 for keypoints in annotated if keypoints}
         files = [image['file_name'] for image in content['images']]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(

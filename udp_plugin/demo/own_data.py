@@ -48,7 +48,7 @@ def read_own_data(
             itemgetter(*IMAGE_KEYS)(image)
     except OSError as error:
         raise UserError(f'--ann {ann}: {error.strerror}') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'--ann {ann} is not a JSON file: {error}') from error
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Sequence
@@ -74,7 +75,7 @@ def build(path: Path) -> Trained:
     if not isinstance(model, TopdownPoseEstimator) or not isinstance(head, UDPHead):
         raise UserError(
             f"{path} has {type(head).__name__} as its head, not one of this package's; "
-            f'convert the config (udp-plugin convert {path}), with which checkpoints '
+            f'convert the config ({_conversion(path)}), with which checkpoints '
             'of a stock UDP model work as they are'
         )
     preprocessor = model.data_preprocessor
@@ -135,6 +136,11 @@ def load(path: Path, checkpoint: Path) -> Trained:
         )
     cfg.test_dataloader, model.dataset_meta = dict(dataset=dataset), metainfo
     return trained._replace(padding=padding, flip_indices=metainfo['flip_indices'])
+
+
+def _conversion(path: Path) -> str:
+    """The command, as a shell reads it."""
+    return shlex.join(['udp-plugin', 'convert', str(path)])
 
 
 @contextmanager
@@ -202,7 +208,7 @@ def _padding(dataset: dict, trained: Trained, path: Path) -> float:
         raise UserError(
             f'{pipeline} must crop with GetBBoxCenterScale and TopDownAffineUDP, once '
             f'each; its steps are {names}. If it has TopdownAffine, convert the '
-            f'config: udp-plugin convert {path}'
+            f'config: {_conversion(path)}'
         )
     size, expected = tuple(warps[0].input_size), trained.codec.input_size
     if size != expected:
