@@ -1,6 +1,8 @@
 """Exported models against MMPose's own inference: real networks, scripts and files."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -406,6 +408,65 @@ def test_weights_too_large_for_one_file_are_beside_it(runs, tmp_path, monkeypatc
     monkeypatch.setattr(graph, 'LARGEST', 2**30)
     export(*given)
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, *others]
+
+
+#: Sends itself a signal after the first of the files is in place.
+STOPPED = """
+import os, signal, sys
+from udp_plugin import cli
+from udp_plugin.export import graph, verify
+
+graph.LARGEST, verify.FIGURES = int(sys.argv.pop(1)), 1
+replace, stop = os.replace, getattr(signal, sys.argv.pop(1))
+
+def replace_and_stop(*paths):
+    replace(*paths)
+    os.kill(os.getpid(), stop)
+
+os.replace = replace_and_stop
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize('stop', ['SIGINT', 'SIGKILL'])
+def test_an_interrupted_export_of_two_files_is_noticed(
+    runs, tmp_path, monkeypatch, stop
+):
+    """The old graph with new weights, which are of the same shapes, is no model."""
+    monkeypatch.setattr(verify, 'FIGURES', 1)
+    given = str(runs.config('offset')), str(runs.checkpoint('offset'))
+    out = tmp_path / 'model.onnx'
+
+    def stopped(largest):
+        command = [sys.executable, '-c', STOPPED, str(largest), stop]
+        command += ['export', *given, '-o', str(out)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def keypoints():
+        return PoseModel(out)(*runs.boxes()[0]).keypoints
+
+    with monkeypatch.context() as small:
+        small.setattr(graph, 'LARGEST', 100_000)
+        export(given[0], Path(given[1]), out)
+    right, graph_before = keypoints(), out.read_bytes()
+    done = stopped(100_000)
+    assert out.read_bytes() == graph_before
+    with pytest.raises(ValueError, match='model.onnx.data .*of another export'):
+        keypoints()
+    if stop == 'SIGINT':
+        assert done.returncode == 130
+        says = 'or only its weights (model.onnx.data) are new, which loading it says'
+        assert says in done.stdout and 'as it was' not in done.stdout
+    # The next puts both in place; one of a single file is whole at any time.
+    with monkeypatch.context() as small:
+        small.setattr(graph, 'LARGEST', 100_000)
+        export(given[0], Path(given[1]), out)
+    np.testing.assert_array_equal(keypoints(), right)
+    done = stopped(2**30)
+    assert out.read_bytes() != graph_before
+    np.testing.assert_array_equal(keypoints(), right)
+    if stop == 'SIGINT':
+        assert f'{out} was put in place: it is the old one or the new' in done.stdout
 
 
 # --- the command ----------------------------------------------------------------------

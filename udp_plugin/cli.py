@@ -319,13 +319,13 @@ def export(
     from .export import run
 
     started = time.monotonic()
-    with ui.ends_in_words(f'stopped; {out_} is as it was'):
-        with ui.progress() as bars:
-            task = bars.add_task('', visible=False, note='')
-            progress = partial(bars.update, task, visible=True)
-            given = dict(options, opset=opset, images=verify, progress=progress)
-            exported = run.export(config, checkpoint, out_, **given)
-        run.show(exported)
+    stopped = f'stopped; {out_} is as it was'
+    with ui.ends_in_words(stopped), ui.progress() as bars:
+        task = bars.add_task('', visible=False, note='')
+        progress = partial(bars.update, task, visible=True)
+        given = dict(options, opset=opset, images=verify, progress=progress)
+        exported = run.export(config, checkpoint, out_, **given)
+    run.show(exported)
     if not exported.difference.good:
         advice = (
             'some networks (Swin) compute for a certain number of crops: export '

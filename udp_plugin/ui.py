@@ -165,8 +165,9 @@ def ends_in_words(interrupted: str = 'stopped') -> Iterator[None]:
     except UserError as error:
         say_error(error)
         sys.exit(2)
-    except KeyboardInterrupt:
-        say(interrupted)
+    except KeyboardInterrupt as stop:
+        # Who was interrupted may know better.
+        say(stop.args[0] if stop.args else interrupted)
         sys.exit(130)
 
 

@@ -1,7 +1,6 @@
 """A config's model with the weights of a checkpoint, and what surrounds it."""
 
 import copy
-import re
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
-from mmengine.runner import CheckpointLoader
 from mmengine.utils import import_modules_from_strings
 from mmpose.datasets.transforms import GetBBoxCenterScale
 from mmpose.models.pose_estimators import TopdownPoseEstimator
@@ -22,6 +20,8 @@ from udp_plugin.convert.check import forget_weights, metainfo_of
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.models.heads.base import UDPHead
 from udp_plugin.ui import UserError
+
+from .weights import read_weights
 
 #: So many names a message lists.
 LISTED = 4
@@ -164,11 +164,7 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
     with _refusing(
         f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch', kind=True
     ):
-        read = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-        state = read.get('state_dict', read) if isinstance(read, dict) else None
-        if not isinstance(state, dict):
-            raise TypeError(f'it holds a {type(read).__name__}, not weights by name')
-        state = {re.sub(r'^module\.', '', name): each for name, each in state.items()}
+        state = read_weights(checkpoint)
     mismatched, missing, unexpected = [], [], []
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
