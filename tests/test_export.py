@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import helpers
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from helpers import K
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpose.apis import inference_topdown
@@ -303,6 +305,81 @@ def test_a_network_that_fails_gives_the_defined_answer(runs, tmp_path, codec, va
     assert (scores == 0).all()
 
 
+@MODELS.register_module()
+class Strided(nn.Module):
+    """A small backbone with the outputs that a head asks for."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__()
+        self.head, stride = head, 8 if head == 'ViPNASHead' else 4
+        self.conv = nn.Conv2d(3, 8, stride, stride)
+
+    def forward(self, x):
+        maps = self.conv(x)
+        if self.head == 'MSPNHead':
+            maps = nn.functional.avg_pool2d(maps, 4)
+            return [[maps, maps]] * 2
+        return [maps] * 3 if self.head == 'CPMHead' else (maps,)
+
+
+@pytest.mark.parametrize('chosen', [None, [3]], ids=['all', 'one'])
+@pytest.mark.parametrize('codec', helpers.CODECS)
+@pytest.mark.parametrize('head', helpers.HEADS)
+def test_only_the_batch_is_free(head, codec, chosen, tmp_path):
+    """Runtimes that plan ahead need every other axis in numbers."""
+    config = dict(
+        type='TopdownPoseEstimator',
+        data_preprocessor=dict(type='PoseDataPreprocessor', mean=[1.0], std=[2.0]),
+        backbone=dict(type='Strided', head=head),
+        head=dict(
+            helpers.HEADS[head],
+            type=f'UDP{head}',
+            out_channels=K,
+            decoder=dict(helpers.CODECS[codec], **helpers.SIZES),
+        ),
+        test_cfg=dict(output_keypoint_indices=chosen),
+    )
+    (tmp_path / 'config.py').write_text(f'model = {config!r}')
+    model = trained.build(tmp_path / 'config.py')
+    count = len(chosen or range(K))
+    names = {k: f'keypoint {k}' for k in range(count)}
+    model.model.dataset_meta = dict(keypoint_id2name=names, skeleton_links=[])
+    flips = helpers.FLIP_INDICES if chosen is None else [0]
+    model = model._replace(flip_indices=flips)
+    given = dict(crops=(3, 256, 192), centers=(2,), scales=(2,), rotations=())
+    answers = dict(keypoints=(count, 2), scores=(count,), source_keypoints=(count, 2))
+    for dynamic in (False, True):
+        for opset in (12, OPSET):
+            options = dict(opset=opset, dynamic_batch=dynamic, source_keypoints=True)
+            path = tmp_path / 'model.onnx'
+            graph.write_model(path, model, flip_test=chosen is None, **options)
+            made = onnx.load(str(path)).graph
+            batch = 'batch' if dynamic else 1
+            expected = {n: (batch, *axes) for n, axes in {**given, **answers}.items()}
+            assert shapes_of([*made.input, *made.output]) == expected
+    session, rng = PoseModel(path).session, np.random.default_rng(0)
+    for size in (1, 3):
+        inputs = dict(
+            crops=rng.integers(0, 255, (size, 3, 256, 192), dtype=np.uint8),
+            centers=np.full((size, 2), 90, np.float32),
+            scales=np.full((size, 2), 200, np.float32),
+            rotations=np.zeros(size, np.float32),
+        )
+        for name, answer in zip(answers, session.run(list(answers), inputs)):
+            assert answer.shape == (size, *answers[name])
+
+
+def shapes_of(values) -> dict:
+    """Of a graph's inputs and outputs, sizes and the names of those that are free."""
+    return {
+        value.name: tuple(
+            axis.dim_param or axis.dim_value
+            for axis in value.type.tensor_type.shape.dim
+        )
+        for value in values
+    }
+
+
 # --- the decoding alone ---------------------------------------------------------------
 
 
@@ -331,6 +408,13 @@ def test_decoding_alone_gives_the_codec_s_answers(tmp_path, codec, suffix):
         pytest.skip('torch.export of this torch is too old')
     path, codec = tmp_path / f'decoding{suffix}', codec_of(codec)
     graph.write_decoding(path, codec, keypoints=5, opset=OPSET)
+    if suffix == '.onnx':
+        made, channels = onnx.load(str(path)).graph, 5 * codec.channels_per_keypoint
+        assert shapes_of([*made.input, *made.output]) == dict(
+            maps=('batch', channels, 64, 48),
+            keypoints=('batch', 5, 2),
+            scores=('batch', 5),
+        )
     # Degenerate maps among them.
     difference = verify.compare_decoding(path, codec, keypoints=5)
     if suffix == '.onnx':

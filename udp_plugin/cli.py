@@ -283,7 +283,9 @@ def export(
     Writes a trained model as one ONNX graph: normalisation, network, flip test and
     decoding. The file is compared with MMPose's own inference before it is put in
     place. Exit status 1 means that it differs by more than rounding, 2 that it cannot
-    be exported; the message says what to do.
+    be exported; the message says what to do. CONFIG is a program, which is run, so take
+    only one that you trust; of CHECKPOINT the weights are read, and nothing in it is
+    run.
 
     options:
         config (CONFIG): that it was trained with: a path, mmpose::NAME, or a name in
@@ -363,13 +365,15 @@ def infer(
 
     options:
         model (MODEL): the .onnx file of `udp-plugin export`
-        image (IMAGE): a photograph, as PNG or JPEG, say
+        image (IMAGE): a photograph, as PNG or JPEG, say, of at most 2^28 pixels, with
+            sides of at most 32766
         boxes (X1,Y1,X2,Y2): left, top, right and bottom of each person in pixels of the
             photograph; they may reach out of it (default: one person who fills the
             photograph)
         out_ (OUT): the picture to write, with keypoints and boxes drawn on the
             photograph; what scores below 0.3 is left out
-        json_ (FILE): write the keypoints to FILE, too; - prints them alone
+        json_ (FILE): write the keypoints to FILE, too, with null for what is not
+            finite; - prints them alone
     """
     if find_spec('cv2') is None:
         return _error('OpenCV is not installed: pip install opencv-python')
