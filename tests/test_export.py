@@ -1,17 +1,21 @@
 """Exported models against MMPose's own inference: real networks, scripts and files."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import helpers
 import mmcv
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from helpers import K
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpose.apis import inference_topdown
@@ -302,6 +306,81 @@ def test_a_network_that_fails_gives_the_defined_answer(runs, tmp_path, codec, va
     assert (scores == 0).all()
 
 
+@MODELS.register_module()
+class Strided(nn.Module):
+    """A small backbone with the outputs that a head asks for."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__()
+        self.head, stride = head, 8 if head == 'ViPNASHead' else 4
+        self.conv = nn.Conv2d(3, 8, stride, stride)
+
+    def forward(self, x):
+        maps = self.conv(x)
+        if self.head == 'MSPNHead':
+            maps = nn.functional.avg_pool2d(maps, 4)
+            return [[maps, maps]] * 2
+        return [maps] * 3 if self.head == 'CPMHead' else (maps,)
+
+
+@pytest.mark.parametrize('chosen', [None, [3]], ids=['all', 'one'])
+@pytest.mark.parametrize('codec', helpers.CODECS)
+@pytest.mark.parametrize('head', helpers.HEADS)
+def test_only_the_batch_is_free(head, codec, chosen, tmp_path):
+    """Runtimes that plan ahead need every other axis in numbers."""
+    config = dict(
+        type='TopdownPoseEstimator',
+        data_preprocessor=dict(type='PoseDataPreprocessor', mean=[1.0], std=[2.0]),
+        backbone=dict(type='Strided', head=head),
+        head=dict(
+            helpers.HEADS[head],
+            type=f'UDP{head}',
+            out_channels=K,
+            decoder=dict(helpers.CODECS[codec], **helpers.SIZES),
+        ),
+        test_cfg=dict(output_keypoint_indices=chosen),
+    )
+    (tmp_path / 'config.py').write_text(f'model = {config!r}')
+    model = trained.build(tmp_path / 'config.py')
+    count = len(chosen or range(K))
+    names = {k: f'keypoint {k}' for k in range(count)}
+    model.model.dataset_meta = dict(keypoint_id2name=names, skeleton_links=[])
+    flips = helpers.FLIP_INDICES if chosen is None else [0]
+    model = model._replace(flip_indices=flips)
+    given = dict(crops=(3, 256, 192), centers=(2,), scales=(2,), rotations=())
+    answers = dict(keypoints=(count, 2), scores=(count,), source_keypoints=(count, 2))
+    for dynamic in (False, True):
+        for opset in (12, OPSET):
+            options = dict(opset=opset, dynamic_batch=dynamic, source_keypoints=True)
+            path = tmp_path / 'model.onnx'
+            graph.write_model(path, model, flip_test=chosen is None, **options)
+            made = onnx.load(str(path)).graph
+            batch = 'batch' if dynamic else 1
+            expected = {n: (batch, *axes) for n, axes in {**given, **answers}.items()}
+            assert shapes_of([*made.input, *made.output]) == expected
+    session, rng = PoseModel(path).session, np.random.default_rng(0)
+    for size in (1, 3):
+        inputs = dict(
+            crops=rng.integers(0, 255, (size, 3, 256, 192), dtype=np.uint8),
+            centers=np.full((size, 2), 90, np.float32),
+            scales=np.full((size, 2), 200, np.float32),
+            rotations=np.zeros(size, np.float32),
+        )
+        for name, answer in zip(answers, session.run(list(answers), inputs)):
+            assert answer.shape == (size, *answers[name])
+
+
+def shapes_of(values) -> dict:
+    """Of a graph's inputs and outputs, sizes and the names of those that are free."""
+    return {
+        value.name: tuple(
+            axis.dim_param or axis.dim_value
+            for axis in value.type.tensor_type.shape.dim
+        )
+        for value in values
+    }
+
+
 # --- the decoding alone ---------------------------------------------------------------
 
 
@@ -330,6 +409,13 @@ def test_decoding_alone_gives_the_codec_s_answers(tmp_path, codec, suffix):
         pytest.skip('torch.export of this torch is too old')
     path, codec = tmp_path / f'decoding{suffix}', codec_of(codec)
     graph.write_decoding(path, codec, keypoints=5, opset=OPSET)
+    if suffix == '.onnx':
+        made, channels = onnx.load(str(path)).graph, 5 * codec.channels_per_keypoint
+        assert shapes_of([*made.input, *made.output]) == dict(
+            maps=('batch', channels, 64, 48),
+            keypoints=('batch', 5, 2),
+            scores=('batch', 5),
+        )
     # Degenerate maps among them.
     difference = verify.compare_decoding(path, codec, keypoints=5)
     if suffix == '.onnx':
@@ -441,6 +527,65 @@ def test_grey_photographs_have_crops_of_one_channel(runs, tmp_path, normalized):
         theirs = result.pred_instances
         np.testing.assert_allclose(found.keypoints, theirs.keypoints, atol=0.01)
         np.testing.assert_allclose(found.scores, theirs.keypoint_scores, atol=1e-4)
+
+
+#: Sends itself a signal after the first of the files is in place.
+STOPPED = """
+import os, signal, sys
+from udp_plugin import cli
+from udp_plugin.export import graph, verify
+
+graph.LARGEST, verify.FIGURES = int(sys.argv.pop(1)), 1
+replace, stop = os.replace, getattr(signal, sys.argv.pop(1))
+
+def replace_and_stop(*paths):
+    replace(*paths)
+    os.kill(os.getpid(), stop)
+
+os.replace = replace_and_stop
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize('stop', ['SIGINT', 'SIGKILL'])
+def test_an_interrupted_export_of_two_files_is_noticed(
+    runs, tmp_path, monkeypatch, stop
+):
+    """The old graph with new weights, which are of the same shapes, is no model."""
+    monkeypatch.setattr(verify, 'FIGURES', 1)
+    given = str(runs.config('offset')), str(runs.checkpoint('offset'))
+    out = tmp_path / 'model.onnx'
+
+    def stopped(largest):
+        command = [sys.executable, '-c', STOPPED, str(largest), stop]
+        command += ['export', *given, '-o', str(out)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def keypoints():
+        return PoseModel(out)(*runs.boxes()[0]).keypoints
+
+    with monkeypatch.context() as small:
+        small.setattr(graph, 'LARGEST', 100_000)
+        export(given[0], Path(given[1]), out)
+    right, graph_before = keypoints(), out.read_bytes()
+    done = stopped(100_000)
+    assert out.read_bytes() == graph_before
+    with pytest.raises(ValueError, match='model.onnx.data .*of another export'):
+        keypoints()
+    if stop == 'SIGINT':
+        assert done.returncode == 130
+        says = 'or only its weights (model.onnx.data) are new, which loading it says'
+        assert says in done.stderr and 'as it was' not in done.stdout
+    # The next puts both in place; one of a single file is whole at any time.
+    with monkeypatch.context() as small:
+        small.setattr(graph, 'LARGEST', 100_000)
+        export(given[0], Path(given[1]), out)
+    np.testing.assert_array_equal(keypoints(), right)
+    done = stopped(2**30)
+    assert out.read_bytes() != graph_before
+    np.testing.assert_array_equal(keypoints(), right)
+    if stop == 'SIGINT':
+        assert f'{out} was put in place: it is the old one or the new' in done.stderr
 
 
 # --- the command ----------------------------------------------------------------------

@@ -6,9 +6,14 @@ light drawn at known places of a photograph have to come back as keypoints there
 """
 
 import json
+import os
 import re
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
+from pathlib import Path
 
 import cv2
 import mmcv
@@ -424,6 +429,222 @@ def test_other_inputs_and_outputs(tmp_path, given, message):
         PoseModel(save(tmp_path / 'a.onnx', text, said()))
 
 
+class Wrong(str):
+    """A value of metadata that is no JSON."""
+
+
+@pytest.mark.parametrize(
+    ('key', 'values'),
+    [
+        ('version', [1, None, 'x' * 5000, '\x1b[2J']),
+        ('config', [None, ['a'], '\x1b]0;title\x07', 'two\nlines', 'caf\ud800']),
+        ('codec', [None, 'UDPGaussianHeatmap', {}, dict(type='\x1b[31m')]),
+        ('input_size', [None, 192, [192], [192.0, 256], [192, 256, 3], [0, 256]]),
+        ('input_size', [[True, 256], [-192, 256], ['192', 256], [10**6, 10**6]]),
+        ('heatmap_size', [None, [48.5, 64], [48, 10**400]]),
+        ('keypoint_names', [None, [], 'abc', [1, 2, 3], ['a', 'b', None], ['', 'b']]),
+        ('keypoint_names', [['\x1b[2J', 'b', 'c'], ['a\nb', 'b', 'c'], {'a': 1}]),
+        ('flip_pairs', [None, [[1]], [[1, 2, 0]], [[1, 3]], [[-1, 2]], [['1', 2]]]),
+        ('skeleton', [None, 5, [[0, 3]], [[0, 1.0]], [[0, True]], [[0, -1]]]),
+        ('padding', [None, '1.25', 1e300, 0, -1.25, True, Wrong('NaN'), [1.25]]),
+        ('padding', [Wrong('1e999'), Wrong('1' * 400)]),
+        ('color', ['GBR', 'bgr', None, 1, ['BGR']]),
+        ('normalized', [None, 'yes', 0, 1.0]),
+        ('flip_test', [None, 'no', 1]),
+        ('mean', [None, 1.0, [1, 2], [1, 2, 3, 4], [1, 2, '3'], Wrong('[1, 2, NaN]')]),
+        ('std', [[1, 2, 0], [1, 2, -3], [1, 2, 1e300], Wrong('[1, 2, Infinity]')]),
+        ('measure', [None, 1, ['unit length']]),
+        ('mean', [Wrong('[' * 10**5)]),
+    ],
+)
+def test_metadata_are_data_from_outside(tmp_path, capfd, key, values):
+    cv2.imwrite(str(tmp_path / 'photo.png'), GOOD)
+    for value in values:
+        entry = value if isinstance(value, Wrong) else json.dumps(value)
+        centroid_model(tmp_path / 'model.onnx', entries={**said(), key: entry})
+        assert infer(tmp_path) == 2
+        printed = capfd.readouterr()
+        assert printed.out == '', (key, value)
+        assert printed.err.startswith('error: ') and printed.err.count('\n') == 1
+        assert key in printed.err and '\x1b' not in printed.err, (key, value)
+        assert len(printed.err) < 500
+
+
+def test_what_a_model_says_as_it_runs(tmp_path, capfd):
+    """Errors of the session, memory too, and answers of another shape or not finite."""
+    cv2.imwrite(str(tmp_path / 'photo.png'), GOOD)
+    cases = [
+        # More than any machine has.
+        (
+            'int64[4] vast = {1099511627776, 1024, 3, 1}, float[1] white = {255}',
+            'all = Expand(total, vast)\n sum = ReduceSum<keepdims = 0>(all)\n'
+            'scores = Mul(total, sum)',
+            'model.onnx fails on 1 crop',
+        ),
+        # Fails on what it is given.
+        (
+            'int64[2] five = {5, 7}',
+            'scores = Reshape(total, five)',
+            'model.onnx fails on 1 crop',
+        ),
+        (
+            'float[1] nothing = {0}, int64[2] axes = {2, 3}',
+            'dark = Mul(total, nothing)\n scores = Div(dark, nothing)',
+            '',
+        ),
+    ]
+    for constants, rest, message in cases:
+        given = dict(inputs='', outputs='', constants=constants, rest=rest)
+        text = CENTROIDS.format(
+            kind='uint8',
+            **dict(batch='B', w=192, h=256, **given),
+            **dict(x=numbers(range(192)), y=numbers(range(256))),
+            **dict(std=numbers([1] * 3), mean=numbers([0] * 3)),
+        )
+        made = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 13]>' + text)
+        onnx.helper.set_model_props(made, said())
+        onnx.save(made, str(tmp_path / 'model.onnx'))
+        status = infer(tmp_path, '--json', '-')
+        printed = capfd.readouterr()
+        if message:
+            assert status == 2 and printed.out == ''
+            assert message in printed.err and printed.err.count('\n') == 1
+        else:
+            # What is not finite is null: NaN is no JSON.
+            assert status == 0
+            (person,) = json.loads(printed.out, parse_constant=pytest.fail)['people']
+            assert person['scores'] == [None] * 3
+            assert np.shape(person['keypoints']) == (3, 2)
+
+
+def test_answers_of_another_shape(tmp_path):
+    """Axes whose lengths are not fixed can be anything as the model runs."""
+    text = """
+        model (uint8[B, 3, 256, 192] crops) => (float[B, K, L] keypoints,
+        float[B, K] scores) <int64[3] pairs = {1, -1, 2}> {
+            lit = NonZero(crops)
+            rows = Transpose(lit)
+            scores = Cast<to = 1>(rows)
+            keypoints = Reshape(scores, pairs)
+        }"""
+    entries = said(keypoint_names=['nose', 'left_eye', 'right_eye', 'chin'])
+    model = PoseModel(save(tmp_path / 'model.onnx', text, entries))
+    with pytest.raises(ValueError, match=r'keypoints .*\(1, 4, 2\), got .*\(1, 0, 2\)'):
+        model(GOOD)
+
+
+# Weights in a file of their own.
+
+BESIDE = 'model.onnx.data'
+
+
+def with_weights(folder, location, how='initializer', name='model.onnx', told=None):
+    """A model that adds a number from another file to its keypoints."""
+    made = onnx.load(str(centroid_model(folder / name)))
+    secret = onnx.TensorProto(name='secret', data_type=1, dims=[2], data_location=1)
+    for key, value in dict(location=location, offset='0', length='8').items():
+        secret.external_data.add(key=key, value=value)
+    (last,) = [n for n in made.graph.node if n.output[0] == 'keypoints']
+    last.output[0] = 'centroid'
+    value = onnx.helper.make_node('Constant', [], ['secret'], value=secret)
+    add = onnx.helper.make_node('Add', ['centroid', 'secret'], ['keypoints'])
+    if how == 'initializer':
+        made.graph.initializer.append(secret)
+        made.graph.node.append(add)
+    elif how == 'node':
+        made.graph.node.extend([value, add])
+    elif how == 'branch':
+        shape = onnx.helper.make_tensor_value_info('moved', 1, None)
+        move = onnx.helper.make_node('Add', ['centroid', 'secret'], ['moved'])
+        weighted = onnx.helper.make_graph([move], 'yes', [], [shape], [secret])
+        always = onnx.numpy_helper.from_array(np.array(True), 'always')
+        made.graph.initializer.append(always)
+        branches = dict(then_branch=weighted, else_branch=weighted)
+        made.graph.node.append(
+            onnx.helper.make_node('If', ['always'], ['keypoints'], **branches)
+        )
+    else:
+        opsets = [onnx.helper.make_opsetid('', 13)]
+        plus = onnx.helper.make_node('Add', ['a', 'secret'], ['b'])
+        made.functions.append(
+            onnx.helper.make_function(
+                'own', 'Plus', ['a'], ['b'], [value, plus], opsets
+            )
+        )
+        made.opset_import.append(onnx.helper.make_opsetid('own', 1))
+        made.graph.node.append(
+            onnx.helper.make_node('Plus', ['centroid'], ['keypoints'], domain='own')
+        )
+    onnx.helper.set_model_props(made, as_json(dict(metadata(), **(told or {}))))
+    (folder / name).write_bytes(made.SerializeToString())
+    return folder / name
+
+
+IDENTITY = '0123456789abcdef' * 2
+SECRET = np.array([1000, 2000], np.float32).tobytes()
+
+
+@pytest.mark.parametrize('how', ['initializer', 'node', 'branch', 'function'])
+def test_weights_are_only_read_beside_the_model(tmp_path, how):
+    folder = tmp_path / 'models' / 'own'
+    folder.mkdir(parents=True)
+    for place in (tmp_path / 'secret.bin', folder / 'secret.bin', folder / BESIDE):
+        place.write_bytes(SECRET + IDENTITY.encode())
+    (folder / 'link').symlink_to(tmp_path / 'secret.bin')
+    absolute = str(tmp_path / 'secret.bin')
+    for location in (
+        *('../../secret.bin', absolute, 'secret.bin', 'link', f'./{BESIDE}', ''),
+        *(f'own/../{BESIDE}', '*/_ORT_MEM_ADDR_/*'),
+    ):
+        path = with_weights(folder, location, how, told=dict(weights=IDENTITY))
+        with pytest.raises(
+            ValueError, match=f'only {BESIDE} beside it is read'
+        ) as said:
+            PoseModel(path)
+        assert '\n' not in str(said.value)
+    path = with_weights(folder, BESIDE, how, told=dict(weights=IDENTITY))
+    if how == 'initializer':
+        assert (PoseModel(path)(GOOD + 255).keypoints > 100).all()
+    # A link in its place.
+    (folder / BESIDE).unlink()
+    with pytest.raises(ValueError, match=f'{BESIDE}.* is missing'):
+        PoseModel(path)
+    (folder / BESIDE).symlink_to(tmp_path / 'secret.bin')
+    with pytest.raises(ValueError, match=f'{BESIDE}.* is a link'):
+        PoseModel(path)
+
+
+def test_weights_of_another_export(tmp_path):
+    """As an interrupted export leaves them, or a copy of one of two files."""
+    path = with_weights(tmp_path, BESIDE, told=dict(weights=IDENTITY))
+    for content in (SECRET, SECRET + b'f' * 32, SECRET + IDENTITY.encode() + b'0', b''):
+        (tmp_path / BESIDE).write_bytes(content)
+        with pytest.raises(ValueError, match=f'{BESIDE} .*of another export'):
+            PoseModel(path)
+    (tmp_path / BESIDE).write_bytes(SECRET + IDENTITY.encode())
+    assert PoseModel(path)(GOOD).keypoints.shape == (1, 3, 2)
+    # A link to the model finds what is beside the model.
+    (tmp_path / 'elsewhere').mkdir()
+    link = tmp_path / 'elsewhere' / 'latest.onnx'
+    link.symlink_to(path)
+    assert PoseModel(link)(GOOD).keypoints.shape == (1, 3, 2)
+    # Written before weights had a name.
+    path = with_weights(tmp_path, BESIDE)
+    with pytest.raises(ValueError, match='of another export'):
+        PoseModel(path)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [b'\x3a\x05\x00', b'\x3a\xff\xff\xff\xff\x0f', b'\x3b\x3c', b'\x08', b'\x80' * 9],
+)
+def test_files_that_break_off(tmp_path, content):
+    whole = centroid_model(tmp_path / 'model.onnx').read_bytes()
+    (tmp_path / 'model.onnx').write_bytes(whole + content)
+    with pytest.raises(ValueError, match='model must be an ONNX file'):
+        PoseModel(tmp_path / 'model.onnx')
+
+
 # Drawing.
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
@@ -651,3 +872,140 @@ def test_pictures_that_a_format_cannot_hold(scene, capsys):
     for name in ('out.pbm', 'out.pgm'):
         assert infer(scene[0], '-o', str(scene[0] / name)) == 2
         assert f'{name} cannot hold this picture' in capsys.readouterr().err
+
+
+def png(width, height, depth=8):
+    """A PNG of one black grey level, which is small however large it is."""
+
+    def chunk(name, data):
+        check = zlib.crc32(name + data)
+        return struct.pack('>I', len(data)) + name + data + struct.pack('>I', check)
+
+    head = struct.pack('>IIBBBBB', width, height, depth, 0, 0, 0, 0)
+    pack = zlib.compressobj(9)
+    row, rows = bytes(1 + (width * depth + 7) // 8), b''
+    for _ in range(height if width * height < 2**26 else 0):
+        rows += pack.compress(row)
+    rows += pack.flush()
+    parts = chunk(b'IHDR', head), chunk(b'IDAT', rows), chunk(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def tiff(width, height, order='<', big=False):
+    """The beginning of a TIFF that says how large it is."""
+    word = 'Q' if big else 'I'
+    mark = b'II' if order == '<' else b'MM'
+    start = (
+        mark + struct.pack(f'{order}HHHQ', 43, 8, 0, 16)
+        if big
+        else mark + struct.pack(f'{order}HI', 42, 8)
+    )
+    entries = [(254, 4, 0), (256, 4, width), (257, 4, height)]
+    count = struct.pack(order + ('Q' if big else 'H'), len(entries))
+    packed = [struct.pack(f'{order}HH{word}{word}', t, k, 1, v) for t, k, v in entries]
+    return start + count + b''.join(packed) + bytes(8)
+
+
+JPEG_START = b'\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00'
+
+
+def large(width, height):
+    """Headers of pictures, which are all that may be read of them."""
+    sof = b'\xff\xff\xc2\x00\x11\x08' + struct.pack('>HH', height, width)
+    yield png(width, height)
+    if max(width, height) < 2**16:
+        yield JPEG_START + sof + b'\x03' + bytes(9)
+        yield b'GIF89a' + struct.pack('<HH', width, height) + bytes(9)
+    yield b'BM' + bytes(12) + struct.pack('<Iii', 40, width, -height) + bytes(28)
+    yield tiff(width, height)
+    yield tiff(width, height, '>')
+    yield tiff(width, height, '<', big=True)
+    start = b'\xff\x4f\xff\x51' + bytes(4) + struct.pack('>II', width, height)
+    yield b'\0\0\0\x0cjP  \r\n\x87\n' + bytes(20) + start + bytes(20)
+    yield start + bytes(20)
+    box = [
+        b'ispe' + bytes(4) + struct.pack('>II', *s) for s in ((9, 9), (width, height))
+    ]
+    yield b'\0\0\0\x1cftypavif' + bytes(20).join(box) + bytes(20)
+
+
+@pytest.mark.parametrize('size', [(30000, 30000), (40000, 2), (2, 32767)])
+def test_pictures_that_are_too_large_are_not_decoded(scene, capfd, size):
+    folder, _ = scene
+    for content in large(*size):
+        (folder / 'photo.png').write_bytes(content)
+        assert infer(folder) == 2
+        printed = capfd.readouterr()
+        assert printed.err.startswith('error: IMAGE must ') and printed.out == ''
+        assert printed.err.count('\n') == 1
+        for said in (f'{size[0]} x {size[1]} pixels', '32766', '2^28', 'smaller'):
+            assert said in printed.err, content[:20]
+
+
+def test_real_pictures_say_how_large_they_are(tmp_path):
+    from udp_plugin.runtime.reading import stated_size
+
+    # Also with an embedded thumbnail before the size.
+    image = np.random.default_rng(0).integers(0, 255, (33, 47, 3), dtype=np.uint8)
+    for suffix in ('.png', '.jpg', '.bmp', '.tif', '.jp2'):
+        _, content = cv2.imencode(suffix, image)
+        assert stated_size(content.tobytes()) == (47, 33), suffix
+    for content in (
+        b'',
+        b'\xff\xd8',
+        b'II*\0',
+        b'P6 9 9 255 ',
+        JPEG_START,
+        png(9, 9)[:17],
+    ):
+        assert stated_size(content) is None
+
+
+@pytest.mark.parametrize('kind', ['float32', 'float64', 'int32', 'uint16', 'uint8'])
+@pytest.mark.parametrize('grey', [False, True], ids=['color', 'grey'])
+def test_pictures_with_more_than_eight_bits(scene, capfd, kind, grey):
+    folder, places = scene
+    image = photograph(places)
+    image = image.max(-1) if grey else image
+    full = dict(uint16=257, uint8=1).get(kind, 1 / 255)
+    _, content = cv2.imencode('.tif', (image * float(full)).astype(kind))
+    (folder / 'photo.png').write_bytes(content.tobytes())
+    status = infer(folder, '--json', '-')
+    printed = capfd.readouterr()
+    if kind.startswith('u'):
+        assert (status, printed.err) == (0, '')
+        (person,) = json.loads(printed.out)['people']
+        # In grey, all blobs are in all channels.
+        expected = np.tile(places.mean(0), (3, 1)) if grey else places
+        np.testing.assert_allclose(
+            person['keypoints'], expected, atol=3 if grey else 0.1
+        )
+    else:
+        assert status == 2 and printed.err.count('\n') == 1
+        assert 'IMAGE must' in printed.err and '8 or 16 bits' in printed.err
+
+
+def test_names_that_are_no_text(scene):
+    """Of bytes that are no UTF-8, with a sequence that moves the cursor, brackets."""
+    folder, _ = scene
+    for name in ('caf\udce9', 'up\x1b[2A', '[lr=1] [_] :smile:'):
+        shutil.copy(folder / 'model.onnx', folder / f'{name}.onnx')
+        shutil.copy(folder / 'photo.png', folder / f'{name}.png')
+        command = [sys.executable, '-m', 'udp_plugin', 'infer', f'{name}.onnx']
+        command += [f'{name}.png', '-o', f'{name}.out.png', '--json', f'{name}.json']
+        env = dict(os.environ, PYTHONIOENCODING='utf-8')
+        env['PYTHONPATH'] = str(Path(__file__).parents[1])
+        done = subprocess.run(command, cwd=folder, capture_output=True, env=env)
+        assert (done.returncode, done.stderr) == (0, b''), done.stderr
+        assert b'written: ' in done.stdout and b'\x1b' not in done.stdout
+        drawn = np.fromfile(folder / f'{name}.out.png', np.uint8)
+        assert cv2.imdecode(drawn, cv2.IMREAD_COLOR).shape == (360, 480, 3)
+        content = json.loads((folder / f'{name}.json').read_text())
+        assert content['image'] == f'{name}.png'
+        # And what is wrong with it.
+        (folder / f'{name}.png').write_bytes(b'')
+        done = subprocess.run(command, cwd=folder, capture_output=True, env=env)
+        assert done.returncode == 2 and done.stderr.startswith(b'error: IMAGE must')
+        assert b'\x1b' not in done.stderr and done.stderr.count(b'\n') == 1
+    # A suffix that is no text.
+    assert infer(folder, '-o', str(folder / 'a.p\udce9g')) == 2

@@ -257,7 +257,7 @@ def list_(pattern: str = '') -> int:
     console = ui.console()
     names = convertible(pattern)
     for folder, group in groupby(names, lambda name: name.rpartition('/')[0]):
-        console.print(folder, style='bold', markup=False)
+        console.print(folder, style='bold')
         for name in group:
             ui.say(f'  {Path(name).stem}', console)
     example = f'udp-plugin convert {Path(names[0]).stem}'
@@ -283,7 +283,9 @@ def export(
     Writes a trained model as one ONNX graph: normalisation, network, flip test and
     decoding. The file is compared with MMPose's own inference before it is put in
     place. Exit status 1 means that it differs by more than rounding, 2 that it cannot
-    be exported; the message says what to do.
+    be exported; the message says what to do. CONFIG is a program, which is run, so take
+    only one that you trust; of CHECKPOINT the weights are read, and nothing in it is
+    run.
 
     options:
         config (CONFIG): that it was trained with: a path, mmpose::NAME, or a name in
@@ -339,7 +341,8 @@ def export(
             f'it was; {advice}'
         )
         return 1
-    usage = f'Try it: udp-plugin infer {out_} IMAGE --boxes X1,Y1,X2,Y2 -o OUT.png'
+    model = shlex.quote(str(out_))
+    usage = f'Try it: udp-plugin infer {model} IMAGE --boxes X1,Y1,X2,Y2 -o OUT.png'
     if decoding_only:
         usage = f'Load it with {run.DECODINGS[out_.suffix][1]}.'
     ui.say(f'{usage}\ntook {time.monotonic() - started:.0f} s')
@@ -363,13 +366,15 @@ def infer(
 
     options:
         model (MODEL): the .onnx file of `udp-plugin export`
-        image (IMAGE): a photograph, as PNG or JPEG, say
+        image (IMAGE): a photograph, as PNG or JPEG, say, of at most 2^28 pixels, with
+            sides of at most 32766
         boxes (X1,Y1,X2,Y2): left, top, right and bottom of each person in pixels of the
             photograph; they may reach out of it (default: one person who fills the
             photograph)
         out_ (OUT): the picture to write, with keypoints and boxes drawn on the
             photograph; what scores below 0.3 is left out
-        json_ (FILE): write the keypoints to FILE, too; - prints them alone
+        json_ (FILE): write the keypoints to FILE, too, with null for what is not
+            finite; - prints them alone
     """
     if find_spec('cv2') is None:
         raise UserError('OpenCV is not installed: pip install opencv-python')
@@ -388,12 +393,13 @@ def infer(
             run.write_picture(out_, seen)
         if file is not None:
             write_text(file, content + '\n')
-    except (ImportError, ValueError) as error:
-        raise UserError(error) from error
+    except (ImportError, MemoryError, OSError, ValueError) as error:
+        raise UserError(run.plain(error)) from error
     if json_ == '-':
         print(content)
         return 0
-    print(seen, *(f'written: {made}' for made in (out_, json_) if made), sep='\n')
+    made = (run.plain(f'written: {each}') for each in (out_, json_) if each)
+    print(seen, *made, sep='\n')
     return 0
 
 

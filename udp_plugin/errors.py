@@ -76,10 +76,11 @@ def ends_in_words(interrupted: str = 'stopped') -> Iterator[None]:
     except MemoryError as error:
         say_error(f'there is not enough memory; {error}'.rstrip('; '))
         sys.exit(FAILED)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         # Whoever closed the terminal reads nothing.
         with suppress(OSError):
-            print(interrupted, file=sys.stderr)
+            # Who was interrupted may know better.
+            print(stop.args[0] if stop.args else interrupted, file=sys.stderr)
         sys.exit(STOPPED)
     except Exception as error:
         traceback.print_exc()

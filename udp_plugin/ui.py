@@ -18,6 +18,7 @@ from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 #: Of plots, for Matplotlib's ``rc_context``.
 STYLE = {
@@ -38,20 +39,24 @@ class _Console(Console):
 
 
 def console(stderr: bool = False) -> Console:
-    """A terminal to print to, in which no number of a text is coloured."""
-    return _Console(highlight=False, stderr=stderr)
+    """A terminal to print to, in which a text means nothing but itself.
+
+    No number is coloured, and brackets and colons of a user's names are no markup.
+    """
+    return _Console(highlight=False, markup=False, emoji=False, stderr=stderr)
 
 
 def say(text: object, to: Optional[Console] = None) -> None:
-    """Print a line as it is: no markup, not broken, so that it can be copied."""
-    (to or console()).print(str(text), markup=False, soft_wrap=True)
+    """Print a line as it is, not broken, so that it can be copied."""
+    (to or console()).print(str(text), soft_wrap=True)
 
 
 def progress(to: Optional[Console] = None, **options) -> Progress:
     """Bars whose tasks have a ``note``, such as what is left of a training."""
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
-    note = TextColumn('{task.fields[note]}')
-    return Progress(*columns, note, console=to or console(), **options)
+    name = TextColumn('{task.description}', markup=False)
+    note = TextColumn('{task.fields[note]}', markup=False)
+    columns = name, BarColumn(), MofNCompleteColumn(), note
+    return Progress(*columns, console=to or console(), **options)
 
 
 class Table(NamedTuple):
@@ -60,7 +65,7 @@ class Table(NamedTuple):
     Attributes:
         title: What is in it.
         header: Of its columns.
-        rows: Of cells; ``**`` around what stands out on a page.
+        rows: Of cells; ``**`` around what stands out.
         text: What it says, in a sentence or two.
     """
 
@@ -89,7 +94,9 @@ class Table(NamedTuple):
         for name in self.header[1:]:
             table.add_column(name, justify='right')
         for row in self.rows:
-            table.add_row(*(cell.replace('**', '') for cell in row))
+            styles = ('bold green' if '**' in cell else '' for cell in row)
+            texts = (cell.replace('**', '') for cell in row)
+            table.add_row(*map(Text, texts, styles))
         print_table(table, to)
 
 

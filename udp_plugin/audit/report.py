@@ -1,6 +1,6 @@
 """What an audit prints: a table to read in ten seconds, and findings."""
 
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 from rich.console import Console
@@ -27,7 +27,7 @@ FLIPS = {
 #: Of what the paper does not say.
 UNKNOWN = Expected()
 #: What a line says of a config: mean, 95th percentile, theory, equation.
-Cells = Tuple[str, str, str, str]
+Cells = Tuple[Union[str, Text], str, str, str]
 
 
 def print_audits(audits: Sequence[Audit], console: Console) -> None:
@@ -44,7 +44,8 @@ def print_audits(audits: Sequence[Audit], console: Console) -> None:
     for found in audits:
         title = f'{found.name}: ' if several else ''
         if not found.findings:
-            console.print(f'{title}[green]no findings[/]: its parts go together.')
+            nothing = 'no findings', 'green'
+            console.print(Text.assemble(title, nothing, ': its parts go together.'))
         for severity, name, where, line, what, fix in found.findings:
             head = f'{title}{severity} ', 'red' if severity == 'error' else 'yellow'
             console.print()
@@ -71,7 +72,7 @@ def _table(audits: Sequence[Audit]) -> Table:
         if group not in ('', label.split(':')[0]):
             table.add_section()
         group = label.split(':')[0]
-        cells: List[str] = []
+        cells: List[Union[str, Text]] = []
         for rows in columns:
             # Two configs leave no room for all.
             found = rows.get(label, ('–', '', '', ''))
@@ -127,7 +128,7 @@ def _cells(errors: np.ndarray, expected: Expected = UNKNOWN) -> Cells:
         value = max(expected.x, expected.y or 0.0)
         theory = f'{value:.2f}'
         if abs(mean - value) > RELATIVE * value + ABSOLUTE:
-            shown = f'[red]{shown}[/]'
+            shown = Text(shown, 'red')
     return (shown, _px(p95), theory, expected.equation)
 
 

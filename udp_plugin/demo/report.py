@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -49,7 +50,7 @@ def table(found: Demo) -> ui.Table:
     for key, _, form, best in COLUMNS:
         figures = [run.metrics[key] for run in runs]
         column, winner = [*map(form.format, figures)], form.format(best(figures))
-        columns.append([f'[bold green]{t}[/]' if t == winner else t for t in column])
+        columns.append([f'**{t}**' if t == winner else t for t in column])
     first, *medians = (run.metrics['median_px'] for run in runs)
     columns.append(['', *(f'{median / first:.2f}' for median in medians)])
     width, height = INPUT_SIZE
@@ -72,9 +73,10 @@ def show(found: Demo) -> None:
     for path in (*found.pictures, found.folder / 'results.json'):
         console.print(str(path), soft_wrap=True)
     best = found.folder / found.best
+    checkpoint = best / f'iter_{found.iters}.pth'
+    command = ['udp-plugin', 'export', f'{best}.py', str(checkpoint)]
     console.print(
-        f'deploy it: udp-plugin export {best}.py {best / f"iter_{found.iters}.pth"} '
-        '-o model.onnx --flip-test',
+        f'deploy it: {shlex.join([*command, "-o", "model.onnx", "--flip-test"])}',
         soft_wrap=True,
     )
     minutes, rest = divmod(round(found.seconds['all']), 60)

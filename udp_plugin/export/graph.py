@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import secrets
 import warnings
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.errors import UserError
-from udp_plugin.runtime.session import BOX_INPUTS
+from udp_plugin.runtime.metadata import LONGEST_NAME, plain
+from udp_plugin.runtime.session import BOX_INPUTS, DATA, IDENTITY
 from udp_plugin.version import __version__
 
 from . import OPSET
@@ -162,7 +164,7 @@ def write_model(
     names = metainfo['keypoint_id2name']
     metadata = as_metadata(
         trained.codec,
-        config=trained.name,
+        config=plain(trained.name)[:LONGEST_NAME],
         keypoint_names=[names[k] for k in range(len(names))],
         flip_pairs=[pair for pair in enumerate(mirrors) if pair[0] < pair[1]],
         skeleton=metainfo['skeleton_links'],
@@ -277,10 +279,18 @@ def write_onnx(
         except Exception as error:
             raise UserError(_why(error, opset)) from error
         model = onnx.load(recording)
-    onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = 'udp_plugin', __version__
-    large = dict(save_as_external_data=True, location=f'{path.name}.data')
-    onnx.save(model, str(path), **(large if model.ByteSize() > LARGEST else {}))
+    if model.ByteSize() > LARGEST:
+        # By it the runtime knows which two files belong together.
+        identity, data = secrets.token_hex(IDENTITY // 2), path.name + DATA
+        metadata = {**metadata, 'weights': json.dumps(identity)}
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, str(path), save_as_external_data=True, location=data)
+        with path.with_name(data).open('ab') as weights:
+            weights.write(identity.encode())
+    else:
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, str(path))
     onnx.checker.check_model(str(path))
 
 

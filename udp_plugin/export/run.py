@@ -10,6 +10,7 @@ from rich.table import Table
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.errors import UserError
 from udp_plugin.files import written
+from udp_plugin.runtime.session import DATA
 from udp_plugin.ui import console, print_table, quiet
 
 from . import OPSET, graph, verify
@@ -83,22 +84,31 @@ def export(
         trained = load(path, checkpoint) if checkpoint else build(path)
     codec, keypoints = trained.codec, trained.num_keypoints
     progress(description='recording', completed=1)
-    with quiet(), written(out) as made:
-        if checkpoint:
-            graph.write_model(made, trained, opset=opset, **options)
-            progress(description='comparing', completed=2)
-            difference = verify.compare(made, trained, samples, progress)
-        else:
-            graph.write_decoding(made, codec, keypoints, opset)
-            progress(description='comparing', completed=2)
-            difference = verify.compare_decoding(made, codec, keypoints)
-        files = list(made.parent.iterdir())
-        size = sum(file.stat().st_size for file in files)
-        for file in [] if difference.good else files:
-            file.unlink()
-    if difference.good and out.suffix == '.onnx' and len(files) == 1:
-        # Weights of the file that was there before.
-        out.with_name(f'{out.name}.data').unlink(missing_ok=True)
+    difference = None
+    try:
+        with quiet(), written(out) as made:
+            if checkpoint:
+                graph.write_model(made, trained, opset=opset, **options)
+                progress(description='comparing', completed=2)
+                compared = verify.compare(made, trained, samples, progress)
+            else:
+                graph.write_decoding(made, codec, keypoints, opset)
+                progress(description='comparing', completed=2)
+                compared = verify.compare_decoding(made, codec, keypoints)
+            # Weights that have a file of their own are put in place first. Until the
+            # model is there, too, the runtime tells that they are not of the last one.
+            files = list(made.parent.iterdir())
+            size = sum(file.stat().st_size for file in files)
+            for file in [] if compared.good else files:
+                file.unlink()
+            difference = compared
+        if difference.good and out.suffix == '.onnx' and len(files) == 1:
+            # Weights of the file that was there before.
+            out.with_name(out.name + DATA).unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        if difference and difference.good:
+            raise KeyboardInterrupt(_while_placed(out, len(files) > 1)) from None
+        raise
     progress(description='done', completed=total)
 
     weights, only = bool(checkpoint), not checkpoint
@@ -140,6 +150,13 @@ def export(
         (besides, 'besides', f'{besides} keypoints, {why}, {far}'),
     ]
     return Exported(out, [(name, text) for has, name, text in rows if has], difference)
+
+
+def _while_placed(out: Path, two: bool) -> str:
+    """What is true after an interruption as files are put in place."""
+    beside = f', or only its weights ({out.name}{DATA}) are new, which' if two else ''
+    then = f'{beside} loading it says; export it again' if two else ''
+    return f'stopped as {out} was put in place: it is the old one or the new one{then}'
 
 
 def show(exported: Exported) -> None:

@@ -1,14 +1,13 @@
 """A config's model with the weights of a checkpoint, and what surrounds it."""
 
 import copy
-import re
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
-from mmengine.runner import CheckpointLoader
 from mmengine.utils import import_modules_from_strings
 from mmpose.datasets.transforms import GetBBoxCenterScale
 from mmpose.models.pose_estimators import TopdownPoseEstimator
@@ -21,6 +20,8 @@ from udp_plugin.convert.check import forget_weights, loads_grey, metainfo_of
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import UDPHead
+
+from .weights import read_weights
 
 #: So many names a message lists.
 LISTED = 4
@@ -76,7 +77,7 @@ def build(path: Path) -> Trained:
     if not isinstance(model, TopdownPoseEstimator) or not isinstance(head, UDPHead):
         raise UserError(
             f"{path} has {type(head).__name__} as its head, not one of this package's; "
-            f'convert the config (udp-plugin convert {path}), with which checkpoints '
+            f'convert the config ({_conversion(path)}), with which checkpoints '
             'of a stock UDP model work as they are'
         )
     preprocessor = model.data_preprocessor
@@ -143,6 +144,11 @@ def load(path: Path, checkpoint: Path) -> Trained:
     )
 
 
+def _conversion(path: Path) -> str:
+    """The command, as a shell reads it."""
+    return shlex.join(['udp-plugin', 'convert', str(path)])
+
+
 @contextmanager
 def _refusing(problem: str, kind: bool = False) -> Iterator[None]:
     """Whatever is raised within as a ``UserError``; ``kind`` says the error's type."""
@@ -164,11 +170,7 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
     with _refusing(
         f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch', kind=True
     ):
-        read = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-        state = read.get('state_dict', read) if isinstance(read, dict) else None
-        if not isinstance(state, dict):
-            raise TypeError(f'it holds a {type(read).__name__}, not weights by name')
-        state = {re.sub(r'^module\.', '', name): each for name, each in state.items()}
+        state = read_weights(checkpoint)
     mismatched, missing, unexpected = [], [], []
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -208,7 +210,7 @@ def _padding(dataset: dict, trained: Trained, path: Path) -> float:
         raise UserError(
             f'{pipeline} must crop with GetBBoxCenterScale and TopDownAffineUDP, once '
             f'each; its steps are {names}. If it has TopdownAffine, convert the '
-            f'config: udp-plugin convert {path}'
+            f'config: {_conversion(path)}'
         )
     size, expected = tuple(warps[0].input_size), trained.codec.input_size
     if size != expected:

@@ -9,7 +9,6 @@ float32's sums.
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-import cv2
 import mmcv
 import numpy as np
 import onnxruntime
@@ -22,6 +21,7 @@ from udp_plugin.demo import figures
 from udp_plugin.errors import UserError
 from udp_plugin.runtime import PoseModel
 from udp_plugin.runtime.checks import check_image
+from udp_plugin.runtime.reading import read_photograph
 
 from .graph import OUTPUTS
 from .trained import Trained
@@ -102,10 +102,10 @@ def _photographed(paths: List[Path]) -> Iterator[Sample]:
     """Photographs, each with four boxes: the whole, and three parts of it."""
     rng = np.random.default_rng(0)
     for path in paths:
-        image = cv2.imread(str(path))
-        if image is None:
-            raise UserError(f'--verify: {path} cannot be read as an image')
         try:
+            image = read_photograph(path)
+            if image is None:
+                raise UserError(f'--verify: {path} cannot be read as an image')
             height, width = check_image(image).shape[:2]
         except ValueError as error:
             raise UserError(f'--verify: {path}: {error}') from error
@@ -135,9 +135,10 @@ def compare(
     try:
         exported, model = PoseModel(path), trained.model
     except ValueError as error:
+        # Else it is what the config says, such as a keypoint's name.
+        helps = 'onnxruntime cannot load what torch wrote; another --opset helps: '
         raise UserError(
-            f'onnxruntime cannot load what torch wrote, in which case another --opset '
-            f'helps: {error.__cause__ or error}'
+            f'{helps}{error.__cause__}' if error.__cause__ else str(error)
         ) from error
     model.test_cfg = dict(model.test_cfg or {}, flip_test=exported.flip_test)
     distances, scores, peaks = [], [], 0
@@ -156,7 +157,8 @@ def compare(
                 found.append(np.concatenate(said))
         except Exception as error:
             # Onnxruntime's errors have no base.
-            problem = f'the exported model fails on {len(boxes)} crops: {error}'
+            why = error.__cause__ or error
+            problem = f'the exported model fails on {len(boxes)} crops: {why}'
             if exported.takes_any_number:
                 problem += (
                     '\nif the network fixes the size of its batch, export without '

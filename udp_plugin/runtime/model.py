@@ -23,6 +23,7 @@ import numpy as np
 from udp_plugin import functional as F
 
 from .checks import check_boxes, check_image, check_rotations
+from .metadata import AGAIN, plain
 from .session import BOX_INPUTS, ExportedModel
 
 #: So many crops go into the model at a time, if it takes several.
@@ -153,11 +154,31 @@ class PoseModel(ExportedModel):
         Returns:
             Keypoints in input px, float32 of shape (N, K, 2), where the last pixel
             centre is at ``(W - 1, H - 1)``; and scores, float32 of shape (N, K).
+
+        Raises:
+            ValueError: The model fails, for want of memory, say, or its answers have
+                another shape.
         """
         inputs = dict(crops=crops)
         if self.takes_boxes:
             inputs.update(zip(BOX_INPUTS, map(np.float32, regions)))
-        return self.session.run(list(outputs), inputs)
+        try:
+            answers = self.session.run(list(outputs), inputs)
+        # onnxruntime's errors have no base but this one.
+        except Exception as error:
+            crops = f'{len(crops)} crop{"s" * (len(crops) != 1)}'
+            raise ValueError(
+                f'model {self.path} fails on {crops}: {plain(error)}'
+            ) from error
+        count = len(crops), len(self.keypoint_names)
+        for name, answer in zip(outputs, answers):
+            shape = count if name == 'scores' else (*count, 2)
+            if answer.shape != shape:
+                raise ValueError(
+                    f'model {self.path} must give {name} of shape {shape}, got shape '
+                    f'{answer.shape}; {AGAIN}'
+                )
+        return answers
 
     def to_source(self, keypoints: np.ndarray, regions: Regions) -> np.ndarray:
         """Keypoints (N, K, 2) in input px to source px, in float64: step 4."""

@@ -13,7 +13,11 @@ import numpy as np
 from udp_plugin.files import write_bytes
 
 from .drawing import draw
+from .metadata import plain
 from .model import Keypoints, PoseModel, whole
+from .reading import read_photograph
+
+__all__ = ['Inferred', 'check_outputs', 'infer', 'plain', 'write_picture']
 
 
 class Inferred(NamedTuple):
@@ -32,13 +36,13 @@ class Inferred(NamedTuple):
     model: PoseModel
 
     def json(self, **names: str) -> str:
-        """As JSON, after these names of files."""
+        """As JSON, after these names of files; what is not finite is null."""
         people = [
-            dict(box=box.tolist(), keypoints=keypoints.tolist(), scores=scores.tolist())
+            dict(box=_listed(box), keypoints=_listed(keypoints), scores=_listed(scores))
             for box, keypoints, scores in zip(self.boxes, *self.found)
         ]
         names.update(keypoint_names=self.model.keypoint_names, people=people)
-        return json.dumps(names, indent=1)
+        return json.dumps(names, indent=1, allow_nan=False)
 
     def __str__(self) -> str:
         """As a table for each person, that fits the terminal."""
@@ -60,6 +64,10 @@ class Inferred(NamedTuple):
         return '\n\n'.join(tables)
 
 
+def _listed(numbers: np.ndarray) -> list:
+    return np.where(np.isfinite(numbers), numbers.astype(object), None).tolist()
+
+
 def infer(
     model: Path, image: Path, boxes: Optional[Sequence[Sequence[float]]] = None
 ) -> Inferred:
@@ -76,12 +84,12 @@ def infer(
         OSError, ValueError: What is given is not as it should be.
     """
     must = 'IMAGE must be a photograph, and'
-    # Reads what cv2.imread reads, but says nothing itself.
     try:
-        content = np.frombuffer(image.read_bytes(), dtype=np.uint8)
+        pixels = read_photograph(image)
     except OSError as error:
         raise type(error)(f'{must} {image} cannot be read: {error.strerror}') from error
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    except ValueError as error:
+        raise ValueError(f'{must} {image} is none that can be used: {error}') from error
     if pixels is None:
         raise ValueError(
             f'{must} {image} is none that OpenCV can read; convert it to PNG or JPEG'
@@ -105,7 +113,9 @@ def check_outputs(out: Optional[Path], file: Optional[Path]) -> None:
                 f'{option} must be a file in a folder that exists, got {path}; make '
                 f'{path.parent} first'
             )
-    if out and not (out.suffix and cv2.haveImageWriter(str(out))):
+    # By its suffix alone: OpenCV crashes on a path that is no text.
+    known = out and out.suffix.isascii() and cv2.haveImageWriter(f'a{out.suffix}')
+    if out and not (out.suffix and known):
         raise ValueError(
             f'--out must be a picture that OpenCV can write, got {out}; name it '
             f'{out.with_suffix(".png").name}, say'

@@ -5,21 +5,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
 
+from .contents import Contents
+from .metadata import AGAIN, ENTRIES, check_indices, plain, read_metadata
+
 #: What the model says of itself, each as JSON.
-# fmt: off
-METADATA = (
-    'made_by', 'version', 'config', 'input_size', 'heatmap_size', 'codec',
-    'keypoint_names', 'flip_pairs', 'skeleton', 'padding', 'color', 'normalized',
-    'mean', 'std', 'flip_test', 'measure',
-)
-# fmt: on
+METADATA = tuple(ENTRIES)
 #: Inputs that a model has together or not at all, and their types and shapes.
 BOX_INPUTS = dict(
     centers=('float', (None, 2)),
     scales=('float', (None, 2)),
     rotations=('float', (None,)),
 )
-AGAIN = 'export it again with this version of udp-plugin'
+#: The file of weights has the name of the model's and this, and ends with the
+#: characters that the model's metadata has as ``weights``: random ones, which are
+#: those of no other export.
+DATA, IDENTITY = '.data', 32
 
 
 class ExportedModel:
@@ -31,6 +31,7 @@ class ExportedModel:
             ``['CUDAExecutionProvider']``; None is the CPU.
 
     Attributes:
+        path: The file.
         session: Of onnxruntime.
         input_size, heatmap_size: ``(width, height)`` of the network's input and output
             in pixels.
@@ -80,32 +81,24 @@ class ExportedModel:
         ours = 'model must be a file that `udp-plugin export` wrote, and'
         if not Path(path).is_file():
             raise FileNotFoundError(f'{ours} {path} is no file; check the path')
-        given = dict(providers=list(providers))
+        self.path = Path(path)
+        told = self._checked_file(path)
+        options = onnxruntime.SessionOptions()
+        # Errors are raised; what they say is not for the terminal as it is.
+        options.log_severity_level = 4
+        options.add_session_config_entry('session.load_model_format', 'ONNX')
         try:
-            self.session = onnxruntime.InferenceSession(str(path), **given)
+            self.session = onnxruntime.InferenceSession(
+                _openable(self.path.resolve()), options, providers=list(providers)
+            )
         # onnxruntime's errors have no base but this one.
         except Exception as error:
             raise ValueError(
                 f'model must be an ONNX file, and onnxruntime '
-                f'{onnxruntime.__version__} cannot load {path}: {error}'
+                f'{onnxruntime.__version__} cannot load {path}: {plain(error)}'
             ) from error
-        found, told = self.session.get_modelmeta().custom_metadata_map, {}
-        # Others, who quantise a model, say, may have left entries that are no JSON.
-        with suppress(ValueError):
-            told = {key: json.loads(found[key]) for key in METADATA if key in found}
-        if told.get('made_by') != 'udp_plugin':
-            raise ValueError(
-                f'{ours} {path} does not say that it is (metadata made_by); export '
-                'the model with it'
-            )
-        missing = ', '.join(key for key in METADATA if key not in told)
-        if missing:
-            raise ValueError(f'model {path} lacks the metadata {missing}; {AGAIN}')
-        if told['measure'] != 'unit length':
-            measure = f"'unit length', got {told['measure']!r}"
-            raise ValueError(f'model {path} must measure by {measure}; {AGAIN}')
         for key, value in told.items():
-            setattr(self, key, _tuples(value))
+            setattr(self, key, value)
         width, height = self.input_size
         kind, count = 'float' if self.normalized else 'uint8', len(self.keypoint_names)
         self.channels = 1 if self.color == 'GRAY' else 3
@@ -134,12 +127,65 @@ class ExportedModel:
             raise ValueError(
                 f'model {path} must take one crop at a time or any number, got {batch}'
             )
+        check_indices(path, told)
         self.takes_any_number = batch != 1
 
+    def _checked_file(self, path: Union[str, Path]) -> Dict[str, Any]:
+        """What a file says of itself, before onnxruntime has opened anything.
 
-def _tuples(value: Any) -> Any:
-    """JSON's lists as tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        Raises:
+            ValueError: It is none that may be opened.
+        """
+        try:
+            contents = Contents(self.path)
+        except ValueError as error:
+            raise ValueError(
+                f'model must be an ONNX file, and {path} is none: {error}'
+            ) from error
+        told = read_metadata(path, contents.metadata)
+        beside = self.path.resolve()
+        beside = beside.with_name(beside.name + DATA)
+        others = contents.locations - {beside.name}
+        if others:
+            raise ValueError(
+                f'model {path} has weights in {plain(min(others))!r}, but only '
+                f'{beside.name} beside it is read; give both files the names that they '
+                'were exported with, or export the model again'
+            )
+        if contents.locations:
+            identity = None
+            with suppress(ValueError, RecursionError):
+                identity = json.loads(contents.metadata.get('weights', 'null'))
+            _check_weights(path, beside, identity)
+        return told
+
+
+def _check_weights(path: object, beside: Path, identity: object) -> None:
+    """Refuse a file of weights that is not the model's own."""
+    if beside.is_symlink() or not beside.is_file():
+        what = 'a link, which is not followed' if beside.is_symlink() else 'missing'
+        raise ValueError(
+            f'{beside}, in which model {path} has its weights, is {what}; put the file '
+            'itself there'
+        )
+    with beside.open('rb') as file:
+        file.seek(max(0, beside.stat().st_size - IDENTITY))
+        ending = file.read()
+    if ending != str(identity).encode() or len(ending) != IDENTITY:
+        raise ValueError(
+            f'{beside} has the weights of another export than model {path}, as when an '
+            'export was interrupted or one of the two files copied; copy both, or '
+            'export the model again'
+        )
+
+
+def _openable(path: Path) -> Union[str, bytes]:
+    """What onnxruntime takes: a path, or the content where the path is no text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
 
 
 def _fits(kind: str, shape: Sequence, expected_kind: str, expected: Sequence) -> bool:
