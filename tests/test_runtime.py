@@ -497,7 +497,7 @@ def test_what_a_model_says_as_it_runs(tmp_path, capfd):
         given = dict(inputs='', outputs='', constants=constants, rest=rest)
         text = CENTROIDS.format(
             kind='uint8',
-            **dict(batch='B', w=192, h=256, **given),
+            **dict(batch='B', c=3, w=192, h=256, **given),
             **dict(x=numbers(range(192)), y=numbers(range(256))),
             **dict(std=numbers([1] * 3), mean=numbers([0] * 3)),
         )

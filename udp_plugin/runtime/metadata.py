@@ -10,6 +10,8 @@ LONGEST = 2**13
 LONGEST_NAME, MOST_KEYPOINTS = 200, 10_000
 #: Of colours and of the factor by which boxes are enlarged.
 BRIGHTEST, WIDEST = 1e6, 100
+#: How many channels the crops have, by ``color``.
+COLORS = {'BGR': 3, 'RGB': 3, 'GRAY': 1}
 #: What a message shows of a value.
 SHOWN = 80
 AGAIN = 'export it again with this version of udp-plugin'
@@ -77,16 +79,13 @@ ENTRIES: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
         f'a number above 0, at most {WIDEST}',
         lambda value: _numbers([value], 0, WIDEST),
     ),
-    'color': ('"BGR" or "RGB"', lambda value: value in ('BGR', 'RGB')),
+    'color': (
+        '"BGR", "RGB" or "GRAY"',
+        lambda value: isinstance(value, str) and value in COLORS,
+    ),
     'normalized': SWITCH,
-    'mean': (
-        'three numbers',
-        lambda value: _numbers(value, -BRIGHTEST, BRIGHTEST) and len(value) == 3,
-    ),
-    'std': (
-        'three numbers above 0',
-        lambda value: _numbers(value, 0, BRIGHTEST) and len(value) == 3,
-    ),
+    'mean': ('numbers', lambda value: _numbers(value, -BRIGHTEST, BRIGHTEST)),
+    'std': ('numbers above 0', lambda value: _numbers(value, 0, BRIGHTEST)),
     'flip_test': SWITCH,
     'measure': NAME,
 }
@@ -120,6 +119,11 @@ def read_metadata(path: object, found: Dict[str, str]) -> Dict[str, Any]:
         raise ValueError(f'model {path} lacks the metadata {missing}; {AGAIN}')
     for key, (must, holds) in ENTRIES.items():
         if not holds(told[key]):
+            raise _not_as_it_must_be(path, key, must, found[key])
+    channels = COLORS[told['color']]
+    for key in ('mean', 'std'):
+        if len(told[key]) != channels:
+            must = f'as many numbers as {told["color"]} has channels, {channels}'
             raise _not_as_it_must_be(path, key, must, found[key])
     if told['measure'] != 'unit length':
         raise ValueError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
 
 from .contents import Contents
-from .metadata import AGAIN, ENTRIES, check_indices, plain, read_metadata
+from .metadata import AGAIN, COLORS, ENTRIES, check_indices, plain, read_metadata
 
 #: What the model says of itself, each as JSON.
 METADATA = tuple(ENTRIES)
@@ -101,7 +101,7 @@ class ExportedModel:
             setattr(self, key, value)
         width, height = self.input_size
         kind, count = 'float' if self.normalized else 'uint8', len(self.keypoint_names)
-        self.channels = 1 if self.color == 'GRAY' else 3
+        self.channels = COLORS[self.color]
         given, answers = self.session.get_inputs(), self.session.get_outputs()
         inputs = dict(crops=(kind, (None, self.channels, height, width)))
         keypoints = 'float', (None, count, 2)
