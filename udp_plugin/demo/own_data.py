@@ -4,14 +4,15 @@ import json
 from operator import itemgetter
 from pathlib import Path
 from pprint import pformat
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
+from udp_plugin.keypoint_names import mirror_images
 from udp_plugin.ui import UserError
 
 from .configs import Data
-from .figures import KEYPOINTS, swapped
+from .figures import KEYPOINTS
 
 #: What the toolbox needs to know of an image.
 IMAGE_KEYS = ('id', 'file_name', 'width', 'height')
@@ -104,7 +105,11 @@ def read_own_data(
     metainfo = None
     if names != KEYPOINTS:
         metainfo = folder / 'keypoints.py'
-        files[metainfo] = _metainfo(category, ann.stem)
+        try:
+            mirrored = mirror_images(names)
+        except ValueError as error:
+            raise UserError(f'--ann {ann}: {error}') from error
+        files[metainfo] = _metainfo(category, mirrored, ann.stem)
         notes.append(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
             f'{OKS_SIGMA}'
@@ -144,15 +149,14 @@ def _completed(annotation: dict, num_keypoints: int, ann: Path) -> dict:
     }
 
 
-def _metainfo(category: dict, dataset_name: str) -> str:
+def _metainfo(category: dict, mirrored: Sequence[int], dataset_name: str) -> str:
     """The text of the toolbox's ``dataset_info`` for a category's keypoints."""
     names = category['keypoints']
-    twins = [swapped(name) for name in names]
     info = dict(
         dataset_name=dataset_name,
         keypoint_info={
-            i: dict(name=name, id=i, swap=twin if twin in names else '')
-            for i, (name, twin) in enumerate(zip(names, twins))
+            i: dict(name=name, id=i, swap=names[twin] if twin != i else '')
+            for i, (name, twin) in enumerate(zip(names, mirrored))
         },
         skeleton_info={
             i: dict(link=(names[a - 1], names[b - 1]), id=i)
