@@ -1,7 +1,7 @@
 """Left and right: in names, in files, and in what pipelines mirror and convert."""
 
 import json
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from udp_plugin.audit import measures, run
 from udp_plugin.audit.run import audit
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.demo import own_data
+from udp_plugin.keypoint_names import mirror_images, side_of
 from udp_plugin.ui import UserError
 
 UDP = 'td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192'
@@ -88,3 +89,298 @@ def test_keypoints_of_one_name_are_refused(tmp_path):
     ann = category_file(tmp_path, ['beak', 'wing', 'tail', 'wing'])
     with pytest.raises(UserError, match=r"ann\.json: keypoints 1 and 3 .*'wing'"):
         own_data.read_own_data(ann, tmp_path, tmp_path)
+
+
+def metainfo_files():
+    return [path for path in sorted(DATA.glob('*.py')) if path.stem != '__init__']
+
+
+def test_names_say_what_the_zoos_metainfo_says():
+    """Wherever there are sides in names, as people have written them."""
+    sided = 0
+    for path in metainfo_files():
+        info = parse_pose_metainfo(dict(from_file=str(path)))
+        names = list(info['keypoint_id2name'].values())
+        mirrored = mirror_images(names)
+        pairs = [k for k, twin in enumerate(mirrored) if twin != k]
+        assert [mirrored[k] for k in pairs] == [info['flip_indices'][k] for k in pairs]
+        written = [
+            k
+            for k, twin in enumerate(info['flip_indices'])
+            if twin != k and side_of(names[k])
+        ]
+        assert set(written) <= set(pairs), path.name
+        sided += bool(pairs)
+    assert sided > 30
+
+
+# --- what pipelines mirror and convert ------------------------------------------------
+
+FLIP = dict(type='RandomFlip', direction='horizontal')
+LOAD, BOX = dict(type='LoadImage'), dict(type='GetBBoxCenterScale')
+COCO, AIC = (dict(from_file=str(DATA / f'{name}.py')) for name in ('coco', 'aic'))
+#: The zoo's own, of AIC's keypoints that COCO has.
+AIC_TO_COCO = dict(
+    type='KeypointConverter',
+    num_keypoints=17,
+    mapping=list(zip(range(12), (6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15))),
+)
+#: To COCO's keypoints from the same in the opposite order, in two ways.
+TURNED = dict(
+    type='KeypointConverter', num_keypoints=17, mapping=[(k, 16 - k) for k in range(17)]
+)
+MEANS = dict(TURNED, mapping=[((k, k), 16 - k) for k in range(17)])
+#: As TURNED, but for the shoulders.
+CROSSED = dict(TURNED, mapping=[*TURNED['mapping'][:-7], (10, 5), (11, 6)])
+CROSSED['mapping'] += TURNED['mapping'][-5:]
+
+
+def coco_info(**swaps):
+    info = Config.fromfile(DATA / 'coco.py').dataset_info.to_dict()
+    for name, swap in swaps.items():
+        (point,) = (p for p in info['keypoint_info'].values() if p['name'] == name)
+        point['swap'] = swap
+    return info
+
+
+def turned_info():
+    info = coco_info()
+    points = info['keypoint_info']
+    info['keypoint_info'] = {k: dict(points[16 - k], id=k) for k in range(17)}
+    return info
+
+
+def of_coco(*steps):
+    return dict(type='CocoDataset', pipeline=list(steps))
+
+
+def of_aic(*steps):
+    return dict(type='AicDataset', pipeline=list(steps))
+
+
+def turned(*steps):
+    return dict(type='CocoDataset', metainfo=turned_info(), pipeline=list(steps))
+
+
+def combined(*datasets, steps=(), metainfo=COCO):
+    return dict(
+        type='CombinedDataset',
+        metainfo=metainfo,
+        datasets=list(datasets),
+        pipeline=list(steps),
+    )
+
+
+def repeated(dataset):
+    return dict(type='RepeatDataset', times=2, dataset=dataset)
+
+
+@TRANSFORMS.register_module()
+class MirrorWithoutSwap(BaseTransform):
+    """Image and keypoints are mirrored now and then, and each keeps its name."""
+
+    def transform(self, results):
+        if np.random.rand() < 0.5:
+            width = results['img_shape'][1]
+            results['img'] = results['img'][:, ::-1]
+            for key in ('keypoints', 'bbox_center'):
+                results[key] = results[key].copy()
+                results[key][..., 0] = width - 1 - results[key][..., 0]
+        return results
+
+
+def trained_on(make):
+    """UDP's config with other training data, made of its warp and what follows."""
+    cfg = Config.fromfile(find_config(UDP))
+    warp = [step.to_dict() for step in cfg.train_dataloader.dataset.pipeline[5:]]
+    cfg.train_dataloader.dataset = make(warp)
+    return cfg
+
+
+RIGHT = {
+    'converted, mirrored': lambda warp: combined(
+        of_coco(), of_aic(AIC_TO_COCO), steps=[LOAD, BOX, FLIP, *warp]
+    ),
+    'mirrored, converted': lambda warp: combined(
+        of_aic(LOAD, BOX, FLIP, AIC_TO_COCO, *warp), of_coco(LOAD, BOX, FLIP, *warp)
+    ),
+    'mirrored, converted outside': lambda warp: combined(
+        turned(LOAD, BOX, FLIP), steps=[TURNED, *warp]
+    ),
+    'means': lambda warp: combined(turned(MEANS), steps=[LOAD, BOX, FLIP, *warp]),
+    'repeated': lambda warp: repeated(
+        combined(repeated(turned(TURNED)), of_coco(), steps=[LOAD, BOX, FLIP, *warp])
+    ),
+    'always': lambda warp: of_coco(LOAD, BOX, dict(FLIP, prob=1.0), *warp),
+    'upside down': lambda warp: of_coco(
+        LOAD, BOX, dict(FLIP, direction=['vertical', 'horizontal']), *warp
+    ),
+    'never': lambda warp: of_aic(LOAD, BOX, AIC_TO_COCO, *warp),
+    'half of a body': lambda warp: of_coco(
+        LOAD, BOX, FLIP, dict(type='RandomHalfBody', prob=1.0), *warp
+    ),
+}
+
+
+@pytest.mark.parametrize('way', RIGHT)
+def test_what_is_mirrored_rightly_has_no_finding(way):
+    assert audit(trained_on(RIGHT[way])).findings == []
+
+
+#: The training data, the finding, where, and what it says or how it is to be mended.
+WRONG = {
+    'mirrored by the indices of what is converted later': (
+        lambda warp: combined(
+            of_coco(), turned(), steps=[LOAD, BOX, FLIP, TURNED, *warp]
+        ),
+        'flip-indices',
+        '.dataset.pipeline[2]',
+        'KeypointConverter before RandomFlip',
+    ),
+    'mirrored by the indices of what was converted before': (
+        lambda warp: combined(
+            of_coco(LOAD, BOX, FLIP, *warp), turned(LOAD, BOX, TURNED, FLIP, *warp)
+        ),
+        'flip-indices',
+        '.datasets[1].pipeline[3]',
+        'CombinedDataset',
+    ),
+    'mirrored by indices that the converter has changed': (
+        lambda warp: turned(LOAD, BOX, MEANS, FLIP, *warp),
+        'flip-indices',
+        '.dataset.pipeline[3]',
+        'CombinedDataset',
+    ),
+    'fewer indices than keypoints': (
+        lambda warp: of_aic(LOAD, BOX, AIC_TO_COCO, FLIP, *warp),
+        'flip-indices',
+        '.dataset.pipeline[3]',
+        '14 keypoints',
+    ),
+    'more indices than keypoints': (
+        lambda warp: combined(
+            of_coco(), of_aic(), steps=[LOAD, BOX, FLIP, AIC_TO_COCO, *warp]
+        ),
+        'flip-indices',
+        '.dataset.pipeline[2]',
+        'IndexError',
+    ),
+    'no swap in the metainfo of those combined': (
+        lambda warp: combined(
+            of_coco(),
+            of_aic(AIC_TO_COCO),
+            steps=[LOAD, BOX, FLIP, *warp],
+            metainfo=coco_info(left_hip='', right_hip=''),
+        ),
+        'flip-indices',
+        '.pipeline[2]',
+        '[11, 12]',
+    ),
+    'mirrored without a swap': (
+        lambda warp: of_coco(LOAD, BOX, dict(type='MirrorWithoutSwap'), *warp),
+        'flip-indices',
+        '.dataset',
+        '[1, 2, 3,',
+    ),
+    'mirrored after the warp': (
+        lambda warp: of_coco(LOAD, BOX, warp[0], FLIP, *warp[1:]),
+        'image-and-keypoints',
+        '.pipeline[3]',
+        'before the warp',
+    ),
+    'left converted to right': (
+        lambda warp: combined(
+            of_coco(), turned(CROSSED), steps=[LOAD, BOX, FLIP, *warp]
+        ),
+        'sides',
+        '.datasets[1].pipeline[0]',
+        'right_shoulder',
+    ),
+}
+
+
+@pytest.mark.parametrize('way', WRONG)
+def test_what_is_mirrored_wrongly_is_found_and_named(way):
+    make, name, where, said = WRONG[way]
+    found = audit(trained_on(make))
+    (finding,) = (f for f in found.findings if f.name != 'sides' or name == 'sides')
+    assert finding.name == name
+    assert finding.severity == ('warning' if name == 'sides' else 'error')
+    assert finding.where.startswith('train_dataloader.dataset')
+    assert finding.where.endswith(where)
+    assert said in f'{finding.what} {finding.fix}'
+
+
+def test_names_that_are_pairs_without_a_swap():
+    """In training and in testing alike, so that nothing contradicts them."""
+    cfg = Config.fromfile(find_config(UDP))
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[loader].dataset.metainfo = coco_info(left_hip='', right_hip='')
+    (finding,) = audit(cfg).findings
+    assert (finding.name, finding.severity) == ('sides', 'warning')
+    assert 'left_hip' in finding.what and 'right_hip' in finding.what
+    assert 'swap' in finding.fix
+
+
+def with_test_data(make):
+    cfg = Config.fromfile(find_config(UDP))
+    steps = [step.to_dict() for step in cfg.val_dataloader.dataset.pipeline]
+    for loader in ('val_dataloader', 'test_dataloader'):
+        cfg[loader].dataset = make(steps)
+    return cfg
+
+
+@pytest.mark.parametrize('convert', [TURNED, AIC_TO_COCO], ids=['all', 'some'])
+def test_converted_test_data_have_the_combined_metainfo(convert):
+    inner = turned if convert is TURNED else of_aic
+    cfg = with_test_data(lambda steps: combined(inner(convert), steps=steps))
+    found = audit(cfg)
+    assert found.findings == []
+    assert np.abs(found.end_to_end.input_px).mean() < 0.001
+    assert found.ap == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ('data', 'said'),
+    [
+        (lambda steps: turned(TURNED, *steps), '[0, 1, 2, 3,'),
+        (lambda steps: of_aic(AIC_TO_COCO, *steps), '14'),
+    ],
+)
+def test_converted_test_data_without_their_flip_indices(data, said):
+    (finding,) = audit(with_test_data(data)).findings
+    assert finding.severity == 'error'
+    assert said in finding.what
+    assert 'CombinedDataset' in f'{finding.what} {finding.fix}'
+    assert finding.where.startswith('val_dataloader.dataset.pipeline')
+
+
+def renamed(**changes):
+    info = coco_info()
+    for k, change in changes.items():
+        info['keypoint_info'][int(k[1:])].update(change)
+    return info
+
+
+def renumbered():
+    info = coco_info()
+    info['keypoint_info'] = {k + 1: p for k, p in info['keypoint_info'].items()}
+    return info
+
+
+@pytest.mark.parametrize(
+    ('info', 'said'),
+    [
+        (renamed(k3=dict(name='nose')), "keypoints 0 and 3 .* 'nose'"),
+        (renamed(k3=dict(swap='left_rae')), "'left_rae'"),
+        (renumbered(), 'from 0 on'),
+    ],
+    ids=['twice', 'unknown', 'from 1 on'],
+)
+def test_metainfo_whose_names_do_not_go_together(info, said):
+    cfg = Config.fromfile(find_config(UDP))
+    cfg.train_dataloader.dataset.metainfo = info
+    (finding,) = audit(cfg).findings
+    assert (finding.name, finding.severity) == ('build', 'error')
+    assert re.search(said, finding.what)
+    assert 'CocoDataset' in finding.what

@@ -40,8 +40,9 @@ def random_people(parts: Parts, count: int) -> List[dict]:
         box_size = rng.uniform([60, 120], [260, 420])
         corner = rng.uniform(0, 1, 2) * (np.array(IMAGE_SIZE) - box_size)
         box = np.concatenate([corner, corner + box_size])
-        keypoints = rng.uniform(box[:2], box[2:], (parts.metainfo['num_keypoints'], 2))
-        person = results_of(parts.metainfo, image, box, keypoints)
+        count = parts.test.metainfo['num_keypoints']
+        keypoints = rng.uniform(box[:2], box[2:], (count, 2))
+        person = results_of(parts.test.metainfo, image, box, keypoints)
         people.append(dict(person, id=index, img_id=index))
     return people
 
@@ -68,7 +69,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
             f'--ann {ann} is not in COCO format: it needs images (with file_name) and '
             'annotations (with keypoints)'
         ) from error
-    wanted = parts.metainfo['num_keypoints']
+    wanted = parts.test.metainfo['num_keypoints']
     if counts != {wanted}:
         found = ', '.join(f'{count:g}' for count in sorted(counts)) or 'no'
         raise UserError(
@@ -90,7 +91,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
                 lazy_init=True,
             )
             # Parsed already; it may depend on the data set's other arguments.
-            dataset._metainfo = parts.metainfo
+            dataset._metainfo = parts.test.metainfo
             dataset.full_init()
             people = [dataset.get_data_info(i) for i in range(len(dataset))]
     except (KeyError, TypeError, ValueError, IndexError) as error:
