@@ -418,7 +418,8 @@ class Checks:
                 for k, twin in enumerate(mirror_images(names))
                 if twin not in (k, info['flip_indices'][k])
             }
-            if pairs - said:
+            # Where they are mixed up, that is said.
+            if pairs - said and 'flip-indices' not in self.errors():
                 said |= pairs
                 line = self.line(('metainfo',), ('from_file',), flow=flow)
                 told = ', '.join(f'{one} and {other}' for one, other in sorted(pairs))
