@@ -130,6 +130,8 @@ TURNED = dict(
     type='KeypointConverter', num_keypoints=17, mapping=[(k, 16 - k) for k in range(17)]
 )
 MEANS = dict(TURNED, mapping=[((k, k), 16 - k) for k in range(17)])
+#: The nose between the eyes; the toolbox's converter writes on flip_indices.
+NOSE = dict(TURNED, mapping=[((1, 2), 0), *((k, k) for k in range(16, 0, -1))])
 #: As TURNED, but for the shoulders.
 CROSSED = dict(TURNED, mapping=[*TURNED['mapping'][:-7], (10, 5), (11, 6)])
 CROSSED['mapping'] += TURNED['mapping'][-5:]
@@ -208,6 +210,7 @@ RIGHT = {
         turned(LOAD, BOX, FLIP), steps=[TURNED, *warp]
     ),
     'means': lambda warp: combined(turned(MEANS), steps=[LOAD, BOX, FLIP, *warp]),
+    'mirrored, means': lambda warp: of_coco(LOAD, BOX, FLIP, NOSE, *warp),
     'repeated': lambda warp: repeated(
         combined(repeated(turned(TURNED)), of_coco(), steps=[LOAD, BOX, FLIP, *warp])
     ),

@@ -7,6 +7,7 @@ each keypoint in its own place, which tells whose place in the source a keypoint
 network has.
 """
 
+import copy
 import random
 from typing import Iterator, List, NamedTuple
 
@@ -21,7 +22,7 @@ from .flows import Flow, labelled_in
 from .parts import Parts
 from .people import IMAGE_SIZE
 
-#: Random numbers with which each pipeline runs as it is never, and always, mirrored.
+#: Seeds with which a pipeline runs without its mirroring, and again with it always.
 SEEDS = 6
 #: The box of the person, source px.
 BOX = np.array([120.0, 100.0, 460.0, 540.0])
@@ -75,8 +76,8 @@ def measure_mirroring(parts: Parts, flow: Flow) -> Mirroring:
         # Nothing to compare with.
         return Mirroring(flow, [], 0.0, False, [], [])
     count, off, unseen = len(plain.places), 0.0, False
-    known = getattr(parts.model, 'metainfo', None), parts.metainfo, flow.metainfo_at()
-    flips = (info['flip_indices'] for info in known if info)
+    infos = getattr(parts.model, 'metainfo', None), parts.metainfo, flow.metainfo_at()
+    flips = (info['flip_indices'] for info in infos if info)
     # Of other keypoints, nothing is known.
     flip = next((flip for flip in flips if len(flip) == count), None)
     for one in samples:
@@ -121,15 +122,15 @@ def _samples(flow: Flow, person: dict, chance: float) -> Iterator[_Sample]:
     """Samples of the person with mirroring as probable as this."""
     flow, corners = flow.with_mirroring(chance), BOX[[[0, 1], [2, 1], [0, 3], [2, 3]]]
     for seed in range(SEEDS):
-        found = []
-        own = person['keypoints']
-        for keypoints in (*(np.full_like(own, 1) * one for one in corners), own):
+        found, own = [], person['keypoints']
+        for keypoints in (
+            *(np.ones_like(own) * np.float32(one) for one in corners),
+            own,
+        ):
             random.seed(seed)
             np.random.seed(seed)
-            copied = {
-                key: np.copy(v) if key == 'img' else v for key, v in person.items()
-            }
-            found.append(flow.before_target(dict(copied, keypoints=keypoints.copy())))
+            alike = copy.deepcopy(dict(person, keypoints=keypoints))
+            found.append(flow.before_target(alike))
         results = found[-1]
         visible, flip = labelled_in(results), list(results['flip_indices'])
         warped = [one['transformed_keypoints'][0] for one in found]
@@ -151,7 +152,8 @@ def _shown(source: np.ndarray, image: np.ndarray, affine: np.ndarray) -> bool:
     size = image.shape[1::-1]
     expected = cv2.warpAffine(source[..., 0].astype(np.float32) + 1, affine, size)
     inside = expected > 1
-    pair = expected[inside], image.astype(float).mean(-1)[inside]
+    seen = image.reshape(*image.shape[:2], -1).astype(float).mean(-1)
+    pair = expected[inside], seen[inside]
     return bool(np.corrcoef(*pair)[0, 1] > ALIKE)
 
 
@@ -177,9 +179,8 @@ def _unconverted(flow: Flow, plain: _Sample, origin: List[int]) -> List[int]:
 def _crossed(parts: Parts, flow: Flow, origin: List[int]) -> List[str]:
     """Keypoints of one side that are converted to keypoints of the other, by names."""
     before = flow.metainfo['keypoint_id2name']
-    after = (flow.metainfo_at() if flow.replaced else parts.metainfo)[
-        'keypoint_id2name'
-    ]
+    info = flow.metainfo_at() if flow.replaced else parts.metainfo
+    after = info['keypoint_id2name']
     if len(after) != len(origin) or origin == list(range(len(before))):
         return []
     pairs = [(before[k], after[i]) for i, k in enumerate(origin) if k >= 0]

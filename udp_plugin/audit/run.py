@@ -128,11 +128,8 @@ def _mirrorings(parts: Parts) -> Tuple[List[Mirroring], List[Finding]]:
     for flow in parts.every_flow:
         mirroring, failure = _attempt(measure_mirroring, parts, flow)
         if failure:
-            where, values = (
-                flow.place_of('RandomFlip'),
-                dict(flow=flow, failure=failure),
-            )
-            failures.append(finding('flip-indices/fails', where, **values))
+            at, values = flow.place_of('RandomFlip'), dict(flow=flow, failure=failure)
+            failures.append(finding('flip-indices/fails', at, **values))
         else:
             found.append(mirroring)
     return found, failures
@@ -143,10 +140,8 @@ def _misfit(parts: Parts, flow: Flow, end: dict) -> str:
     sample, wanted = end.get('data_samples'), parts.num_keypoints * parts.channels
     if sample is None:
         return 'it hands on no data_samples, as PackPoseInputs does'
-    count, mirrors = (
-        len(sample.gt_instances.get('keypoints', [[]])[0]),
-        len(sample.metainfo.get('flip_indices', [])),
-    )
+    count = len(sample.gt_instances.get('keypoints', [[]])[0])
+    mirrors = len(sample.metainfo.get('flip_indices', []))
     if not flow.training and count and mirrors and count != mirrors:
         return (
             f'it hands on {count} keypoints with the flip_indices of {mirrors}; data '

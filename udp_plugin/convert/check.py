@@ -250,7 +250,8 @@ def of_sample(metainfo: dict) -> dict:
     """What a data set puts of its metainfo into each sample."""
     keys = 'upper_body_ids', 'lower_body_ids', 'flip_pairs', 'flip_indices'
     keys += ('dataset_keypoint_weights',)
-    return {key: metainfo[key] for key in keys if key in metainfo}
+    # A copy, since the toolbox's KeypointConverter writes on it.
+    return {key: copy.deepcopy(metainfo[key]) for key in keys if key in metainfo}
 
 
 def results_of(
