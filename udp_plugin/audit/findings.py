@@ -13,6 +13,7 @@ from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.convert.check import larger_input, map_size
 from udp_plugin.convert.swaps import nodes
+from udp_plugin.keypoint_names import mirror_images
 from udp_plugin.models.heads.base import OFFSET_LOSSES, UDPHead, type_name
 from udp_plugin.names import LOSSES
 
@@ -85,6 +86,8 @@ class Checks:
             self.the_estimator_undoes_the_warp,
             self.mirrored_maps_lie_where_they_belong,
             self.keypoints_have_one_mirror_image,
+            self.mirrored_samples_are_mirror_images,
+            self.names_and_mirror_images_go_together,
             self.the_head_makes_the_targets_maps,
             self.the_loss_is_the_targets,
             self.darks_kernel_fits_sigma,
@@ -416,18 +419,71 @@ class Checks:
         yield finding('flip-maps', where, mode_line, found=found, right=right)
 
     def keypoints_have_one_mirror_image(self) -> Iterator[Finding]:
-        """Left and right are each other's, in training as in testing."""
+        """Left and right are each other's."""
         tested = self.parts.flip_indices()
         at = 'dataset.metainfo', self.line(('metainfo',), ('from_file',))
         odd = [k for k, mirror in enumerate(tested) if tested[mirror] != k]
         if odd:
             yield finding('flip-indices/odd', *at, odd=odd)
-        elif self.test_cfg.get('flip_test'):
-            for flow, *_ in self.transforms:
-                flip = flow.flip_indices
-                if len(flip) == len(tested) and flip != tested:
-                    wrong = [k for k, one in enumerate(flip) if one != tested[k]]
-                    yield finding('flip-indices', *at, flow=flow, wrong=wrong)
+
+    def mirrored_samples_are_mirror_images(self) -> Iterator[Finding]:
+        """Of each data set, whatever converts its keypoints before or after."""
+        if 'flip-indices' in self.errors():
+            return
+        places = set()
+        for found in sorted(self.audit.mirrorings, key=lambda one: one.flow.training):
+            flow = found.flow
+            flip, convert = flow.last('RandomFlip'), flow.last('KeypointConverter')
+            where = flow.place_of('RandomFlip')
+            line = self.line(('type', 'RandomFlip'), flow=flow)
+            if found.unconverted and self.tested_by_samples:
+                where = flow.place_of('KeypointConverter')
+                line = self.line(('type', 'KeypointConverter'), flow=flow)
+                yield finding('flip-indices/tested', where, line, found=found)
+                # It says what mirror images are.
+                return
+            if where in places or not (found.wrong or found.unseen):
+                continue
+            places.add(where)
+            if not found.wrong:
+                yield finding('image-and-keypoints/mirrored', where, line, flow=flow)
+            elif None in (flip, convert) or flow.replaced_between(convert, flip):
+                line = self.line(('metainfo',), ('from_file',)) or line
+                yield finding('flip-indices', where, line, found=found)
+            else:
+                key = 'later' if convert > flip else 'before'
+                yield finding(f'flip-indices/{key}', where, line, found=found)
+
+    def names_and_mirror_images_go_together(self) -> Iterator[Finding]:
+        """By left and right in the names."""
+        said = set()
+        for found in self.audit.mirrorings:
+            flow = found.flow
+            # As it is where it counts.
+            info = flow.metainfo_at(flow.last('RandomFlip'))
+            names = list(info['keypoint_id2name'].values())
+            pairs = {
+                (names[min(k, twin)], names[max(k, twin)])
+                for k, twin in enumerate(mirror_images(names))
+                if twin not in (k, info['flip_indices'][k])
+            }
+            # Where they are mixed up, that is said.
+            if pairs - said and 'flip-indices' not in self.errors():
+                said |= pairs
+                line = self.line(('metainfo',), ('from_file',), flow=flow)
+                told = ', '.join(f'{one} and {other}' for one, other in sorted(pairs))
+                yield finding('sides', flow.data, line, flow=flow, pairs=told)
+            if found.crossed:
+                where = flow.place_of('KeypointConverter')
+                line = self.line(('type', 'KeypointConverter'), flow=flow)
+                values = dict(flow=flow, crossed=', '.join(found.crossed))
+                yield finding('sides/converted', where, line, **values)
+
+    @property
+    def tested_by_samples(self) -> bool:
+        """Whether the flip test goes by what the samples say of their keypoints."""
+        own = getattr(self.parts.model, 'metainfo', None)
+        return bool(self.test_cfg.get('flip_test')) and not own
 
     # --- head -------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Transforms are built from the config by the toolbox's registry.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -31,6 +31,7 @@ class Warped(NamedTuple):
     image: np.ndarray  #: Shape (h, w, 3), the network's input, also if it is grey.
     source: np.ndarray  #: Keypoints (K, 2) in source px, after what was done to them.
     keypoints: np.ndarray  #: Keypoints (K, 2) in input px, as the pipeline has them.
+    visible: np.ndarray  #: Which of them are labelled, shape (K,).
     center: np.ndarray  #: Of the box that became the input, shape (2,), source px.
     scale: np.ndarray  #: Its size.
     end: dict  #: What the pipeline's last step returned.
@@ -46,6 +47,7 @@ class Flow:
     """The way of a data set's samples, through its pipeline and those around it."""
 
     name: str  #: ``'train'``, ``'train, stage 2'``, ``'val'``, ``'val, test'`` etc.
+    data: str  #: Where the data set is in the config.
     steps: List[dict]
     places: List[str]  #: Where each step is in the config.
     dataset: dict  #: Its config.
@@ -59,7 +61,7 @@ class Flow:
 
     @cached_property
     def metainfo(self) -> dict:
-        """What the data set says of its keypoints."""
+        """What the data set says of its keypoints, before the first step."""
         return metainfo_of(self.dataset)
 
     @cached_property
@@ -67,15 +69,25 @@ class Flow:
         """Other metainfo that samples have from a step on."""
         return {index: metainfo_of(around) for index, around in self.around.items()}
 
-    @property
-    def flip_indices(self) -> List[int]:
-        """Those of the samples in the end."""
-        return list([self.metainfo, *self.replaced.values()][-1]['flip_indices'])
+    def metainfo_at(self, index: Optional[int] = None) -> dict:
+        """What samples have of it at a step, or in the end."""
+        known = [self.metainfo]
+        known += [m for i, m in self.replaced.items() if index is None or i <= index]
+        return known[-1]
 
     @cached_property
     def transforms(self) -> list:
         """The steps, built."""
         return [TRANSFORMS.build(step) for step in self.steps]
+
+    def replaced_between(self, start: int, end: int) -> bool:
+        """Whether samples get another metainfo after a step and before another."""
+        return any(start < index <= end for index in self.around)
+
+    def last(self, name: str) -> Optional[int]:
+        """The index of the last step of a type."""
+        found = [i for i, step in enumerate(self.steps) if type_name(step) == name]
+        return found[-1] if found else None
 
     def find(self, key: str) -> Optional[int]:
         """The index of the first step whose config has the key."""
@@ -84,6 +96,46 @@ class Flow:
     def place(self, index: Optional[int]) -> str:
         """Where a step is in the config; the flow's name if there is no such step."""
         return self.name if index is None else self.places[index]
+
+    def place_of(self, name: str) -> str:
+        """Where the last step of a type is in the config, or else the data set."""
+        index = self.last(name)
+        return self.data if index is None else self.places[index]
+
+    def with_mirroring(self, chance: float) -> 'Flow':
+        """The same with a RandomFlip that mirrors as often as this.
+
+        Halves of bodies, whose box depends on where keypoints are, are left out.
+        """
+        chances = dict(RandomFlip=chance, RandomHalfBody=0.0)
+        names = map(type_name, self.steps)
+        steps = [
+            dict(step, prob=chances[name]) if name in chances else step
+            for step, name in zip(self.steps, names)
+        ]
+        return replace(self, steps=steps)
+
+    def run(self, person: dict) -> Iterator[Tuple[int, dict]]:
+        """Send a person through the pipeline: each step, and what comes out of it."""
+        results = person
+        if loads_grey(self.steps) and np.ndim(results.get('img')) == 3:
+            # Those that are drawn have none but grey pixels.
+            results['img'] = results['img'][..., 0]
+        for index, transform in enumerate(self.transforms):
+            results.update(of_sample(self.replaced.get(index, {})))
+            results = transform(results)
+            if results is None:
+                raise UserError(f'the {self.name} pipeline dropped a sample')
+            yield index, results
+
+    def before_target(self, person: dict) -> dict:
+        """A warped person, as the step that makes the target gets it."""
+        target, found = self.find('encoder'), {}
+        for index, results in self.run(person):
+            found = results if _is_warped(results) else found
+            if found and target is not None and index + 1 >= target:
+                break
+        return found
 
     def warp(self, person: dict, to_the_end: bool = True) -> Warped:
         """Send a person through the pipeline.
@@ -96,16 +148,8 @@ class Flow:
             UserError: No step warps the person to the network's input.
         """
         results, warped = person, None
-        if loads_grey(self.steps) and np.ndim(results.get('img')) == 3:
-            # Those that are drawn have none but grey pixels.
-            results['img'] = results['img'][..., 0]
-        for index, transform in enumerate(self.transforms):
-            results.update(of_sample(self.replaced.get(index, {})))
-            results = transform(results)
-            if results is None:
-                raise UserError(f'the {self.name} pipeline dropped a sample')
-            done = 'transformed_keypoints' in results and 'input_size' in results
-            if warped is None and done:
+        for _, results in self.run(person):
+            if warped is None and _is_warped(results):
                 # MMPose 1.1 leaves the box itself alone.
                 center = results.get('input_center', results['bbox_center'])
                 scale = results.get('input_scale', results['bbox_scale'])
@@ -114,6 +158,7 @@ class Flow:
                     image=_in_color(results['img']),
                     source=np.array(results['keypoints'][0, :, :2], float),
                     keypoints=np.array(keypoints[0, :, :2], float),
+                    visible=labelled_in(results),
                     center=np.array(center, float).reshape(2),
                     scale=np.array(scale, float).reshape(2),
                     end={},
@@ -128,17 +173,27 @@ class Flow:
         return warped._replace(end=results)
 
     def run_through(self) -> dict:
-        """What comes out at the end, of a person in the middle of an image."""
+        """What comes out at the end, of a person in the middle of an image.
+
+        It is not mirrored, in which what comes out might be chance.
+        """
         image = np.zeros((640, 640, 3), np.uint8)
         box = np.array([100.0, 100.0, 300.0, 400.0])
         np.random.seed(0)
         shape = (self.metainfo['num_keypoints'], 2)
         keypoints = np.random.uniform(box[:2], box[2:], shape)
-        return self.warp(results_of(self.metainfo, image, box, keypoints)).end
+        person = results_of(self.metainfo, image, box, keypoints)
+        return self.with_mirroring(0.0).warp(person).end
+
+
+def labelled_in(results: dict) -> np.ndarray:
+    """Which keypoints of a person are labelled, shape (K,)."""
+    visible = np.asarray(results['keypoints_visible'], float)[0]
+    return (visible[:, 0] if visible.ndim == 2 else visible) > 0
 
 
 def flows_of(cfg: Config) -> List[Flow]:
-    """The ways of samples through a config's pipelines, each kind once."""
+    """The ways of samples through a config's pipelines, of each data set."""
     found: List[Flow] = []
     for name, key in LOADERS.items():
         dataset = (cfg.get(key) or {}).get('dataset')
@@ -155,9 +210,14 @@ def flows_of(cfg: Config) -> List[Flow]:
                 outer = dict(outer, pipeline=hook['switch_pipeline'])
                 place = f'custom_hooks[{index}].switch_pipeline'
                 found.append(_flow('train, stage 2', [*inner, (place, outer)]))
+    return found
+
+
+def each_once(flows: Sequence[Flow], alike: Callable[[Flow, Flow], bool]) -> List[Flow]:
+    """The first of flows that are alike, by the names of all of them."""
     once: List[Flow] = []
-    for flow in found:
-        like = next((i for i, one in enumerate(once) if _alike(one, flow)), None)
+    for flow in flows:
+        like = next((i for i, one in enumerate(once) if alike(one, flow)), None)
         if like is None:
             same = sum(one.name.split(' (')[0] == flow.name for one in once)
             name = f'{flow.name} ({same + 1})' if same else flow.name
@@ -173,7 +233,17 @@ def _in_color(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
 
 
-def _alike(one: Flow, other: Flow) -> bool:
+def are_equal(one: Flow, other: Flow) -> bool:
+    """Whether flows do the same with the same keypoints."""
+    first, second = (
+        [f.training, f.steps, f.dataset.get('type'), f.dataset.get('metainfo')]
+        + [(i, around['metainfo']) for i, around in f.around.items()]
+        for f in (one, other)
+    )
+    return first == second
+
+
+def are_alike(one: Flow, other: Flow) -> bool:
     """Whether flows have one way; in training, keypoints of other data do not matter.
 
     Test data's keypoints are those of the data set's type and metainfo.
@@ -190,6 +260,10 @@ def _alike(one: Flow, other: Flow) -> bool:
     )
 
 
+def _is_warped(results: dict) -> bool:
+    return 'transformed_keypoints' in results and 'input_size' in results
+
+
 def _chains(dataset: dict, place: str, around: Chain = ()) -> Iterator[Chain]:
     """Each data set and the wrappers around it, with their pipelines' places."""
     chain = [(f'{place}.pipeline', dataset), *around]
@@ -204,8 +278,8 @@ def _chains(dataset: dict, place: str, around: Chain = ()) -> Iterator[Chain]:
 
 def _flow(name: str, chain: Chain) -> Flow:
     """The way of samples through the pipelines of a data set and its wrappers."""
-    dataset = chain[0][1]
-    flow = Flow(name, [], [], dataset, {})
+    (start, dataset), *_ = chain
+    flow = Flow(name, start.rpartition('.')[0], [], [], dataset, {})
     for place, owner in chain:
         start = len(flow.steps)
         for index, step in enumerate(owner.get('pipeline') or []):

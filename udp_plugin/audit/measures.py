@@ -344,16 +344,16 @@ def network_sees(parts: Parts, places: np.ndarray, labelled: np.ndarray) -> np.n
 def _predict_people(
     parts: Parts, seen: Transform, learned: Optional[Transform], people: Sequence[dict]
 ) -> List[Person]:
-    annotated = [np.array(person['keypoints'][0, :, :2], float) for person in people]
-    labelled, areas = [], []
+    areas = []
     for person in people:
-        visible = np.asarray(person['keypoints_visible'], float)[0]
-        labelled.append((visible[:, 0] if visible.ndim == 2 else visible) > 0)
         width, height = person['bbox'][0, 2:] - person['bbox'][0, :2]
         raw = person.get('raw_ann_info') or {}
         # The toolbox's stand-in for the outline's area.
         areas.append(float(raw.get('area') or 0.53 * width * height))
     warped = [parts.test.warp(dict(person)) for person in people]
+    # As far as the pipeline has converted them.
+    annotated = [one.source for one in warped]
+    labelled = [one.visible for one in warped]
     places = np.stack([one.keypoints for one in warped])
     # Where the image has them, then what training had there.
     places = places + F.apply_affine(places, seen.field)
@@ -385,8 +385,10 @@ def _round_trip(parts: Parts, coding: Coding) -> np.ndarray:
     predicted, _ = parts.predict(maps, maps, samples, flip_test=False)
     errors = []
     for found, points, answer in zip(warped, read, predicted):
-        inputs = np.stack([one.keypoints[0] for one in found])
-        sources = np.stack([one.source[0] for one in found])
+        # A converter may leave some keypoints out.
+        k = found[0].visible.argmax()
+        inputs = np.stack([one.keypoints[k] for one in found])
+        sources = np.stack([one.source[k] for one in found])
         backward, *_ = np.linalg.lstsq(np.c_[inputs, np.ones(4)], sources, rcond=None)
         error = answer - F.apply_affine(points, backward.T)
         errors.append(_to_input_px(parts, found[0], error))

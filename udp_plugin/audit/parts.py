@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from udp_plugin import functional as F
 from udp_plugin.errors import UserError
 
-from .flows import flows_of
+from .flows import are_alike, are_equal, each_once, flows_of
 
 #: Maps that are made, flipped and read at once: as many numbers as fit well in memory.
 NUMBERS_AT_ONCE = 2**24
@@ -37,7 +37,8 @@ class Parts:
         cfg: A top-down heatmap config; it is left as it is.
 
     Attributes:
-        flows: The ways of samples, each kind once.
+        every_flow: The ways of samples, of each data set.
+        flows: Each kind of them once.
         train, test: The flows that train, if any, and that are tested.
         model: The config's estimator and head, without backbone and neck.
         head: The head that makes heatmaps.
@@ -45,7 +46,7 @@ class Parts:
         channels: Maps a keypoint in the target: 1, or 3 with offsets.
         num_keypoints: Of the target.
         outputs: For each keypoint of the test data its index in the maps.
-        metainfo: Of the test data.
+        metainfo: Of the test data, as their samples have it in the end.
 
     Raises:
         UserError: It is no top-down heatmap config, or lacks its data.
@@ -58,7 +59,9 @@ class Parts:
             import_modules_from_strings(**cfg.custom_imports)
         if not isinstance(cfg.get('model'), dict):
             raise UserError('it has no model; it is a part of a config, not a config')
-        self.flows = flows_of(cfg)
+        found = flows_of(cfg)
+        self.every_flow = each_once(found, are_equal)
+        self.flows = each_once(found, are_alike)
         self.train = next((f for f in self.flows if f.name == 'train'), None)
         tested = [f for f in self.flows if not f.training]
         named = [f for f in tested if 'test' in f.name]
@@ -80,7 +83,10 @@ class Parts:
             )
         self.input_size = tuple(map(int, decoder.input_size))
         self.heatmap_size = tuple(map(int, decoder.heatmap_size))
-        self.metainfo = self.test.metainfo
+        self.metainfo = self.test.metainfo_at()
+        for flow in self.every_flow:
+            # What is wrong in it is said here.
+            flow.metainfo_at()
         encoder = None if self.train is None else self.train.find('encoder')
         #: The training pipeline's step that makes targets; the head's codec without.
         self._target = None if encoder is None else self.train.transforms[encoder]

@@ -41,8 +41,9 @@ def random_people(parts: Parts, count: int) -> List[dict]:
         box_size = rng.uniform([60, 120], [260, 420])
         corner = rng.uniform(0, 1, 2) * (np.array(IMAGE_SIZE) - box_size)
         box = np.concatenate([corner, corner + box_size])
-        keypoints = rng.uniform(box[:2], box[2:], (parts.metainfo['num_keypoints'], 2))
-        person = results_of(parts.metainfo, image, box, keypoints)
+        count = parts.test.metainfo['num_keypoints']
+        keypoints = rng.uniform(box[:2], box[2:], (count, 2))
+        person = results_of(parts.test.metainfo, image, box, keypoints)
         people.append(dict(person, id=index, img_id=index))
     return people
 
@@ -57,7 +58,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         raise UserError(f'--ann {ann}: no such file')
     if not img.is_dir():
         raise UserError(f'--img {img}: no such folder')
-    content, wanted = read_coco(ann), parts.metainfo['num_keypoints']
+    content, wanted = read_coco(ann), parts.test.metainfo['num_keypoints']
     found = (one.get('keypoints') for one in content['annotations'])
     counts = {len(keypoints) / 3 for keypoints in found if isinstance(keypoints, list)}
     if wanted not in counts:
@@ -91,7 +92,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
                 lazy_init=True,
             )
             # Parsed already; it may depend on the data set's other arguments.
-            dataset._metainfo = parts.metainfo
+            dataset._metainfo = parts.test.metainfo
             dataset.full_init()
             people = [dataset.get_data_info(i) for i in range(len(dataset))]
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -10,6 +10,7 @@ from udp_plugin.version import __version__
 
 from .errors import by_axis, statistics
 from .measures import Coding, EndToEnd, Flip
+from .mirroring import Mirroring
 from .parts import Parts
 from .theory import Expected, expected_coding, expected_flip
 from .warps import UNIT_LENGTH, Transform
@@ -55,6 +56,7 @@ class Audit:
     findings: List[Finding] = field(default_factory=list)  #: Errors first.
     parts: Optional[Parts] = None
     transforms: List[Transform] = field(default_factory=list)
+    mirrorings: List[Mirroring] = field(default_factory=list)  #: Of each data set.
     coding: Optional[Coding] = None
     flip: Optional[Flip] = None
     flip_failure: str = ''  #: Why the flip test fails.

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from mmengine.config import Config
@@ -16,6 +16,7 @@ from .findings import Checks, in_words
 from .flows import Flow
 from .lines import Lines
 from .measures import measure_coding, measure_end_to_end, measure_flip
+from .mirroring import Mirroring, measure_mirroring
 from .parts import Parts
 from .people import annotated_people, average_precision, random_people
 from .result import Audit, Finding, finding
@@ -69,6 +70,10 @@ def audit(
         if ann is not None and img is not None:
             people, found.data = annotated_people(parts, ann, img), ann.name
         with _failures_are_findings(found):
+            progress('mirroring')
+            found.mirrorings, found.findings = _mirrorings(parts)
+            if found.findings:
+                return found
             progress('transforms')
             found.transforms = [measure_transform(parts, flow) for flow in parts.flows]
             progress('encoding and decoding')
@@ -106,8 +111,12 @@ def _failures_are_findings(found: Audit) -> Iterator[None]:
 
 def _broken_pipelines(parts: Parts, cfg: Config) -> List[Finding]:
     """Pipelines that do not run to their end, or hand on what does not fit."""
-    found, lines, needed = [], Lines(cfg), _needed_keys(parts, cfg)
-    for flow in parts.flows:
+    found: Dict[Tuple[str, str], Finding] = {}
+    lines, needed = Lines(cfg), _needed_keys(parts, cfg)
+    for flow in sorted(parts.every_flow, key=lambda flow: flow.training):
+        if flow.training and found:
+            # What it has to make, the test data say.
+            break
         end, failure = _attempt(flow.run_through)
         failure = f'it fails: {failure}' if failure else _misfit(parts, flow, end)
         packer = flow.find('meta_keys')
@@ -116,11 +125,26 @@ def _broken_pipelines(parts: Parts, cfg: Config) -> List[Finding]:
         if missing and packer is not None and not failure and not flow.training:
             at = f'{flow.place(packer)}.meta_keys', lines.find('meta_keys')
             values = dict(name=type_name(flow.steps[packer]), missing=missing)
-            found.append(finding('pipeline/keys', *at, flow=flow, **values))
+            lacking = finding('pipeline/keys', *at, flow=flow, **values)
+            found.setdefault((at[0], str(missing)), lacking)
         elif failure:
             where = flow.places[0].rpartition('[')[0] if flow.places else flow.name
-            found.append(finding('pipeline', where, flow=flow, failure=failure))
-    return found
+            values = dict(flow=flow, failure=failure)
+            found.setdefault((where, failure), finding('pipeline', where, **values))
+    return list(found.values())
+
+
+def _mirrorings(parts: Parts) -> Tuple[List[Mirroring], List[Finding]]:
+    """What pipelines make of left and right, and where mirroring fails."""
+    found, failures = [], []
+    for flow in parts.every_flow:
+        mirroring, failure = _attempt(measure_mirroring, parts, flow)
+        if failure:
+            at, values = flow.place_of('RandomFlip'), dict(flow=flow, failure=failure)
+            failures.append(finding('flip-indices/fails', at, **values))
+        else:
+            found.append(mirroring)
+    return found, failures
 
 
 def _needed_keys(parts: Parts, cfg: Config) -> List[str]:
@@ -138,6 +162,13 @@ def _misfit(parts: Parts, flow: Flow, end: dict) -> str:
     sample, wanted = end.get('data_samples'), parts.num_keypoints * parts.channels
     if sample is None:
         return 'it hands on no data_samples, as PackPoseInputs does'
+    count = len(sample.gt_instances.get('keypoints', [[]])[0])
+    mirrors = len(sample.metainfo.get('flip_indices', []))
+    if not flow.training and count and mirrors and count != mirrors:
+        return (
+            f'it hands on {count} keypoints with the flip_indices of {mirrors}; data '
+            'whose keypoints are converted need a CombinedDataset around them'
+        )
     if not flow.training or 'target_codecs' in sample.gt_instance_labels:
         return ''
     if 'gt_fields' not in sample:

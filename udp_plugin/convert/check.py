@@ -3,6 +3,7 @@
 import copy
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS, MODELS, TRANSFORMS
 from mmpose.utils import register_all_modules
 
+from udp_plugin.keypoint_names import refuse_duplicates
 from udp_plugin.models.heads.base import batch_targets, type_name
 
 from .swaps import LOADERS, nodes
@@ -229,8 +231,9 @@ def metainfo_of(dataset: dict) -> dict:
     """What the toolbox knows of a data set's keypoints, by its config.
 
     Raises:
-        ValueError: The data set's type is not registered, or the metainfo lacks what
-            the toolbox asks for.
+        ValueError: The data set's type is not registered, the metainfo lacks what the
+            toolbox asks for, or its keypoints are not counted from 0 on, each with a
+            name of its own.
     """
     cls = dataset['type']
     cls = DATASETS.get(cls) if isinstance(cls, str) else cls
@@ -246,21 +249,52 @@ def metainfo_of(dataset: dict) -> dict:
     with warnings.catch_warnings():
         # It says at length that it found the file that was meant.
         warnings.filterwarnings('ignore', 'The metainfo config file')
-        if metainfo:
-            try:
-                return parse_pose_metainfo(dict(metainfo))
-            except AssertionError as error:
-                # The toolbox does not say what it misses.
-                file = metainfo.get('from_file')
-                has = Config.fromfile(file).dataset_info if file else metainfo
-                missing = ', '.join(key for key in METAINFO_KEYS if key not in has)
-                raise ValueError(
-                    f'the metainfo of {dataset["type"]} lacks {missing}; '
-                    f'{file or "it"} must have {", ".join(METAINFO_KEYS)}'
-                ) from error
-        # It depends on the arguments, as DeepFashion's on its subset.
-        settings = dict(dataset, lazy_init=True, pipeline=[], test_mode=False)
-        return DATASETS.build(settings).metainfo
+        try:
+            if metainfo:
+                parsed = parse_pose_metainfo(dict(metainfo))
+            else:
+                # It depends on the arguments, as DeepFashion's on its subset.
+                settings = dict(dataset, lazy_init=True, pipeline=[], test_mode=False)
+                parsed = DATASETS.build(settings).metainfo
+        except AssertionError as error:
+            # The toolbox does not say what it misses.
+            file = metainfo.get('from_file')
+            has = Config.fromfile(file).dataset_info if file else metainfo
+            missing = ', '.join(key for key in METAINFO_KEYS if key not in has)
+            raise ValueError(
+                f'the metainfo of {dataset["type"]} lacks {missing}; '
+                f'{file or "it"} must have {", ".join(METAINFO_KEYS)}'
+            ) from error
+        except KeyError as error:
+            _check_names(cls, _names_in(metainfo or {}))
+            raise ValueError(
+                f"the metainfo of {cls.__name__} has no {error}; each 'swap' and each "
+                "'link' is the name of a keypoint"
+            ) from error
+    _check_names(cls, parsed['keypoint_id2name'])
+    return parsed
+
+
+def _names_in(metainfo: dict) -> Dict[int, str]:
+    """The names in metainfo, by number, whatever else is in it."""
+    path = metainfo.get('from_file')
+    if path and Path(path).is_file():
+        metainfo = Config.fromfile(path).get('dataset_info') or {}
+    points = metainfo.get('keypoint_info') or {}
+    return {k: point.get('name', f'keypoint {k}') for k, point in points.items()}
+
+
+def _check_names(cls: type, names: Dict[int, str]) -> None:
+    """Refuse keypoints that are not counted from 0 on, or of one name."""
+    if list(names) != list(range(len(names))):
+        raise ValueError(
+            f'the keypoint_info of {cls.__name__} counts keypoints '
+            f'{", ".join(map(str, names))}; it is to count them from 0 on'
+        )
+    try:
+        refuse_duplicates(list(names.values()))
+    except ValueError as error:
+        raise ValueError(f'the metainfo of {cls.__name__}: {error}') from error
 
 
 def loads_grey(pipeline: Optional[Sequence[dict]]) -> bool:
@@ -299,7 +333,8 @@ def of_sample(metainfo: dict) -> dict:
     """What a data set puts of its metainfo into each sample."""
     keys = 'upper_body_ids', 'lower_body_ids', 'flip_pairs', 'flip_indices'
     keys += ('dataset_keypoint_weights',)
-    return {key: metainfo[key] for key in keys if key in metainfo}
+    # A copy, since the toolbox's KeypointConverter writes on it.
+    return {key: copy.deepcopy(metainfo[key]) for key in keys if key in metainfo}
 
 
 def results_of(

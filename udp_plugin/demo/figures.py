@@ -13,7 +13,6 @@ a figure in source px.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -48,18 +47,6 @@ HAND = 0.35
 OVERSAMPLING = 2
 #: Fractional bits of the coordinates given to OpenCV.
 SHIFT = 8
-
-
-def swapped(name: str) -> str:
-    """The name of the mirrored keypoint: ``left`` and ``right`` exchanged.
-
-    Example:
-        >>> swapped('left_eye'), swapped('nose')
-        ('right_eye', 'nose')
-    """
-    sides = [('left', 'right'), ('Left', 'Right'), ('LEFT', 'RIGHT')]
-    other = {**dict(sides), **{right: left for left, right in sides}}
-    return re.sub('|'.join(other), lambda side: other[side[0]], name)
 
 
 class Figure(NamedTuple):

@@ -3,15 +3,16 @@
 import json
 from pathlib import Path
 from pprint import pformat
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
 from udp_plugin.coco import check_coco, check_photographs, read_coco
 from udp_plugin.errors import UserError
+from udp_plugin.keypoint_names import mirror_images
 
 from .configs import Data
-from .figures import KEYPOINTS, swapped
+from .figures import KEYPOINTS
 
 #: With fewer images, all of them serve for training and for testing.
 FEWEST_TO_SPLIT = 5
@@ -87,8 +88,12 @@ def read_own_data(
     metainfo = None
     if names != KEYPOINTS:
         metainfo = folder / 'keypoints.py'
-        files[metainfo] = _metainfo(category, ann.stem)
         sigmas = 'those of the file' if category.get('sigmas') else OKS_SIGMA
+        try:
+            mirrored = mirror_images(names)
+        except ValueError as error:
+            raise UserError(f'--ann {ann}: {error}') from error
+        files[metainfo] = _metainfo(category, mirrored, ann.stem)
         notes.append(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
             f'{sigmas}'
@@ -123,15 +128,14 @@ def _completed(annotation: dict) -> dict:
     }
 
 
-def _metainfo(category: dict, dataset_name: str) -> str:
+def _metainfo(category: dict, mirrored: Sequence[int], dataset_name: str) -> str:
     """The text of the toolbox's ``dataset_info`` for a category's keypoints."""
     names = category['keypoints']
-    twins = [swapped(name) for name in names]
     info = dict(
         dataset_name=dataset_name,
         keypoint_info={
-            i: dict(name=name, id=i, swap=twin if twin in names else '')
-            for i, (name, twin) in enumerate(zip(names, twins))
+            i: dict(name=name, id=i, swap=names[twin] if twin != i else '')
+            for i, (name, twin) in enumerate(zip(names, mirrored))
         },
         skeleton_info={
             i: dict(link=(names[a - 1], names[b - 1]), id=i)
