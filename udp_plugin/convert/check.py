@@ -257,6 +257,8 @@ def metainfo_of(dataset: dict) -> dict:
                 settings = dict(dataset, lazy_init=True, pipeline=[], test_mode=False)
                 parsed = DATASETS.build(settings).metainfo
         except AssertionError as error:
+            if not metainfo:
+                raise
             # The toolbox does not say what it misses.
             file = metainfo.get('from_file')
             has = Config.fromfile(file).dataset_info if file else metainfo
