@@ -138,6 +138,8 @@ class SetUp:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # These tests may run under nohup.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
         return self
 

@@ -372,8 +372,8 @@ def _shadow(place: str) -> Tuple[str, List[str]]:
     """What is said of what shadows a package, and the command that renames it."""
     path = Path(os.path.abspath(place))
     what = (
-        f'{path} is imported in place of the installed {path.stem}, by whatever '
-        'looks in the current folder first. Run it in another folder, or rename this:'
+        f'{path} is imported in place of the package {path.stem}, by whatever looks '
+        'in the current folder first. Run it in another folder, or rename this:'
     )
     renamed = path.with_name(f'{path.stem}-copy{path.suffix}')
     return what, [' '.join(map(shlex.quote, ['mv', str(path), str(renamed)]))]
@@ -447,7 +447,7 @@ def doctor() -> Diagnosis:
         if failed:
             answers, _ = probe(steps, elsewhere=True)
         found = _diagnose(answers)
-        here = [place for place in here if find_spec(Path(place).stem)]
+        installed = [place for place in here if find_spec(Path(place).stem)]
     # What is in the current folder is the cause of what goes well without it.
     mended = {n: said for n, said in failed.items() if answers.get(n, '') is None}
     if not mended.keys() <= {'numba'}:
@@ -455,7 +455,7 @@ def doctor() -> Diagnosis:
         faults = [Fault(what, line, commands) for what, commands in map(_shadow, here)]
         return found._replace(faults=[*faults, *found.faults], works=False)
     if mended or not failed:
-        notes = [_with_commands(*_shadow(place)) for place in here]
+        notes = [_with_commands(*_shadow(place)) for place in installed]
         return found._replace(notes=[*notes, *found.notes])
     return found
 
