@@ -145,7 +145,7 @@ FAULTS = {
     'unnamed': (of('categories', 0, name=...), 'category 1: it has no name'),
     'twice': (
         of('categories', 0, keypoints=[*KEYPOINTS[:-1], 'nose']),
-        'category 1: .* "nose" twice',
+        "category 1: keypoints .* are both called 'nose'",
     ),
     'names of null': (
         of('categories', 0, keypoints=[*KEYPOINTS[:-1], None]),

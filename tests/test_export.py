@@ -535,6 +535,8 @@ import os, signal, sys
 from udp_plugin import cli
 from udp_plugin.export import graph, verify
 
+# A shell has what it starts in the background ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 graph.LARGEST, verify.FIGURES = int(sys.argv.pop(1)), 1
 replace, stop = os.replace, getattr(signal, sys.argv.pop(1))
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from udp_plugin.errors import UserError
+from udp_plugin.keypoint_names import refuse_duplicates
 
 #: So many faults are listed.
 LISTED = 10
@@ -152,9 +153,10 @@ def _category_faults(category: dict) -> Iterator[str]:
         yield f'keypoints must be a list of names, got {_shown(wrong)}'
     elif names:
         count = len(names)
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            yield f'keypoints has {_shown(twice[0])} twice; each name must be its own'
+        try:
+            refuse_duplicates(names)
+        except ValueError as error:
+            yield str(error)
     links, sigmas = category.get('skeleton') or [], category.get('sigmas')
     if count and not isinstance(links, list):
         yield f'skeleton must be a list of pairs, got {_shown(links)}'

@@ -75,6 +75,19 @@ class Flow:
         known += [m for i, m in self.replaced.items() if index is None or i <= index]
         return known[-1]
 
+    @property
+    def averaged(self) -> List[int]:
+        """Keypoints in the middle between two of the data set's, and what mirrors them.
+
+        Nothing in a drawn image is there.
+        """
+        found = set()
+        for step in self.steps:
+            if type_name(step) == 'KeypointConverter':
+                found |= {k for source, k in step['mapping'] if np.ptp(source)}
+        flip = self.metainfo_at()['flip_indices']
+        return sorted(found | {flip[k] for k in found if k < len(flip)})
+
     @cached_property
     def transforms(self) -> list:
         """The steps, built."""

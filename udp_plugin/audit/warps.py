@@ -59,7 +59,8 @@ def measure_transform(parts: Parts, flow: Flow) -> Transform:
             unpredictable |= not np.array_equal(warped.keypoints, other.keypoints)
         deviations.append([_deviation(warped, unbiased) for unbiased in (True, False)])
         pixel = warped.scale[0] / warped.size[0]
-        found, where = _blobs(warped, sigma / pixel)
+        drawn = np.delete(warped.keypoints, flow.averaged, 0)
+        found, where = _blobs(warped._replace(keypoints=drawn), sigma / pixel)
         misfits.append(found - where)
         positions.append(where)
     # One for each measure.

@@ -89,11 +89,7 @@ def read_own_data(
     if names != KEYPOINTS:
         metainfo = folder / 'keypoints.py'
         sigmas = 'those of the file' if category.get('sigmas') else OKS_SIGMA
-        try:
-            mirrored = mirror_images(names)
-        except ValueError as error:
-            raise UserError(f'--ann {ann}: {error}') from error
-        files[metainfo] = _metainfo(category, mirrored, ann.stem)
+        files[metainfo] = _metainfo(category, mirror_images(names), ann.stem)
         notes.append(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
             f'{sigmas}'
