@@ -130,5 +130,5 @@ def test_wrong_annotations_end_the_command(tmp_path, content):
 
 def test_out_that_is_a_file_ends_the_command(tmp_path):
     (tmp_path / 'out').touch()
-    with pytest.raises(UserError, match='--out'):
+    with pytest.raises(UserError, match='/out cannot be written: Not a directory'):
         run_paper(tmp_path / 'out')

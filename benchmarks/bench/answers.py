@@ -123,7 +123,8 @@ def _dark(maps: np.ndarray, codec: Any) -> Tuple[np.ndarray, float]:
     if dxx >= 0 or np.linalg.det(curvature) <= 1e-9:
         return peak, score
     step = (cx, cy) - peak - np.linalg.solve(curvature, slope)
-    return peak + np.clip(step, -1, 1), score
+    longest = max(1, sigma)
+    return peak + np.clip(step, -longest, longest), score
 
 
 def _peak(h: np.ndarray) -> Tuple[np.ndarray, float]:

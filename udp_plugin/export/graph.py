@@ -276,6 +276,8 @@ def write_onnx(
                 dynamic_axes={name: {0: 'batch'} for name in dynamic},
                 **(dict(dynamo=False) if other else {}),
             )
+        except OSError:
+            raise  # A full disk is not the model's fault.
         except Exception as error:
             raise UserError(_why(error, opset)) from error
         model = onnx.load(recording)
