@@ -34,8 +34,11 @@ def start(folder: Path, *command: str, **options) -> subprocess.Popen:
     (folder / 'tmp').mkdir(exist_ok=True)
     env = dict(os.environ, PYTHONPATH=PROJECT, TMPDIR=str(folder / 'tmp'))
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Under nohup, which these tests may be, processes are born deaf to SIGHUP.
+    heard = dict(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     given = [sys.executable, '-W', 'ignore', *command]
-    return subprocess.Popen(given, cwd=folder, env=env, **{**pipes, **options})
+    options = {**pipes, **heard, **options}
+    return subprocess.Popen(given, cwd=folder, env=env, **options)
 
 
 def wait_for(found, seconds: float = 60):
