@@ -34,11 +34,15 @@ def start(folder: Path, *command: str, **options) -> subprocess.Popen:
     (folder / 'tmp').mkdir(exist_ok=True)
     env = dict(os.environ, PYTHONPATH=PROJECT, TMPDIR=str(folder / 'tmp'))
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    # Under nohup, which these tests may be, processes are born deaf to SIGHUP.
-    heard = dict(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     given = [sys.executable, '-W', 'ignore', *command]
-    options = {**pipes, **heard, **options}
+    options = dict(pipes, preexec_fn=hear, **options)
     return subprocess.Popen(given, cwd=folder, env=env, **options)
+
+
+def hear() -> None:
+    """Heed signals that a shell has its background jobs ignore, and nohup its own."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(found, seconds: float = 60):
@@ -247,9 +251,7 @@ def test_signals_leave_nothing_half_done(tmp_path, name, command, working):
     (tmp_path / 'out').mkdir()
     if command.startswith('export'):
         convert(tmp_path)
-    # A shell has what it starts in the background ignore interrupts.
-    heard = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    process = start(tmp_path, '-m', 'udp_plugin', *command.split(), **heard)
+    process = start(tmp_path, '-m', 'udp_plugin', *command.split())
     wait_for(lambda: list(tmp_path.glob(working)))
     process.send_signal(getattr(signal, name))
     _, error = process.communicate()
