@@ -216,13 +216,16 @@ def convert(
     *,
     out_: str = '.',
     codec: Optional[Literal['offset', 'gaussian']] = None,
+    keep_weights: bool = False,
     check: bool = False,
 ) -> int:
     """write the UDP config of a stock top-down heatmap config
 
     Writes a short config that takes a stock one as its base and swaps in it what UDP
-    swaps, and says what and why. Exit status 2 means that the config cannot be
-    converted, 1 that the check failed; the message says what stopped it.
+    swaps, and says what and why. What it writes is to be trained, or with
+    --keep-weights to be tested with the weights that there are. Exit status 2 means
+    that the config cannot be converted, 1 that the check failed; the message says what
+    stopped it.
 
     options:
         config (CONFIG): a path, mmpose::NAME, or a name in MMPose's zoo, of which a
@@ -232,13 +235,17 @@ def convert(
             (default: the current folder)
         codec: the codec to use (default: offset if the targets of CONFIG have offsets,
             that is, UDPHeatmap with heatmap_type='combined'; gaussian otherwise)
+        keep_weights: swap only names that leave the weights of CONFIG as they are: its
+            checkpoint loads, and is tested without the bias of the flip test
         check: build the result, and train a step and predict on noise; a config that
             has UDP already is only checked
     """
+    if keep_weights and codec:
+        raise Misuse('--codec is for a new training, --keep-weights is without one')
     _needs('mmpose')
     from .convert.report import convert_to
 
-    passed = convert_to(out_, config, codec, check)
+    passed = convert_to(out_, config, codec, check, keep_weights)
     return 0 if passed else 1
 
 

@@ -21,7 +21,7 @@ TRANSFORMS = {
     'TopdownAffine': 'TopDownAffineUDP',
     'GenerateTarget': 'OffsetTargetGenerator',
 }
-#: Only data whose boxes are rotated at test time need this one.
+#: It dithers the flip test of kept weights, and maps back from rotated boxes.
 ESTIMATORS = {'TopdownPoseEstimator': 'UDPTopdownPoseEstimator'}
 #: The losses of Gaussian maps, which offset maps replace by ``UDPOffsetLoss``.
 LOSSES = ('KeypointMSELoss', 'KeypointOHKMMSELoss')
@@ -47,6 +47,16 @@ def swaps(codec: str) -> Dict[str, str]:
         'UDPOffsetHeatmap'
     """
     return {**dict.fromkeys(STOCK_CODECS, CODECS[codec]), **HEADS, **TRANSFORMS}
+
+
+def kept_swaps() -> Dict[str, str]:
+    """What each stock name is swapped for where weights are kept.
+
+    Example:
+        >>> kept_swaps()['HeatmapHead']
+        'UDPHeatmapHead'
+    """
+    return {**HEADS, **ESTIMATORS}
 
 
 def full_type_name(node: dict) -> str:

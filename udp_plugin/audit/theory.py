@@ -23,19 +23,17 @@ def expected_flip(parts: Parts, coding: Coding) -> Dict[str, Expected]:
     By Eq. 36, 39 and 46. Where a keypoint is in the middle of its cell (Megvii), Eq. 36
     has ``1 / s`` instead.
     """
-    unbiased = coding.kind == UNIT_LENGTH
+    kind, unbiased = coding.kind, coding.kind == UNIT_LENGTH
     pixel = parts.stride(unbiased)[0]
     found = {}
     for shifted in (False, True):
-        distance = F.flip_misalignment(
-            parts.input_size[0], parts.heatmap_size[0], unbiased, shifted
-        )
+        widths, cells = (parts.input_size[0], parts.heatmap_size[0]), kind == CELLS
+        distance = F.flip_misalignment(*widths, unbiased, shifted, cells)
         equation = 'Eq. 46' if unbiased else 'Eq. 39' if shifted else 'Eq. 36'
-        if coding.kind == CELLS:
-            distance, equation = 1 / pixel + shifted, 'as Eq. 36, cells'
+        equation = 'as Eq. 36, cells' if cells else equation
         distance = abs(float(distance * pixel))
         alone, averaged = Expected(distance, 0.0, equation), distance / 2
-        if coding.kind == NEITHER:
+        if kind == NEITHER:
             alone, averaged = Expected(), None
         found['shifted' if shifted else 'alone'] = alone
         name = 'averaged_shifted' if shifted else 'averaged'

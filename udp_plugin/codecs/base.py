@@ -1,6 +1,6 @@
-"""What the two UDP codecs share: checks, types, and the toolbox's contract."""
+"""What codecs share: checks, types, and the toolbox's contract."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from udp_plugin import functional as F
 
 Array = Union[np.ndarray, Tensor]
+Distance = Tuple[float, float]
 
 
 def check_size(size, name: str, least: int) -> Tuple[int, int]:
@@ -62,7 +63,129 @@ def sigma_of(sigma, kernel_size: Optional[int], default: float) -> float:
     return F.gaussian_kernel_sigma(F.check_kernel_size(kernel_size))
 
 
-class UDPCodec(BaseKeypointCodec):
+class MapReading(ABC):
+    """How maps become keypoints, a batch at once, for the toolbox's estimator.
+
+    Attributes:
+        input_size, heatmap_size: ``(width, height)`` in pixels.
+    """
+
+    #: Maps a keypoint.
+    channels_per_keypoint: int
+
+    input_size: Tuple[int, int]
+    heatmap_size: Tuple[int, int]
+
+    @abstractmethod
+    def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """Keypoints (..., K, 2) in heatmap px and scores (..., K) of maps."""
+
+    @abstractmethod
+    def to_input(self, points: Array) -> Array:
+        """Heatmap px to input px, shape (..., 2)."""
+
+    @abstractmethod
+    def to_toolbox(self, points: Array) -> Array:
+        """Input px to what ``TopdownPoseEstimator`` expects, shape (..., 2)."""
+
+    @property
+    def dither(self) -> Distance:
+        """By how much a mirrored input is moved, input px to the right and down."""
+        return 0.0, 0.0
+
+    def misalignment(self, moved: Distance) -> Distance:
+        """Where mirrored maps, mirrored back, lie from direct ones (Eq. 36, 46).
+
+        Args:
+            moved: What the mirrored input was moved by, input px.
+
+        Returns:
+            Heatmap px to the right and down.
+        """
+        x, y = F.stride(self.input_size, self.heatmap_size)
+        return float(-moved[0] / x), float(moved[1] / y)
+
+    def decode_tensors(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """Read a batch of maps, leaving the results on its device.
+
+        Args:
+            maps: Shape (B, K * channels_per_keypoint, H, W).
+
+        Returns:
+            tuple: keypoints (B, K, 2) in input px and scores (B, K).
+
+        Raises:
+            ValueError: The maps are not of that shape.
+        """
+        keypoints, scores = self._read_checked(maps)
+        return self.to_input(keypoints), scores
+
+    def check_maps(self, maps: Tensor) -> None:
+        """Refuse what is not maps (B, K * channels_per_keypoint, H, W) of this codec.
+
+        Raises:
+            ValueError: The maps are not of that shape.
+        """
+        width, height = self.heatmap_size
+        channels = self.channels_per_keypoint
+        size = tuple(maps.shape[:1:-1])
+        if maps.ndim == 4 and size == (width, height) and not maps.shape[1] % channels:
+            return
+        cure = ''
+        if maps.ndim == 4 and size != (width, height):
+            cure = ' (width and height are swapped)' if size == (height, width) else ''
+            cure += (
+                f'; if the network makes such maps of inputs of {self.input_size}, '
+                f'set heatmap_size={size} in the codec of head and target'
+            )
+        raise ValueError(
+            f'{type(self).__name__} reads maps of shape (B, {channels} * K, '
+            f'{height}, {width}), since heatmap_size is {self.heatmap_size}, got '
+            f'{tuple(maps.shape)}{cure}'
+        )
+
+    def _read_checked(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """:meth:`read` of maps, once they are known to be of this codec."""
+        self.check_maps(maps)
+        return self.read(maps.detach())
+
+    def batch_decode(
+        self, batch_encoded: Array
+    ) -> Tuple[List[np.ndarray], List[np.ndarray]]:
+        """Read a batch of maps.
+
+        Args:
+            batch_encoded: Shape (B, K * channels_per_keypoint, H, W), an array
+                or a tensor of any device and floating dtype; not changed.
+
+        Returns:
+            tuple of lists with an array per sample:
+
+            - keypoints (1, K, 2), as :meth:`to_toolbox` has them; finite and within
+              the map, whatever the maps hold.
+            - scores (1, K); 0 where there is no peak.
+
+        Raises:
+            ValueError: The maps are not of that shape.
+        """
+        read = self._read_checked(as_tensor(batch_encoded))
+        if read[0].device.type != 'cpu':
+            # One transfer from the device.
+            read = torch.cat((read[0], read[1][..., None]), -1).cpu().split((2, 1), -1)
+        points, scores = (each.numpy() for each in read)
+        points = self.to_toolbox(self.to_input(points)).astype(points.dtype)[:, None]
+        return list(points), list(scores.reshape(*points.shape[:-1]))
+
+    def decode(self, encoded: Array) -> Tuple[np.ndarray, np.ndarray]:
+        """Read one sample's maps, (K * channels_per_keypoint, H, W).
+
+        See :meth:`batch_decode` for results and errors.
+        """
+        keypoints, scores = self.batch_decode(as_tensor(encoded)[None])
+        return keypoints[0], scores[0]
+
+
+class UDPCodec(MapReading, BaseKeypointCodec):
     """A heatmap codec under the unbiased measure.
 
     Subclasses say how many maps a keypoint has, and which functions of
@@ -71,9 +194,6 @@ class UDPCodec(BaseKeypointCodec):
 
     label_mapping_table = dict(keypoint_weights='keypoint_weights')
     field_mapping_table = dict(heatmaps='heatmaps')
-
-    #: Maps a keypoint.
-    channels_per_keypoint: int
 
     def __init__(
         self,
@@ -105,9 +225,13 @@ class UDPCodec(BaseKeypointCodec):
     def target(self, keypoints: Array, visible: Array) -> Tuple[Array, Array]:
         """Maps (..., C, H, W) and weights (..., K) of keypoints in heatmap px."""
 
-    @abstractmethod
-    def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """Keypoints (..., K, 2) in heatmap px and scores (..., K) of maps."""
+    def to_input(self, points: Array) -> Array:
+        """Eq. 43; see :func:`udp_plugin.functional.heatmap_to_input`."""
+        return F.heatmap_to_input(points, self.input_size, self.heatmap_size)
+
+    def to_toolbox(self, points: Array) -> Array:
+        """Eq. 47; see :func:`udp_plugin.functional.input_to_toolbox`."""
+        return F.input_to_toolbox(points, self.input_size)
 
     def encode(
         self, keypoints: Array, keypoints_visible: Optional[Array] = None
@@ -167,86 +291,3 @@ class UDPCodec(BaseKeypointCodec):
             F.in_double(keypoints[..., :2]), self.input_size, self.heatmap_size
         )
         return self.target(points, visible)
-
-    def decode_tensors(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """Read a batch of maps, leaving the results on its device.
-
-        Args:
-            maps: Shape (B, K * channels_per_keypoint, H, W).
-
-        Returns:
-            tuple: keypoints (B, K, 2) in input px and scores (B, K).
-
-        Raises:
-            ValueError: The maps are not of that shape.
-        """
-        keypoints, scores = self._read_checked(maps)
-        return F.heatmap_to_input(keypoints, self.input_size, self.heatmap_size), scores
-
-    def check_maps(self, maps: Tensor) -> None:
-        """Refuse what is not maps (B, K * channels_per_keypoint, H, W) of this codec.
-
-        Raises:
-            ValueError: The maps are not of that shape.
-        """
-        width, height = self.heatmap_size
-        channels = self.channels_per_keypoint
-        size = tuple(maps.shape[:1:-1])
-        if maps.ndim == 4 and size == (width, height) and not maps.shape[1] % channels:
-            return
-        cure = ''
-        if maps.ndim == 4 and size != (width, height):
-            cure = ' (width and height are swapped)' if size == (height, width) else ''
-            cure += (
-                f'; if the network makes such maps of inputs of {self.input_size}, '
-                f'set heatmap_size={size} in the codec of head and target'
-            )
-        raise ValueError(
-            f'{type(self).__name__} reads maps of shape (B, {channels} * K, '
-            f'{height}, {width}), since heatmap_size is {self.heatmap_size}, got '
-            f'{tuple(maps.shape)}{cure}'
-        )
-
-    def _read_checked(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """:meth:`read` of maps, once they are known to be of this codec."""
-        self.check_maps(maps)
-        return self.read(maps.detach())
-
-    def batch_decode(
-        self, batch_encoded: Array
-    ) -> Tuple[List[np.ndarray], List[np.ndarray]]:
-        """Read a batch of maps.
-
-        Args:
-            batch_encoded: Shape (B, K * channels_per_keypoint, H, W), an array
-                or a tensor of any device and floating dtype; not changed.
-
-        Returns:
-            tuple of lists with an array per sample:
-
-            - keypoints (1, K, 2), in input px stretched as the toolbox's
-              ``TopdownPoseEstimator`` expects
-              (:func:`~udp_plugin.functional.input_to_toolbox`); finite and
-              within the map, whatever the maps hold.
-            - scores (1, K); 0 where there is no peak.
-
-        Raises:
-            ValueError: The maps are not of that shape.
-        """
-        read = self._read_checked(as_tensor(batch_encoded))
-        if read[0].device.type != 'cpu':
-            # One transfer from the device.
-            read = torch.cat((read[0], read[1][..., None]), -1).cpu().split((2, 1), -1)
-        points, scores = (each.numpy() for each in read)
-        dtype, sizes = points.dtype, (self.input_size, self.heatmap_size)
-        points = F.input_to_toolbox(F.heatmap_to_input(points, *sizes), sizes[0])
-        points = points.astype(dtype)[:, None]
-        return list(points), list(scores.reshape(*points.shape[:-1]))
-
-    def decode(self, encoded: Array) -> Tuple[np.ndarray, np.ndarray]:
-        """Read one sample's maps, (K * channels_per_keypoint, H, W).
-
-        See :meth:`batch_decode` for results and errors.
-        """
-        keypoints, scores = self.batch_decode(as_tensor(encoded)[None])
-        return keypoints[0], scores[0]

@@ -20,13 +20,19 @@ from .run import convert, in_words, read
 from .swaps import OTHER, Swap
 
 
-def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) -> bool:
+def convert_to(
+    out: str,
+    config: str,
+    codec: Optional[str],
+    with_check: bool,
+    keep_weights: bool = False,
+) -> bool:
     """Convert a config, write it, and say what was done.
 
     Args:
         out: The file, a folder, or ``-`` to print it.
         config: As :func:`.run.convert` takes it.
-        codec: Likewise.
+        codec, keep_weights: Likewise.
         with_check: Whether to build the result, train it for a step and predict.
 
     Returns:
@@ -43,16 +49,21 @@ def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) ->
         folder = path.parent
         if path.suffix != '.py':
             raise UserError(f'OUT must end in .py or be a folder, got {path}.')
-    found = convert(config, codec, folder)
+    found = convert(config, codec, folder, keep_weights)
     if is_folder:
         path = folder / found.name
     if path and path.exists():
         raise UserError(f'{path} exists; remove it, or name another file with -o.')
     if not found.swaps:
-        nothing = (
-            f'{found.source} has UDP of this package throughout already; train it as '
-            f'it is, or take the other codec with --codec {OTHER[found.kind]}.'
-        )
+        other = OTHER.get(found.kind)
+        nothing = f'{found.source} has UDP of this package throughout already; train '
+        nothing += f'it as it is, or take the other codec with --codec {other}.'
+        if keep_weights:
+            nothing = (
+                f'{found.source} keeps its weights already; test it as it is, or swap '
+                'the rest, too, for a training: udp-plugin convert without '
+                '--keep-weights.'
+            )
         if not with_check:
             raise UserError(nothing)
         ui.say(f'nothing to convert: {nothing}', console)
@@ -70,7 +81,10 @@ def convert_to(out: str, config: str, codec: Optional[str], with_check: bool) ->
             if path:
                 say_error(f'{path} was kept, for you to look into it.')
             return False
-    if path and read(found.source).get('train_dataloader'):
+    if path and keep_weights:
+        call = shlex.join(['python', 'tools/test.py', str(path)])
+        ui.say(f"next: {call} CHECKPOINT   (MMPose's script)", console)
+    elif path and read(found.source).get('train_dataloader'):
         script = shlex.join(['python', 'tools/train.py', str(path)])
         mim = shlex.join(['mim', 'train', 'mmpose', str(path)])
         ui.say(f"next: {script}   (MMPose's script; or: {mim})", console)

@@ -15,7 +15,7 @@ from udp_plugin.files import write_text
 from udp_plugin.models.heads.base import type_name
 from udp_plugin.names import PACKAGES
 
-from .swaps import Swap, kind_of, nodes, swap
+from .swaps import Swap, keep, kind_of, nodes, swap
 from .writer import without_scope, write
 from .zoo import find_config, zoo_name
 
@@ -30,7 +30,7 @@ class Converted(NamedTuple):
 
     #: The stock config.
     source: Path
-    #: ``'gaussian'`` or ``'offset'``.
+    #: ``'gaussian'``, ``'offset'``, or ``'kept'`` with the weights kept.
     kind: str
     #: Where the result shall be, since ``_base_`` is relative to it.
     folder: Path
@@ -41,7 +41,9 @@ class Converted(NamedTuple):
     @property
     def name(self) -> str:
         """The file name of the result, as those in ``configs/`` are called."""
-        plain = STOCK_TAG.sub('', self.source.stem)
+        plain = self.source.stem
+        if self.kind != 'kept':
+            plain = STOCK_TAG.sub('', plain)
         if TRAINING.search(plain):
             return TRAINING.sub(f'_udp-{self.kind}_', plain, count=1) + '.py'
         return f'{plain}_udp-{self.kind}.py'
@@ -66,7 +68,10 @@ class Converted(NamedTuple):
 
 
 def convert(
-    config: str, codec: Optional[str] = None, folder: Path = Path()
+    config: str,
+    codec: Optional[str] = None,
+    folder: Path = Path(),
+    keep_weights: bool = False,
 ) -> Converted:
     """Swap in a config what UDP swaps.
 
@@ -75,20 +80,21 @@ def convert(
             prefix is enough.
         codec: ``'gaussian'`` or ``'offset'``; by default what the config's targets are.
         folder: Where the result shall be, since ``_base_`` is relative to it.
+        keep_weights: Swap only what leaves the weights of the stock config as they are.
 
     Raises:
         UserError: The config cannot be read, or not be converted.
     """
     path = find_config(config)
     stock = read(path)
-    kind = codec or kind_of(stock)
+    kind = 'kept' if keep_weights else codec or kind_of(stock)
     base = without_scope(stock)
-    target, swaps = swap(base, kind)
+    target, swaps = keep(base) if keep_weights else swap(base, kind)
     pure_python = is_pure_python(path)
     if pure_python:
         # There, the config itself imports the classes.
         swaps = [s for s in swaps if s.place != 'custom_imports']
-        del target['custom_imports']
+        target.pop('custom_imports', None)
         if 'custom_imports' in base:
             target['custom_imports'] = base['custom_imports']
         for _, node in nodes(target):

@@ -14,7 +14,15 @@ from udp_plugin.models.heads.base import (
     number_of_keypoints,
     type_name,
 )
-from udp_plugin.names import CODECS, HEADS, LOSSES, PACKAGES, STOCK_CODECS, TRANSFORMS
+from udp_plugin.names import (
+    CODECS,
+    HEADS,
+    LOSSES,
+    PACKAGES,
+    STOCK_CODECS,
+    TRANSFORMS,
+    kept_swaps,
+)
 
 #: The other codec, for those whom one does not suit.
 OTHER = {'gaussian': 'offset', 'offset': 'gaussian'}
@@ -27,6 +35,11 @@ WHY = {
     'TopdownAffine': 'warps by unit lengths, Eq. 41',
     'GenerateTarget': 'target of its codec',
 }
+#: Why an estimator and a head are, where weights are kept.
+WHY_KEPT = (
+    'dithers the flip test, if targets were rounded',
+    'mirrored maps aligned by Eq. 36; read in batches by DARK',
+)
 ALL_CODECS = (*STOCK_CODECS, *CODECS.values())
 ALL_HEADS = (*HEADS, *HEADS.values())
 #: The settings that every loss has.
@@ -118,10 +131,19 @@ def swap(cfg: dict, kind: str) -> Tuple[dict, List[Swap]]:
     swapper = _Swapper(copy.deepcopy(cfg), kind)
     swapper.swap()
     _check_warps(swapper.cfg)
-    places = ['custom_imports', *_places(cfg)]
-    order = {place: index for index, place in enumerate(places)}
-    told = [swapped for swapped in swapper.swaps if swapped.place in order]
-    return swapper.cfg, sorted(told, key=lambda swapped: order[swapped.place])
+    return swapper.told(cfg)
+
+
+def keep(cfg: dict) -> Tuple[dict, List[Swap]]:
+    """Swap what leaves weights as they are: heads, and the estimator.
+
+    Args, returns and errors are those of :func:`swap`; it is also an error if a head
+    has a codec of this package, with which its weights are UDP's.
+    """
+    _check_is_topdown_heatmap(cfg)
+    swapper = _Swapper(copy.deepcopy(cfg), 'kept')
+    swapper.keep()
+    return swapper.told(cfg)
 
 
 def _places(cfg: dict) -> Iterator[str]:
@@ -271,6 +293,31 @@ class _Swapper:
                 why = 'mirrored maps coincide as they are'
                 self._set(node, 'shift_heatmap', False, place, why)
         self._import()
+
+    def keep(self) -> None:
+        for place, node in nodes(self.cfg):
+            name = type_name(node)
+            if name in ALL_HEADS:
+                codec = node.get('decoder')
+                if type_name(codec) in CODECS.values():
+                    raise UserError(
+                        f'{place} has the codec {type_name(codec)}, so that its '
+                        'weights are those of UDP already; --keep-weights is for '
+                        f'weights trained with {", ".join(STOCK_CODECS)}.'
+                    )
+                _check_counterpart(codec, f'The codec of {place}')
+            if name in kept_swaps():
+                node['type'] = _like(node['type'], kept_swaps()[name])
+                self._note(place, name, kept_swaps()[name], WHY_KEPT[name in HEADS])
+        if self.swaps:
+            self._import()
+
+    def told(self, stock: dict) -> Tuple[dict, List[Swap]]:
+        """The swapped config, and what was swapped in the stock one, in its order."""
+        places = ['custom_imports', *_places(stock)]
+        order = {place: index for index, place in enumerate(places)}
+        told = [swapped for swapped in self.swaps if swapped.place in order]
+        return self.cfg, sorted(told, key=lambda swapped: order[swapped.place])
 
     def _note(self, place: str, stock: object, udp: object, why: str) -> None:
         self.swaps.append(Swap(place, str(stock), str(udp), why))

@@ -89,7 +89,7 @@ def read_own_data(
     if names != KEYPOINTS:
         metainfo = folder / 'keypoints.py'
         sigmas = 'those of the file' if category.get('sigmas') else OKS_SIGMA
-        files[metainfo] = _metainfo(category, mirror_images(names), ann.stem)
+        files[metainfo] = metainfo_text(category, mirror_images(names), ann.stem)
         notes.append(
             f'these are not the 17 keypoints of COCO: for AP, the OKS sigma of each is '
             f'{sigmas}'
@@ -124,7 +124,7 @@ def _completed(annotation: dict) -> dict:
     }
 
 
-def _metainfo(category: dict, mirrored: Sequence[int], dataset_name: str) -> str:
+def metainfo_text(category: dict, mirrored: Sequence[int], dataset_name: str) -> str:
     """The text of the toolbox's ``dataset_info`` for a category's keypoints."""
     names = category['keypoints']
     info = dict(

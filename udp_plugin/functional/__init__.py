@@ -10,10 +10,11 @@ from importlib import import_module
 _NAMES = {
     # Where things are: source, input and heatmap px, and the maps between.
     'geometry': (
-        *('apply_affine', 'box_center_scale', 'flip_misalignment', 'heatmap_to_input'),
-        *('heatmap_to_source', 'input_to_heatmap', 'input_to_source', 'mirror'),
-        *('input_to_toolbox', 'invert_affine', 'rotate', 'source_to_input', 'stride'),
-        *('toolbox_to_input', 'unit_length', 'warp_matrix', 'widen'),
+        *('apply_affine', 'box_center_scale', 'dither', 'flip_misalignment', 'mirror'),
+        *('heatmap_to_input', 'heatmap_to_source', 'input_to_heatmap'),
+        *('input_to_source', 'input_to_toolbox', 'invert_affine', 'rotate'),
+        *('source_to_input', 'stride', 'toolbox_to_input', 'unit_length'),
+        *('warp_matrix', 'widen'),
     ),
     # Keypoints to targets.
     'encoding': ('gaussian_target', 'in_double', 'offset_target'),
@@ -24,7 +25,7 @@ _NAMES = {
     ),
     'blurring': ('blur', 'gaussian_kernel_sigma'),
     # The flip test.
-    'flipping': ('flip_average', 'flip_maps'),
+    'flipping': ('flip_average', 'flip_maps', 'move'),
     'loss': ('offset_loss',),
     'constants': ('RADIUS_PER_SIGMA',),
     'checks': ('check_kernel_size', 'check_positive'),

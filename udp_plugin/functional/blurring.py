@@ -1,7 +1,7 @@
 """Windows of maps, and blurs as OpenCV makes them."""
 
-from functools import lru_cache
-from typing import Iterator, Sequence, Tuple
+from functools import lru_cache, wraps
+from typing import Callable, Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -127,6 +127,23 @@ def finite(maps: Tensor) -> Tensor:
     half = maps.dtype in (torch.float16, torch.bfloat16)
     maps = maps.float() if half or not maps.is_floating_point() else maps
     return torch.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def full_precision(function: Callable) -> Callable:
+    """Keep autocast, under which models run, from rounding what it computes to half.
+
+    Args:
+        function: Its first argument is a tensor, whose device tells of autocast.
+    """
+
+    @wraps(function)
+    def in_full_precision(maps: Tensor, *args):
+        if maps.device.type not in ('cpu', 'cuda'):
+            return function(maps, *args)
+        with torch.autocast(maps.device.type, enabled=False):
+            return function(maps, *args)
+
+    return in_full_precision
 
 
 def windows(maps: Tensor, center: Tensor, size: Sequence[int]) -> Tuple[Tensor, Tensor]:

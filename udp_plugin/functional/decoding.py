@@ -11,8 +11,8 @@ computes the same in one pass per map.
 """
 
 import math
-from functools import lru_cache, wraps
-from typing import Callable, Optional, Sequence, Tuple
+from functools import lru_cache
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from .blurring import (
     blurred,
     blurred_around,
     finite,
+    full_precision,
     gaussian,
     gaussian_kernel_sigma,
     longest_step,
@@ -205,19 +206,6 @@ def decode_offset(
 # --- the definition: maps (N, H, W) or (N, 3, H, W) to (N, 2) and (N) -----------------
 
 
-def _full_precision(decode: Callable[..., Decoded]) -> Callable[..., Decoded]:
-    """Keep autocast, under which models run, from rounding coordinates to half."""
-
-    @wraps(decode)
-    def in_full_precision(maps: Tensor, *args) -> Decoded:
-        if maps.device.type not in ('cpu', 'cuda'):
-            return decode(maps, *args)
-        with torch.autocast(maps.device.type, enabled=False):
-            return decode(maps, *args)
-
-    return in_full_precision
-
-
 def _last(maps: Tensor, like: Tensor) -> Tensor:
     """The last pixel (x, y) of maps."""
     return constant(unit_length(maps.shape[:-3:-1]), like)
@@ -293,7 +281,7 @@ _DIFFERENCES = (
 )
 
 
-@_full_precision
+@full_precision
 def _dark(maps: Tensor, kernel_size: int) -> Decoded:
     """:func:`decode_dark` of maps (N, H, W)."""
     maps = finite(maps)
@@ -317,7 +305,7 @@ def _dark(maps: Tensor, kernel_size: int) -> Decoded:
     return _place(peak, step.clamp(-bound, bound), score, maps), score
 
 
-@_full_precision
+@full_precision
 def _offset(maps: Tensor, radius: float, reading: str, kernel_size: int) -> Decoded:
     """:func:`decode_offset` of maps (N, 3, H, W)."""
     height, width = map(int, maps.shape[-2:])

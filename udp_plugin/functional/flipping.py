@@ -1,13 +1,20 @@
 """Flip test: mirrored maps back onto the direct ones, and their mean.
 
-With the unbiased measure the two coincide as they are (Eq. 46): there is nothing
-to shift, and nothing here that shifts.
+With the unbiased measure the two coincide as they are (Eq. 46), and nothing is moved.
+Those of a network that was trained with the biased one do not (Eq. 36), and are moved
+by as much as they are apart.
 """
 
-from typing import Sequence
+import math
+from functools import lru_cache
+from typing import Sequence, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .blurring import finite, full_precision
+from .geometry import constant
 
 
 def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> Tensor:
@@ -53,7 +60,11 @@ def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> T
 
 
 def flip_average(
-    maps: Tensor, mirrored: Tensor, flip_indices: Sequence[int], channels: int = 1
+    maps: Tensor,
+    mirrored: Tensor,
+    flip_indices: Sequence[int],
+    channels: int = 1,
+    misalignment: Tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
     """Average direct maps and maps from the mirrored input (Eq. 46).
 
@@ -61,6 +72,8 @@ def flip_average(
         maps: From the input, shape (B, K * channels, H, W).
         mirrored: From the mirrored input, the same shape.
         flip_indices, channels: See :func:`flip_maps`, which raises the errors.
+        misalignment: Where the mirrored maps, mirrored back, lie from the direct ones,
+            heatmap px to the right and down; see :func:`~.geometry.flip_misalignment`.
 
     Returns:
         New maps of the same shape.
@@ -70,5 +83,55 @@ def flip_average(
         >>> flip_average(maps, mirrored, [0])
         tensor([[[[1., 3.]]]])
     """
+    back = flip_maps(mirrored, flip_indices, channels)
+    if any(misalignment):
+        back = move(finite(back), (-misalignment[0], -misalignment[1]))
     # In place, of what is new.
-    return flip_maps(mirrored, flip_indices, channels).add_(maps).mul_(0.5)
+    return back.add_(maps).mul_(0.5)
+
+
+@full_precision
+def move(images: Tensor, distance: Tuple[float, float]) -> Tensor:
+    """Move images or maps by a part of a pixel, or by more; edge pixels are repeated.
+
+    Between pixels is Lagrange's polynomial through the eight nearest. Where it moves a
+    Gaussian of sigma 2, DARK reads the distance to 5e-5 px (cubic convolution: 3e-3).
+
+    Args:
+        images: Shape (..., H, W), floating; what is not finite spreads.
+        distance: To the right and down, px.
+
+    Returns:
+        New images of the same shape.
+
+    Example:
+        >>> move(torch.tensor([[1., 2., 3., 5.]]), (1, 0))
+        tensor([[1., 1., 2., 3.]])
+    """
+    width, height = images.shape[-1], images.shape[-2]
+    across, down = (
+        constant(_moving(int(length), float(px)), images)
+        for length, px in zip((width, height), distance)
+    )
+    if distance[0]:
+        images = images @ across.T
+    return down @ images if distance[1] else images.clone()
+
+
+#: How many pixels an interpolated one is computed from.
+_TAPS = 8
+
+
+@lru_cache(maxsize=64)
+def _moving(length: int, distance: float) -> np.ndarray:
+    """The matrix (length, length) by which a row of pixels is moved to the right."""
+    whole = math.floor(-distance)
+    part = -distance - whole
+    near = np.arange(_TAPS) - (_TAPS // 2 - 1)
+    others = [near[near != k] for k in near]
+    weights = [np.prod((part - rest) / (k - rest)) for k, rest in zip(near, others)]
+    matrix, pixels = np.zeros((length, length)), np.arange(length)
+    for k, weight in zip(near, weights):
+        source = (pixels + whole + k).clip(0, length - 1)
+        np.add.at(matrix, (pixels, source), weight)
+    return matrix

@@ -386,12 +386,24 @@ def mirror(points: Array, width: int) -> Array:
 
 
 def flip_misalignment(
-    input_width: int, heatmap_width: int, unbiased: bool = True, shifted: bool = False
+    input_width: int,
+    heatmap_width: int,
+    unbiased: bool = True,
+    shifted: bool = False,
+    cells: bool = False,
 ) -> float:
     """How far a perfect network's mirrored output lies from the direct one.
 
     Eq. 36 (biased: ``-(s - 1) / s``), Eq. 39 (biased and shifted by one heatmap
     pixel: ``1 / s``), Eq. 46 (unbiased: 0; shifted, a whole heatmap pixel).
+
+    Args:
+        input_width: In pixels.
+        heatmap_width: In pixels.
+        unbiased: The target measures the map by its unit length.
+        shifted: The mirrored output is moved to the right by a heatmap pixel.
+        cells: If biased, keypoints are counted from the cells' corners, as Megvii's
+            codec does: ``1 / s``, and ``1 + 1 / s`` if shifted.
 
     Returns:
         The distance along x in heatmap px; averaging the two outputs leaves
@@ -401,9 +413,27 @@ def flip_misalignment(
         >>> flip_misalignment(192, 48, unbiased=False)
         -0.75
     """
-    if unbiased:
-        distance = 0.0
-    else:
-        s = input_width / heatmap_width
-        distance = -(s - 1) / s
+    s = input_width / heatmap_width
+    distance = 0.0 if unbiased else 1 / s if cells else -(s - 1) / s
     return distance + 1.0 if shifted else distance
+
+
+def dither(
+    input_size: Sequence[int], heatmap_size: Sequence[int]
+) -> Tuple[float, float]:
+    """How to move a mirrored input, so that its rounding differs from the direct one's.
+
+    Of a network that was trained on targets rounded to whole heatmap pixels, biased.
+    The mirrored input is moved by ``(1 - s / 2, s / 2)``, with ``s`` of each axis; its
+    output, mirrored back, then lies an odd multiple of half a heatmap pixel from the
+    direct one in x and in y: what one rounds up, the other rounds down.
+
+    Returns:
+        Input px, to the right and down.
+
+    Example:
+        >>> dither((192, 256), (48, 64))
+        (-1.0, 2.0)
+    """
+    x, y = stride(input_size, heatmap_size, unbiased=False)
+    return float(1 - x / 2), float(y / 2)

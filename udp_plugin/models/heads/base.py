@@ -7,11 +7,12 @@ from typing import List, Sequence, Set, Tuple
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.structures import BaseDataElement, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmpose.registry import KEYPOINT_CODECS
 from mmpose.utils.typing import (
     ConfigType,
     Features,
+    InstanceList,
     MultiConfig,
     OptSampleList,
     Predictions,
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.codecs.kept import reading_of
 from udp_plugin.names import full_type_name, type_name
 
 #: The losses of offset maps: the toolbox's, and the one that replaces it.
@@ -140,8 +142,13 @@ class UDPHead:
 
     It leaves the stock head's layers, so that its checkpoints load. A batch is decoded
     at once on its device. In the flip test mirrored maps are joined as the codec's kind
-    asks, and never shifted: ``flip_mode`` and ``shift_heatmap`` of ``test_cfg`` are
-    ignored. The training accuracy compares decoded keypoints.
+    asks: ``flip_mode`` and ``shift_heatmap`` of ``test_cfg`` are ignored.
+
+    With a codec of this package maps coincide as they are, and the training accuracy
+    compares decoded keypoints. With a stock codec, the head is for weights that were
+    trained with it: targets, loss and accuracy stay the stock head's, mirrored maps are
+    moved by what the biased measure has put them apart (Eq. 36), and Gaussians are read
+    by DARK's step, see :mod:`udp_plugin.codecs.kept`.
 
     A head with several outputs, of stages or units, is trained on all of them and
     predicts from the last, as the stock ones. Its targets are one for all, or one a
@@ -149,8 +156,10 @@ class UDPHead:
     argument; in others there is a level for each output.
 
     Args:
-        decoder (dict): ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``; required.
-        out_channels (int): The number of keypoints K, whichever the codec.
+        decoder (dict): ``UDPGaussianHeatmap`` or ``UDPOffsetHeatmap``, or, to keep
+            weights, ``MSRAHeatmap``, ``MegviiHeatmap`` or ``UDPHeatmap``; required.
+        out_channels (int): The number of keypoints K, whichever the codec of this
+            package.
         loss (dict | list[dict]): The Gaussian codec takes any stock heatmap loss. For
             offset maps :class:`UDPOffsetLoss` takes the place of ``KeypointMSELoss``
             and ``KeypointOHKMMSELoss``; ``CombinedTargetMSELoss`` keeps its meaning,
@@ -158,9 +167,9 @@ class UDPHead:
         **kwargs: As the stock head.
 
     Raises:
-        ValueError: The codec is not one of this package, the loss does not go
-            with it, ``out_channels`` is no positive integer, or without a final
-            layer the channels are not as many as the maps.
+        ValueError: The codec is none of those, the loss does not go with it,
+            ``out_channels`` is no positive integer, or without a final layer the
+            channels are not as many as the maps.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -168,16 +177,27 @@ class UDPHead:
         given = inspect.signature(super().__init__).bind(*args, **kwargs)
         given.apply_defaults()
         arguments = given.arguments
-        decoder, loss = arguments['decoder'], arguments['loss']
+        decoder = arguments['decoder']
         codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
-        if not isinstance(codec, UDPCodec):
-            raise ValueError(
-                f'decoder of {owner} must be the config of UDPGaussianHeatmap or '
-                f'UDPOffsetHeatmap, got {type(codec or decoder).__name__}; swap the '
-                'codec by name, too'
-            )
+        try:
+            #: How maps are read.
+            reading = reading_of(codec)
+        except ValueError as error:
+            raise ValueError(f'decoder of {owner}: {error}') from error
+        #: ``out_channels`` as it was given, and how many of it are a keypoint.
+        given_channels, each = arguments['out_channels'], reading.channels_per_keypoint
+        if isinstance(codec, UDPCodec):
+            keypoints = self._fit_to_codec(arguments, codec, owner)
+            each = given_channels // keypoints
+        super().__init__(*given.args, **given.kwargs)
+        self.reading, self._given = reading, (given_channels, each)
+        self._said: Set[str] = set()
+
+    @staticmethod
+    def _fit_to_codec(arguments: dict, codec: UDPCodec, owner: str) -> int:
+        """Have the arguments' channels and loss as the codec asks; returns K."""
+        decoder, loss = arguments['decoder'], arguments['loss']
         keypoints = number_of_keypoints(arguments['out_channels'], loss, decoder, owner)
-        given_channels = arguments['out_channels']
         channels = arguments['out_channels'] = keypoints * codec.channels_per_keypoint
         if arguments.get('final_layer', {}) is None:
             layers = map(arguments.get, ('conv_out_channels', 'deconv_out_channels'))
@@ -193,10 +213,7 @@ class UDPHead:
             arguments['loss'] = [loss_config(cfg, codec, owner) for cfg in loss]
         else:
             arguments['loss'] = loss_config(loss, codec, owner)
-        super().__init__(*given.args, **given.kwargs)
-        #: ``out_channels`` as it was given, and how many of it are a keypoint.
-        self._given = given_channels, given_channels // keypoints
-        self._said: Set[str] = set()
+        return keypoints
 
     def _outputs(self, feats: Features) -> List[Tensor]:
         """The maps (B, K * channels, H, W) of each output."""
@@ -215,7 +232,8 @@ class UDPHead:
             feats: Features of the input, or with ``flip_test`` of the input and
                 of its mirror image.
             batch_data_samples: The samples; their metainfo has ``flip_indices``.
-            test_cfg: ``flip_test`` and ``output_heatmaps`` count.
+            test_cfg: ``flip_test`` and ``output_heatmaps`` count, and ``dither``: what
+                the mirrored input was moved by, input px to the right and down.
 
         Returns:
             A list of ``InstanceData`` with ``keypoints`` (1, K, 2) as the
@@ -229,7 +247,7 @@ class UDPHead:
                 features, or ``flip_indices`` are missing or do not name the
                 keypoints, or the maps are not of the codec's ``heatmap_size``.
         """
-        channels = self.decoder.channels_per_keypoint
+        channels = self.reading.channels_per_keypoint
         if test_cfg.get('flip_test', False):
             if not isinstance(feats, list) or len(feats) != 2:
                 raise ValueError(
@@ -238,11 +256,14 @@ class UDPHead:
                 )
             both = [self._outputs(view)[-1] for view in feats]
             flip_indices = self._flip_indices(batch_data_samples[0], both[0])
-            maps = F.flip_average(*both, flip_indices, channels)
+            moved = test_cfg.get('dither', (0.0, 0.0))
+            apart = self.reading.misalignment(moved)
+            maps = F.flip_average(*both, flip_indices, channels, apart)
             self._comment_flip_test(test_cfg, flip_indices)
         else:
             maps = self._outputs(feats)[-1]
 
+        self._comment_kept_weights()
         preds = self.decode(maps)
         for pred, sample in zip(preds, batch_data_samples):
             # Of a box of nothing, see TopDownAffineUDP, there is nobody to be seen.
@@ -251,6 +272,11 @@ class UDPHead:
         if not test_cfg.get('output_heatmaps', False):
             return preds
         return preds, [PixelData(heatmaps=m) for m in maps.detach()[:, ::channels]]
+
+    def decode(self, batch_outputs: Tensor) -> InstanceList:
+        """What is read from maps (B, C, H, W), as the estimator expects it."""
+        read = zip(*self.reading.batch_decode(batch_outputs))
+        return [InstanceData(keypoints=k, keypoint_scores=s) for k, s in read]
 
     def _flip_indices(self, sample: BaseDataElement, maps: Tensor) -> Sequence[int]:
         """The mirror images of the maps' keypoints, as a sample of test data says."""
@@ -262,7 +288,7 @@ class UDPHead:
                 'name it in meta_keys of PackPoseInputs in the test pipeline, or leave '
                 'meta_keys out'
             )
-        if maps.shape[1] != len(found) * self.decoder.channels_per_keypoint:
+        if maps.shape[1] != len(found) * self.reading.channels_per_keypoint:
             raise ValueError(
                 f'flip_indices names {len(found)} keypoints, and {owner} has '
                 f'out_channels={given}; for these data set out_channels='
@@ -273,7 +299,7 @@ class UDPHead:
     def _comment_flip_test(
         self, test_cfg: ConfigType, flip_indices: Sequence[int]
     ) -> None:
-        if test_cfg.get('shift_heatmap', False):
+        if test_cfg.get('shift_heatmap', False) and self.reading is self.decoder:
             self._say_once(
                 'ignores shift_heatmap=True of test_cfg: with the unbiased measure '
                 'mirrored maps coincide as they are.'
@@ -288,6 +314,15 @@ class UDPHead:
                 logging.WARNING,
             )
 
+    def _comment_kept_weights(self) -> None:
+        if self.reading is not self.decoder:
+            self._say_once(
+                f'keeps weights of {type(self.decoder).__name__}: mirrored maps are '
+                'moved by what the measure of this codec puts them apart, and all are '
+                'read in one batch, Gaussians by the step of DARK. Swapping the other '
+                'names, too (`udp-plugin convert`), and retraining also mends targets.'
+            )
+
     def _say_once(self, text: str, level: int = logging.INFO) -> None:
         if text not in self._said:
             self._said.add(text)
@@ -300,6 +335,8 @@ class UDPHead:
         train_cfg: ConfigType = {},  # noqa: B006
     ) -> dict:
         """Compute the loss, and the share of keypoints found.
+
+        With a stock codec they are the stock head's.
 
         Args:
             feats: Features of the input.
@@ -317,6 +354,8 @@ class UDPHead:
                 samples' targets not with each other, or the maps not with the targets
                 or with the codec.
         """
+        if self.reading is not self.decoder:
+            return super().loss(feats, batch_data_samples, train_cfg)
         outputs = self._outputs(feats)
         targets = self._of_outputs(batch_targets(batch_data_samples), len(outputs))
         self.decoder.check_maps(outputs[-1])
@@ -358,7 +397,7 @@ class UDPHead:
         if maps.shape == target.shape:
             return
         keypoints, (given, each) = weights.shape[1], self._given
-        channels, made = self.decoder.channels_per_keypoint, tuple(maps.shape[:1:-1])
+        channels, made = self.reading.channels_per_keypoint, tuple(maps.shape[:1:-1])
         owner, codec = type(self).__name__, type(self.decoder).__name__
         if target.shape[1] != keypoints * channels:
             raise ValueError(

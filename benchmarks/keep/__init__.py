@@ -1,0 +1,1 @@
+"""Weights that the stock toolbox trained, tested with names swapped: the benchmark."""

@@ -1,0 +1,65 @@
+"""What the benchmark trains, all of it with the stock toolbox alone."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple, Tuple
+
+from mmengine.config import Config
+
+from benchmarks.study.networks import configure, own_test
+from udp_plugin.demo.configs import Data, stock_config
+from udp_plugin.files import write_text
+
+
+class Photographs(NamedTuple):
+    """A user's own data: two annotation files in COCO format, and their images."""
+
+    train: Path
+    test: Path
+    img: Path
+
+
+class Kind(NamedTuple):
+    """A kind of data, and what is trained on it."""
+
+    name: str
+    title: str
+    #: Arms of the study, see :data:`benchmarks.study.networks.ARMS`.
+    networks: Tuple[str, ...]
+    #: Training iterations of each.
+    iters: int
+
+
+#: Both measures, and targets that are rounded or not.
+DRAWN = Kind('drawn', 'drawn figures', ('stock_biased', 'stock_dark', 'stock_udp'), 600)
+PHOTOGRAPHS = Kind('photographs', 'photographs', ('stock_biased', 'stock_udp'), 1200)
+#: Trained on labels that count from 1, of photographs or drawn.
+SHIFTED = 'stock_biased_from_1'
+
+
+def shifted_labels(ann: Path, out: Path) -> Path:
+    """Write annotations whose keypoints lie a source pixel too far right and down."""
+    content = json.loads(ann.read_text(encoding='utf-8'))
+    for annotation in content['annotations']:
+        points = annotation['keypoints']
+        for first in range(0, len(points), 3):
+            if points[first + 2] > 0:
+                points[first] += 1
+                points[first + 1] += 1
+    return write_text(out, json.dumps(content))
+
+
+def with_shifted_labels(data: Data, folder: Path) -> Data:
+    """The same photographs, with labels that count from 1."""
+    train, test = (
+        shifted_labels(ann, folder / f'{split}_from_1.json')
+        for split, ann in (('train', data.train_ann), ('test', data.test_ann))
+    )
+    return data._replace(train_ann=train, test_ann=test)
+
+
+def network_config(network: str, data: Data, iters: int, seed: int) -> Config:
+    """The config that trains a network, and tests it as its zoo configs do."""
+    arm = 'stock_biased' if network == SHIFTED else network
+    stock = Config.fromstring(stock_config(data, iters, seed), '.py')
+    return configure(stock, own_test(arm))
