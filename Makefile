@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo study bench paper test test-all lint zoo zoo-audit env clean
+.PHONY: help demo study bench keep paper test test-all lint zoo zoo-audit env clean
 
 # The set of versions: classic (requirements.txt) or modern (requirements-modern.txt).
 STACK ?= classic
@@ -25,6 +25,7 @@ help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
 	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
+	@echo 'make keep    test weights of the stock toolbox with names swapped, for docs/kept_weights.md'
 	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; a minute"
 	@echo 'make test    run the tests, in five minutes on two cores'
 	@echo 'make test-all    and those that take longer'
@@ -55,6 +56,12 @@ bench:
 	@$(call find_python,mmpose rich matplotlib jinja2 psutil) \
 		&& env -u OMP_WAIT_POLICY "$$python" -m benchmarks bench $(ARGS) $(if $(ARGS),,&& cp \
 		work_dirs/bench/bench.md docs/ && cp work_dirs/bench/images/*.png docs/images/)
+
+# With photographs: ARGS="--train-ann FILE --test-ann FILE --img DIR".
+keep:
+	@$(call find_python,mmpose rich matplotlib jinja2 psutil) \
+		&& "$$python" -m benchmarks keep $(ARGS) && cp work_dirs/keep/keep.md \
+		docs/kept_weights.md && cp work_dirs/keep/images/*.png docs/images/
 
 # With annotated people: ARGS="--ann FILE --img DIR".
 paper:

@@ -1,4 +1,4 @@
-"""What makes this project's pages: ``python -m benchmarks study`` (or bench, paper).
+"""What makes this project's pages: ``python -m benchmarks study``, for one.
 
 ``make`` calls them, and copies what they write to ``docs/``.
 """
@@ -53,10 +53,20 @@ def _paper(add) -> None:
     add('--img', type=Path, metavar='DIR', help='the images they name')
 
 
+def _keep(add) -> None:
+    add('--train-ann', type=Path, metavar='FILE', help='photographs, too: annotations')
+    add(
+        '--test-ann', type=Path, metavar='FILE', help='annotations of those for testing'
+    )
+    add('--img', type=Path, metavar='DIR', help='the images that both name')
+    add('--seeds', type=positive, metavar='N', help='how often (default: 3)')
+
+
 #: By name: the options, and what it does.
 COMMANDS = {
     'study': (_study, 'train stock configs and their UDP twins over seeds and sizes'),
     'bench': (_bench, 'measure speed and memory beside the built-ins'),
+    'keep': (_keep, 'test weights of the stock toolbox with names swapped'),
     'paper': (_paper, "measure the claims of UDP's paper, with the real components"),
 }
 
@@ -76,6 +86,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.name == 'paper' and (args.ann is None) != (args.img is None):
         parser.error('--ann and --img go together')
+    if args.name == 'keep' and len(
+        {args.train_ann, args.test_ann, args.img} - {None}
+    ) in (1, 2):
+        parser.error('--train-ann, --test-ann and --img go together')
     options = dict(vars(args))
     name = options.pop('name')
     options['command'] = shlex.join(['python', '-m', 'benchmarks', *sys.argv[1:]])

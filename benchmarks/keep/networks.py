@@ -1,12 +1,13 @@
-"""What the benchmark trains, all of it with the stock toolbox alone."""
+"""What the benchmark trains, all of it with the stock toolbox alone, and its tests."""
 
 import json
 from pathlib import Path
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
 from benchmarks.study.networks import configure, own_test
+from udp_plugin.convert.swaps import keep
 from udp_plugin.demo.configs import Data, stock_config
 from udp_plugin.files import write_text
 
@@ -33,8 +34,23 @@ class Kind(NamedTuple):
 #: Both measures, and targets that are rounded or not.
 DRAWN = Kind('drawn', 'drawn figures', ('stock_biased', 'stock_dark', 'stock_udp'), 600)
 PHOTOGRAPHS = Kind('photographs', 'photographs', ('stock_biased', 'stock_udp'), 1200)
-#: Trained on labels that count from 1, of photographs or drawn.
+#: Trained and tested on labels that count from 1.
 SHIFTED = 'stock_biased_from_1'
+#: What networks are called.
+LABELS = {
+    'stock_biased': '`MSRAHeatmap`',
+    'stock_dark': '`MSRAHeatmap`, `unbiased=True`',
+    'stock_udp': '`UDPHeatmap`',
+    SHIFTED: '`MSRAHeatmap`, labels from 1',
+}
+#: The same weights under several configs: what is swapped, and the flip test's state.
+TESTS = {
+    'stock': 'as the toolbox tests it',
+    'stock_off': 'without a flip test',
+    'kept_off': 'DARK, without a flip test',
+    'heads': 'exact flip, DARK',
+    'kept': 'and dithered',
+}
 
 
 def shifted_labels(ann: Path, out: Path) -> Path:
@@ -58,8 +74,31 @@ def with_shifted_labels(data: Data, folder: Path) -> Data:
     return data._replace(train_ann=train, test_ann=test)
 
 
-def network_config(network: str, data: Data, iters: int, seed: int) -> Config:
-    """The config that trains a network, and tests it as its zoo configs do."""
+def networks_of(kind: Kind) -> Sequence[str]:
+    """All networks of a kind of data."""
+    return (*kind.networks, SHIFTED)
+
+
+def network_config(
+    network: str, data: Data, iters: int, seed: int, test: Optional[str] = None
+) -> Config:
+    """The config that trains a network, or one that tests it.
+
+    Args:
+        network: A key of :data:`LABELS`.
+        data: What to train and test on.
+        iters: Training iterations.
+        seed: Of the weights and of the data's order.
+        test: A key of :data:`TESTS`; None is as its zoo configs do.
+    """
     arm = 'stock_biased' if network == SHIFTED else network
     stock = Config.fromstring(stock_config(data, iters, seed), '.py')
-    return configure(stock, own_test(arm))
+    flip = 'off' if test in ('stock_off', 'kept_off') else ''
+    cfg = configure(stock, own_test(arm, flip))
+    if test in ('heads', 'kept', 'kept_off'):
+        swapped, _ = keep(cfg.to_dict())
+        if test == 'heads':
+            # The stock estimator, which does not dither.
+            swapped['model']['type'] = cfg.model.type
+        cfg = Config(swapped)
+    return cfg

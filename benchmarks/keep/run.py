@@ -4,9 +4,10 @@ What is done is marked by a file ``done`` and not done again, so that the same c
 goes on where it was interrupted.
 """
 
+import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional
+from typing import Callable, Iterator, List, Optional
 
 from rich.progress import Progress
 
@@ -18,17 +19,20 @@ from udp_plugin.demo.own_data import metainfo_text
 from udp_plugin.demo.scripts import find_tools
 from udp_plugin.files import alone_in, write_text
 from udp_plugin.keypoint_names import mirror_images
-from udp_plugin.ui import progress
+from udp_plugin.ui import progress, say
 
 from .networks import (
     DRAWN,
     PHOTOGRAPHS,
     SHIFTED,
+    TESTS,
     Kind,
     Photographs,
     network_config,
+    networks_of,
     with_shifted_labels,
 )
+from .report import report
 
 SEEDS, IMAGES = 3, 600
 
@@ -39,22 +43,37 @@ def run_keep(
     train_ann: Optional[Path] = None,
     test_ann: Optional[Path] = None,
     img: Optional[Path] = None,
-    seeds: int = SEEDS,
+    seeds: Optional[int] = None,
 ) -> None:
-    """Train stock networks, test them with names swapped, and write the page."""
-    given = None
-    if train_ann and test_ann and img:
-        given = Photographs(train_ann, test_ann, img)
+    """Train stock networks, test them with names swapped, and write the page.
+
+    Args:
+        out: The folder for everything; one in which it was begun goes on.
+        command: As it was called, for ``results.json``.
+        train_ann, test_ann, img: Photographs, besides drawn figures.
+        seeds: How often everything is drawn and trained anew; 3 by default.
+
+    Raises:
+        UserError: A script failed, or there is no MMPose.
+    """
+    started, seeds = time.monotonic(), seeds or SEEDS
+    given = Photographs(train_ann, test_ann, img) if train_ann else None
+    kinds = [DRAWN, PHOTOGRAPHS] if given else [DRAWN]
     with alone_in(out), progress() as shown:
-        work = []
+        work: List[Callable[[], None]] = []
+        budget = Budget((), seeds, IMAGES, DRAWN.iters)
         for seed in range(seeds):
-            budget = Budget((), seeds, IMAGES, DRAWN.iters)
             drawn = draw(out / 'data' / f'seed{seed}', budget, seed, shown)
-            work += _train(out, DRAWN, drawn, seed, shown)
+            work += work_on(out, DRAWN, drawn, seed, shown)
             if given:
-                data = _photographs(out / 'data' / 'photographs', given)
-                work += _train(out, PHOTOGRAPHS, data, seed, shown)
-        run_all(shown, work)
+                photographs = _photographs(out / 'data' / 'photographs', given)
+                work += work_on(out, PHOTOGRAPHS, photographs, seed, shown)
+        try:
+            run_all(shown, work)
+        except KeyboardInterrupt:
+            say('the same command goes on from here')
+            raise
+        report(out, kinds, seeds, command, time.monotonic() - started)
 
 
 def _photographs(folder: Path, given: Photographs) -> Data:
@@ -68,15 +87,32 @@ def _photographs(folder: Path, given: Photographs) -> Data:
     return Data('photographs', *files, *counts, len(names), metainfo)
 
 
-def _train(
+def work_on(
     out: Path, kind: Kind, data: Data, seed: int, shown: Progress
 ) -> Iterator[Callable[[], None]]:
-    networks: Dict[str, Data] = dict.fromkeys(kind.networks, data)
-    folder = f'{kind.name}/seed{seed}'
-    networks[SHIFTED] = with_shifted_labels(data, out / 'data' / folder)
-    for network, data in networks.items():
-        home = out / folder / network
-        config = network_config(network, data, kind.iters, seed)
-        command = find_tools() / 'train.py', home / 'config.py', f'--work-dir={home}'
-        title = f'{kind.title}, seed {seed}: {network}'
-        yield partial(run_once, shown, title, home, command, config)
+    """What is to be done with each network of a kind of data and seed."""
+    folder, tools = f'{kind.name}/seed{seed}', find_tools()
+    shifted = with_shifted_labels(data, out / 'data' / folder)
+
+    def train_and_test(network: str) -> None:
+        home, of = out / folder / network, shifted if network == SHIFTED else data
+        settings = network, of, kind.iters, seed
+
+        def run(at: Path, test: Optional[str], *call: object) -> None:
+            title = f'{kind.title}, seed {seed}: {at.relative_to(home.parent)}'
+            run_once(shown, title, at, call, network_config(*settings, test))
+
+        run(home, None, tools / 'train.py', home / 'config.py', f'--work-dir={home}')
+        weights = home / f'iter_{kind.iters}.pth'
+        for test in TESTS:
+            at = home / test
+            call = at / 'config.py', weights, f'--work-dir={at}'
+            files = f'--out={at / "metrics.json"}', f'--dump={at / "predictions.pkl"}'
+            run(at, test, tools / 'test.py', *call, *files)
+        # What the audit tells of the weights, of photographs by their labels.
+        at, known = home / 'audit', () if kind is DRAWN else (of.test_ann, of.test_img)
+        call = at / 'config.py', weights, at / 'audit.json', *known
+        run(at, 'stock', '-m', 'benchmarks.keep.trained', *call)
+
+    for network in networks_of(kind):
+        yield partial(train_and_test, network)

@@ -1,0 +1,136 @@
+"""What the benchmark found: ``results.json``, a picture, and the page."""
+
+import json
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import trim_mean
+
+from benchmarks.page import machine, render
+from udp_plugin.demo.measures import Prediction, measure_run
+from udp_plugin.files import write_text, written
+from udp_plugin.ui import STYLE, say
+
+from .networks import LABELS, SHIFTED, TESTS, Kind, networks_of
+
+TEMPLATE = Path(__file__).with_name('keep.md.j2')
+#: Okabe and Ito's: of what the toolbox does, and of kept weights.
+COLORS = dict(zip(TESTS, ('#D55E00', '#E69F00', '#56B4E9', '#0072B2', '#009E73')))
+#: The largest and the smallest of signed errors are left out, a part at each end:
+#: left and right mixed up is no bias.
+TRIMMED = 0.05
+
+
+def signed_errors(predictions: Sequence[Prediction]) -> np.ndarray:
+    """Signed errors (x, y) of the labelled keypoints, input px, without the largest."""
+    errors = [(p.predicted - p.annotated)[p.labelled] / p.pixel for p in predictions]
+    return trim_mean(np.concatenate(errors), TRIMMED)
+
+
+class Results:
+    """All figures of the benchmark, as the scripts wrote them into its folder.
+
+    Attributes:
+        figures: By kind of data, network, test and seed; see
+            :func:`udp_plugin.demo.measures.measure`, besides ``x_px`` and ``y_px``.
+        audits: What the audit told, by kind, network and seed.
+    """
+
+    def __init__(self, out: Path, kinds: Sequence[Kind], seeds: int) -> None:
+        self.kinds, self.seeds = kinds, range(seeds)
+        self.figures: Dict[Tuple[str, str, str, int], Dict[str, float]] = {}
+        self.audits: Dict[Tuple[str, str, int], dict] = {}
+        for kind in kinds:
+            for network in networks_of(kind):
+                for seed in self.seeds:
+                    home = out / kind.name / f'seed{seed}' / network
+                    for test in TESTS:
+                        run = measure_run(home / test)
+                        x, y = map(float, signed_errors(run.predictions))
+                        found = dict(run.metrics, x_px=x, y_px=y)
+                        self.figures[kind.name, network, test, seed] = found
+                    told = (home / 'audit' / 'audit.json').read_text(encoding='utf-8')
+                    self.audits[kind.name, network, seed] = json.loads(told)
+
+    def values(
+        self, kind: str, network: str, test: str, key: str = 'median_px'
+    ) -> np.ndarray:
+        """A figure for each seed."""
+        where = kind, network, test
+        return np.array([self.figures[(*where, seed)][key] for seed in self.seeds])
+
+    def lower(self, kind: str, network: str, test: str) -> np.ndarray:
+        """By how many per cent a median is lower than the toolbox's, for each seed."""
+        ours, stock = (self.values(kind, network, one) for one in (test, 'stock'))
+        return 100 * (1 - ours / stock)
+
+    def jitter(self, kind: str, network: str, reading: str) -> List[float]:
+        """The jitter on the worse axis, input px, for each seed."""
+        found = self.told(kind, network, 'jitter_px')
+        return [max(each[reading].values()) for each in found]
+
+    def told(self, kind: str, network: str, key: str) -> list:
+        """What the audit told, for each seed."""
+        return [self.audits[kind, network, seed][key] for seed in self.seeds]
+
+    def confused(self) -> List[Tuple[str, str, int]]:
+        """Networks of which the audit tells another measure than was trained."""
+        return [
+            where
+            for where, told in self.audits.items()
+            if (told['measure'] == 'unit length') != (where[1] == 'stock_udp')
+        ]
+
+
+def draw_medians(results: Results) -> Figure:
+    """The median error of each network under each test."""
+    columns = len(results.kinds)
+    figure = Figure(figsize=(1 + 3.7 * columns, 3.2), layout='constrained')
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for ax, kind in zip(axes, results.kinds):
+        networks = [network for network in networks_of(kind) if network != SHIFTED]
+        for index, (test, color) in enumerate(COLORS.items()):
+            x = np.arange(len(networks)) + 0.17 * (index - 2)
+            values = [results.values(kind.name, n, test) for n in networks]
+            means = [each.mean() for each in values]
+            ax.bar(x, means, 0.15, color=color, alpha=0.6, label=TESTS[test])
+            ax.plot(x, values, 'o', color=color, ms=3)
+        names = [LABELS[n].replace('`', '').replace(', ', ',\n') for n in networks]
+        ax.set_xticks(range(len(networks)), names)
+        ax.set(title=kind.title, ylabel='median error (input px)', ylim=(0, None))
+    labels = axes[0].get_legend_handles_labels()
+    figure.legend(*labels, frameon=False, ncols=3, loc='outside lower center')
+    return figure
+
+
+def report(
+    out: Path, kinds: Sequence[Kind], seeds: int, command: str, seconds: float
+) -> Path:
+    """Measure and draw what is in the benchmark's folder; returns the page."""
+    results = Results(out, kinds, seeds)
+    page = render(
+        TEMPLATE,
+        out / 'keep.md',
+        found=results,
+        kinds=kinds,
+        networks_of=networks_of,
+        labels=LABELS,
+        tests=TESTS,
+        shifted=SHIFTED,
+    )
+    paths = [page, out / 'results.json', out / 'images' / 'keep_medians.png']
+    figures = {'/'.join(map(str, k)): v for k, v in results.figures.items()}
+    audits = {'/'.join(map(str, k)): v for k, v in results.audits.items()}
+    content = dict(command=command, seconds=round(seconds), machine=machine())
+    content.update(figures=figures, audits=audits)
+    write_text(paths[1], json.dumps(content, indent=1) + '\n')
+    with matplotlib.rc_context(STYLE), written(paths[2]) as made:
+        draw_medians(results).savefig(made)
+    # What was found; the page has all of it.
+    say(page.read_text(encoding='utf-8').partition('![')[0])
+    for line in (*paths, f'took {seconds / 60:.0f} min'):
+        say(line)
+    return page
