@@ -437,7 +437,9 @@ def kept(folder: Path, name: str, **changes) -> tuple:
     return config, weights
 
 
-@pytest.mark.parametrize('name', [*KEPT])
+@pytest.mark.parametrize(
+    'name', ['rounded', 'unbiased', pytest.param('cells', marks=slow), 'UDP']
+)
 def test_kept_weights_give_mmpose_s_keypoints(tmp_path, coco_mini, name):
     config, weights = kept(tmp_path, name)
     model, path = trained.load(config, weights), tmp_path / 'model.onnx'
@@ -516,6 +518,14 @@ def test_the_command_says_that_weights_are_kept(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert 'MSRAHeatmap, weights kept' in printed
     assert 'yes, the mirrored crop moved by -1, 2 px' in printed
+
+
+@pytest.mark.parametrize('name', ['rounded', 'UDP'])
+def test_of_a_stock_config_it_says_how_to_keep_the_weights(tmp_path, name):
+    _, weights = kept(tmp_path, name)
+    says = r'HeatmapHead .*: udp-plugin convert \S+stock.py --keep-weights keeps the'
+    with pytest.raises(UserError, match=says):
+        trained.load(tmp_path / 'stock.py', weights)
 
 
 WARP = 'test_dataloader.dataset.pipeline.2'
