@@ -97,8 +97,9 @@ def test_commands_in_errors(name, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['export', str(stock), '--decoding-only', '-o', str(tmp_path / 'a.pt')])
     said = capsys.readouterr().err
-    command = said[said.index('udp-plugin') : said.index('), with which')]
-    assert shlex.split(command) == ['udp-plugin', 'convert', str(stock)]
+    command = said[said.index('udp-plugin') : said.index(' keeps the checkpoint')]
+    expected = ['udp-plugin', 'convert', str(stock), '--keep-weights']
+    assert shlex.split(command) == expected
 
 
 def test_annotations_nested_too_deep(tmp_path, capsys):

@@ -30,6 +30,7 @@ class KeptReading(MapReading):
     """
 
     channels_per_keypoint = 1
+    measure = F.PIXELS
 
     def __init__(self, codec) -> None:
         self.stock = type(codec).__name__

@@ -190,7 +190,9 @@ class UDPHead:
             keypoints = self._fit_to_codec(arguments, codec, owner)
             each = given_channels // keypoints
         super().__init__(*given.args, **given.kwargs)
-        self.reading, self._given = reading, (given_channels, each)
+        #: The decoder itself, if it is a codec of this package.
+        self.reading = self.decoder if isinstance(codec, UDPCodec) else reading
+        self._given = given_channels, each
         self._said: Set[str] = set()
 
     @staticmethod
