@@ -79,7 +79,7 @@ class KeptReading(MapReading):
         return float(apart - moved[0] / s[0]), float(moved[1] / s[1])
 
 
-def reading_of(codec: object) -> MapReading:
+def reading_of(codec: object, name: str = 'codec') -> MapReading:
     """How the maps of a codec are read: one of this package reads them itself.
 
     ``UDPHeatmap`` has the unbiased measure, so that its maps are read as those of the
@@ -87,6 +87,7 @@ def reading_of(codec: object) -> MapReading:
 
     Args:
         codec: As the toolbox's registry builds it.
+        name: What an error calls it.
 
     Raises:
         ValueError: It is none of this package's and none of those that they replace, or
@@ -99,7 +100,7 @@ def reading_of(codec: object) -> MapReading:
         return KeptReading(codec)
     if type(codec) is not UDPHeatmap:
         raise ValueError(
-            'it must be UDPGaussianHeatmap or UDPOffsetHeatmap, or the stock '
+            f'{name} must be UDPGaussianHeatmap or UDPOffsetHeatmap, or the stock '
             'MSRAHeatmap, MegviiHeatmap or UDPHeatmap with which weights were trained, '
             f'got {type(codec).__name__}'
         )
