@@ -13,8 +13,6 @@ from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 from torch import nn
 
-from udp_plugin import functional as F
-
 K = 3
 #: Stride, input and heatmap size: 2, 4, 8, 16, and one that is no whole number.
 SIZES = {

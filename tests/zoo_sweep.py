@@ -44,7 +44,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 FOUND = PROJECT / 'work_dirs' / 'zoo_sweep.jsonl'
 TEMPLATE = PROJECT / 'tests' / 'zoo.md.j2'
 TABLE = PROJECT / 'docs' / 'zoo.md'
-#: How a config is swapped, and to which codec; with weights kept, that is the stock one.
+#: How a config is swapped, and to which codec: the stock one, with weights kept.
 KEPT = 'convert, kept'
 COLUMNS = ['names, gaussian', 'names, offset', 'convert, gaussian', 'convert, offset']
 COLUMNS += [KEPT]

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
+# Modules, not their names: importing one of them may be what has imported MMPose, with
+# which the heads are registered.
+from . import udp_gaussian_heatmap, udp_offset_heatmap
 from .base import Array, Distance, MapReading, check_size
-from .udp_gaussian_heatmap import UDPGaussianHeatmap
-from .udp_offset_heatmap import UDPOffsetHeatmap
 
 
 class KeptReading(MapReading):
@@ -106,5 +107,7 @@ def reading_of(codec: object, name: str = 'codec') -> MapReading:
         )
     sizes = codec.input_size, codec.heatmap_size
     if codec.heatmap_type == 'gaussian':
-        return UDPGaussianHeatmap(*sizes, codec.sigma, codec.blur_kernel_size)
-    return UDPOffsetHeatmap(*sizes, radius_factor=codec.radius_factor)
+        gaussian = udp_gaussian_heatmap.UDPGaussianHeatmap
+        return gaussian(*sizes, codec.sigma, codec.blur_kernel_size)
+    offset = udp_offset_heatmap.UDPOffsetHeatmap
+    return offset(*sizes, radius_factor=codec.radius_factor)
