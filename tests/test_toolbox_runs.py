@@ -93,7 +93,7 @@ def test_stock_weights_are_tested_and_trained_on_with_names_swapped(
     'decoder', [{}, dict(unbiased=True), dict(type='UDPHeatmap')], ids=str
 )
 def test_kept_weights_are_trained_on_as_stock_ones(decoder, seeded):
-    """The loss and the accuracy of a batch are the stock ones, with the same weights."""
+    """A batch has the stock loss and accuracy, with the same weights."""
     stock = zoo_config(RES50)
     stock.model.backbone.init_cfg = None
     stock.merge_from_dict(SMALL_RES50)

@@ -38,6 +38,7 @@ codec = dict(
     heatmap_size={heatmap_size},
     sigma={sigma})
 model = dict(
+    type='TopdownPoseEstimator',
     backbone=dict(
         depth=18,
         num_stages=3,

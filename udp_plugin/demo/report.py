@@ -28,7 +28,7 @@ COLORS = {name: ui.COLORS[name.replace('udp_', '')] for name in RUNS}
 LABELS = {
     **RUNS,
     'stock': f'stock: {RUNS["stock"]}',
-    KEPT: 'stock weights, names swapped',
+    KEPT: 'stock weights, kept',
 }
 #: Keypoints as annotated and as predicted, with a light rim.
 HALO = [withStroke(linewidth=3.2, foreground='white')]
