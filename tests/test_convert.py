@@ -12,6 +12,7 @@ import torch
 from helpers import PURE, RUNTIME
 from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS, MODELS
+from mmpose.utils import register_all_modules
 
 from udp_plugin.cli import main
 from udp_plugin.convert.check import check
@@ -657,6 +658,7 @@ def test_kept_weights_are_the_stock_ones(tmp_path, converted):
     assert cfg['model']['type'] == 'UDPTopdownPoseEstimator'
     for key in ('backbone', 'test_cfg', 'data_preprocessor'):
         assert cfg['model'][key] == read(tmp_path / 'mine.py')['model'][key]
+    register_all_modules()
     configs = (Config.fromfile(tmp_path / name) for name in ('mine.py', 'out.py'))
     stock, kept = (MODELS.build(config.model).eval() for config in configs)
     kept.load_state_dict(stock.state_dict(), strict=True)
