@@ -62,7 +62,7 @@ def test_the_demo_s_words(name, tmp_path, capsys):
     keys = [key for key, *_ in report.COLUMNS]
     runs = {
         each: Run([], np.ones(9), {**dict.fromkeys(keys, 1.0), 'median_px': px})
-        for each, px in dict(stock=2.0, udp_offset=1.0).items()
+        for each, px in dict(stock=2.0, kept=1.5, udp_offset=1.0).items()
     }
     data = SimpleNamespace(title=name)
     folder = tmp_path / name

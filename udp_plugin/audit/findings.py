@@ -60,7 +60,10 @@ class Checks:
         self.found: List[Finding] = []
         self.codec = type(self.parts.head.decoder).__name__
         self.codec_line = self.lines.find('type', self.codec)
-        self.our_head = isinstance(self.parts.head, UDPHead)
+        head = self.parts.head
+        self.our_head = isinstance(head, UDPHead)
+        #: Whether it is for weights that were trained with a stock codec.
+        self.kept = self.our_head and head.reading is not head.decoder
         #: How everything has to measure that goes with the target.
         self.wanted = PIXELS if self.coding.kind == CELLS else self.coding.kind
         #: Mean errors on the worse axis: of coding, and of warping there and back.
@@ -152,9 +155,13 @@ class Checks:
             place, line = self.warp_at(wrong[0].flow)
             fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
             if self.wanted != UNIT_LENGTH:
-                line = self.codec_line
-                fix = 'UDPHeatmap, UDPGaussianHeatmap or UDPOffsetHeatmap as the '
-                fix += 'codec of head and target'
+                fix = 'UDPGaussianHeatmap or UDPOffsetHeatmap as the codec of head and '
+                fix += 'target'
+                if self.kept:
+                    fix = 'TopdownAffine, by which kept weights are trained; or to '
+                    fix += f'retrain with {fix}'
+                else:
+                    line, fix = self.codec_line, f'UDPHeatmap, {fix}'
             values = dict(effect=back and f': {back}', fix=fix, kind=wrong[0].kind)
             yield finding('half-enabled', place, line, c=self, **values)
             return
@@ -365,9 +372,12 @@ class Checks:
             effects = []
             if self.flip is not None and self.flip.configured is not None:
                 off = np.abs(self.flip.configured).mean(0)[0]
-                effects.append(f'the flip test leaves {off:.2f} px')
+                if not self.kept or off > TOLERANCE:
+                    effects.append(f'the flip test leaves {off:.2f} px')
             if self.coding_off > TOLERANCE:
                 effects.append(f'coding adds {self.coding_off:.2f} px an axis')
+            if self.kept and not effects:
+                return
             effect = ', '.join(effects) or 'mirrored maps do not coincide'
             at = 'model.head.decoder', self.codec_line
             yield finding('biased', *at, effect=effect)
@@ -514,7 +524,8 @@ class Checks:
         if self.parts.channels == 3:
             right, kind, offsets = 'CombinedTargetMSELoss', 'offset maps', True
         wrong = [name for name in names if (name in OFFSET_LOSSES) != offsets]
-        if not self.our_head and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
+        ours = self.our_head and not self.kept
+        if not ours and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
             at, name = ('model.head.loss', self.line(('type', wrong[0]))), wrong[0]
             yield finding('loss', *at, name=name, kind=kind, right=right)
             return
@@ -527,7 +538,7 @@ class Checks:
         elif failure:
             values = dict(failure=failure, right=right)
             yield finding('loss/fails', 'model.head.loss', line, **values)
-        elif offsets and not self.our_head and train_cfg.get('compute_acc', True):
+        elif offsets and not ours and train_cfg.get('compute_acc', True):
             yield finding('training-accuracy/meaningless', *at)
 
 

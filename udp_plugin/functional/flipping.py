@@ -108,6 +108,9 @@ def move(images: Tensor, distance: Tuple[float, float]) -> Tensor:
         >>> move(torch.tensor([[1., 2., 3., 5.]]), (1, 0))
         tensor([[1., 1., 2., 3.]])
     """
+    if images.dtype in (torch.float16, torch.bfloat16):
+        # Weights would be rounded, and CPUs do not multiply all of these.
+        return move(images.float(), distance).to(images.dtype)
     width, height = images.shape[-1], images.shape[-2]
     across, down = (
         constant(_moving(int(length), float(px)), images)

@@ -179,19 +179,15 @@ class UDPHead:
         arguments = given.arguments
         decoder = arguments['decoder']
         codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
-        try:
-            #: How maps are read.
-            reading = reading_of(codec)
-        except ValueError as error:
-            raise ValueError(f'decoder of {owner}: {error}') from error
+        reading = reading_of(codec, f'decoder of {owner}')
         #: ``out_channels`` as it was given, and how many of it are a keypoint.
         given_channels, each = arguments['out_channels'], reading.channels_per_keypoint
         if isinstance(codec, UDPCodec):
             keypoints = self._fit_to_codec(arguments, codec, owner)
             each = given_channels // keypoints
         super().__init__(*given.args, **given.kwargs)
-        #: The decoder itself, if it is a codec of this package.
-        self.reading = self.decoder if isinstance(codec, UDPCodec) else reading
+        #: How maps are read: by the decoder itself, unless that is a stock one.
+        self.reading = reading_of(self.decoder)
         self._given = given_channels, each
         self._said: Set[str] = set()
 
