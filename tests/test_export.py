@@ -887,7 +887,15 @@ def test_the_validation_s_pipeline_stands_in_for_that_of_the_test(runs, tmp_path
             {'model.head.type': 'HeatmapHead'},
             r'HeatmapHead .*udp-plugin convert \S+changed.py --keep-weights keeps',
         ),
-        ({'model.head.decoder.type': 'SimCCLabel'}, 'cannot be built.*UDPOffset'),
+        (
+            {
+                'model.head.decoder': dict(
+                    _delete_=True, type='RegressionLabel', input_size=(96, 128)
+                )
+            },
+            'cannot be built.*UDPOffset',
+        ),
+        ({'model.head.decoder.type': 'MSRAHeatmap'}, 'is of another model'),
         ({'model.type': 'TopdownPoseEstimater'}, 'TopdownPoseEstimater is not in'),
         (
             {'test_dataloader.dataset.pipeline.2.type': 'TopdownAffine'},
