@@ -312,7 +312,8 @@ def test_kept_weights_go_together(config, left):
     # Without a flip test's bias; what it is without weights kept, the lines above tell.
     assert np.abs(found.flip.configured).mean(0).max() < 0.01
     for one, other in zip(found.flip[:4], stock.flip[:4]):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+        # Offset maps are read in another way, here of maps that do not go together.
+        np.testing.assert_allclose(one, other, atol=0.1 if config == COMBINED else 1e-6)
     errors = np.abs(found.end_to_end.input_px).mean(0)
     np.testing.assert_allclose(errors, left, rtol=0.15, atol=0.02)
     assert np.abs(found.end_to_end.round_trip).mean() < 0.02
