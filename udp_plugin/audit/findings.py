@@ -110,7 +110,7 @@ class Checks:
             self.evaluation_has_its_sigmas,
             self.sizes_are_intervals,
             self.weights_have_the_codecs_measure,
-            self.labels_count_from_nothing,
+            self.labels_lie_where_they_belong,
         ):
             self.found += check()
         if self.audit.failure and not self.errors():
@@ -407,12 +407,14 @@ class Checks:
         flags = dict(unbiased=kind == UNIT_LENGTH, cells=kind == CELLS)
         return F.flip_misalignment(*widths, **flags)
 
-    def labels_count_from_nothing(self) -> Iterator[Finding]:
+    def labels_lie_where_they_belong(self) -> Iterator[Finding]:
         trained = self.audit.trained
         if trained is not None and trained.labels_are_off:
-            where = f'{self.parts.test.data}.ann_file'
-            line = self.line(('ann_file',), flow=self.parts.test)
-            yield finding('label-offset', where, line, t=trained)
+            flow, off = self.parts.train or self.parts.test, trained.label_offset.mean
+            at = f'{flow.data}.ann_file', self.line(('ann_file',), flow=flow)
+            side = ('right', 'low') if off > 0 else ('left', 'high')
+            values = dict(t=trained, off=off, size=abs(off), side=side)
+            yield finding('label-offset', *at, **values)
 
     # --- flip test --------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ def audit(
             people, found.data = annotated_people(parts, ann, img), ann.name
         with _failures_are_findings(found):
             # What is wrong with it is said before what takes long.
-            weights = checkpoint and networks(cfg, parts, checkpoint, found.name)
+            weights = checkpoint and networks(cfg, parts, checkpoint)
             seen = checkpoint and people_of(parts, ann, img)
         if found.findings:
             return found

@@ -79,15 +79,15 @@ class Reading(NamedTuple):
     Attributes:
         jitter: Standard deviation over the movements on each axis, shape (2,), input
             px; the median over the keypoints.
-        stairs: Where a typical keypoint of each axis is predicted while it moves by
-            :func:`movement`, shape (2, S), heatmap px.
+        off: How far M keypoints are from where they should be, but for a constant,
+            while they move by :func:`movement`, shape (S, M, 2), heatmap px.
         source: Predictions minus labels, shape (N, K, 2), source px; NaN where there
             is no label or no clear peak.
         pixel: Input px per source px of each person, shape (N, 2).
     """
 
     jitter: np.ndarray
-    stairs: np.ndarray
+    off: np.ndarray
     source: np.ndarray
     pixel: np.ndarray
 
@@ -109,9 +109,10 @@ class Trained(NamedTuple):
     people: int
     keypoints: int  #: With a clear peak in both maps.
     own: str  #: The measure of the config's codec.
-    stride: Tuple[float, float]  #: Input px per heatmap px, by the config's codec.
-    #: How far mirrored predictions, mirrored back, are to the right, heatmap px.
+    #: How far mirrored predictions, mirrored back, are to the right, heatmap px, and
+    #: input px.
     flip: Optional[Mean] = None
+    flip_px: Optional[float] = None
     measure: Optional[str] = None
     configured: Optional[Reading] = None  #: As the config tests it.
     kept: Optional[Reading] = None  #: With names swapped for ``--keep-weights``.
@@ -127,15 +128,27 @@ class Trained(NamedTuple):
         return known and self.measure != self.own
 
     @property
-    def flip_px(self) -> Optional[float]:
-        """The signed distance of mirrored predictions from direct ones, input px."""
-        return None if self.flip is None else self.flip.mean * self.stride[0]
-
-    @property
     def readings(self) -> Dict[str, Reading]:
         """What there is, by name."""
         both = dict(configured=self.configured, kept=self.kept)
         return {name: one for name, one in both.items() if one is not None}
+
+    def stairs(self) -> Dict[str, np.ndarray]:
+        """Where a typical keypoint is predicted while it moves by :func:`movement`.
+
+        Returns:
+            For each reading shape (2, S), x and y, heatmap px.
+        """
+        apart = np.zeros(self.configured.off.shape[1:])
+        for one in self.readings.values():
+            jitter = one.off.std(0)
+            apart += np.abs(jitter / np.median(jitter, 0) - 1)
+        # On each axis one that trembles as most do, in each reading.
+        typical = apart.argmin(0)
+        return {
+            name: (movement()[:, None] + one.off[:, typical, [0, 1]]).T
+            for name, one in self.readings.items()
+        }
 
     def as_dict(self) -> Dict[str, Any]:
         """For ``audit.json``; docs/audit.md says what the keys mean."""
@@ -158,20 +171,18 @@ class Trained(NamedTuple):
 
     def table(self) -> Table:
         """What was measured, for reading."""
-        names = dict(configured='as configured', kept='weights kept')
-        header = [''] + [
-            f'{names[name]}, {axis}' for name in self.readings for axis in 'xy'
+        columns = [(name, axis) for name in self.readings for axis in 'xy']
+        jitter = [
+            f'{each:.2f}' for one in self.readings.values() for each in one.jitter
         ]
-        rows = []
-        readings = self.readings.values()
-        if readings:
-            cells = [f'{each:.2f}' for one in readings for each in one.jitter]
-            rows.append(['jitter, moving crop', *cells])
-        errors = [one.errors()[axis] for one in readings for axis in 'xy']
+        rows = [['jitter of a moving crop', *jitter]]
+        errors = [self.readings[name].errors()[axis] for name, axis in columns]
         for key, sign in (('signed', '+'), ('median', ''), ('mean', '')):
-            if errors and all(one[key] is not None for one in errors):
-                cells = [f'{one[key]:{sign}.2f}' for one in errors]
-                rows.append([f'error: {key}', *cells])
+            if all(one[key] is not None for one in errors):
+                rows.append(
+                    [f'error: {key}', *(f'{one[key]:{sign}.2f}' for one in errors)]
+                )
+        header = ['', *(f'{name} {axis}' for name, axis in columns)]
         title = f'The trained network ({self.checkpoint}, {self.data}), input px'
         return Table(title, header, rows)
 
@@ -188,10 +199,8 @@ class Trained(NamedTuple):
             )
         if self.label_offset is not None:
             mean, error = self.label_offset
-            texts.append(
-                f'By its predictions labels lie {mean:+.2f} ± {error:.2f} source px to '
-                'the right.'
-            )
+            where = f'{mean:+.2f} ± {error:.2f} source px to the right'
+            texts.append(f'By its predictions, labels lie {where}.')
         if self.failure:
             texts.append(f'{self.failure[0].upper()}{self.failure[1:]}.')
         return ' '.join(texts)
@@ -262,7 +271,7 @@ class Network:
 
 
 def networks(
-    cfg: Config, parts: Parts, checkpoint: Path, name: str
+    cfg: Config, parts: Parts, checkpoint: Path
 ) -> Tuple[Network, Optional[Network]]:
     """A config's network, and the same with names swapped for ``--keep-weights``.
 
@@ -270,7 +279,6 @@ def networks(
         cfg: The config; it is left as it is.
         parts: Made of it.
         checkpoint: With the weights.
-        name: Of the config, for messages.
 
     Returns:
         tuple: both; the second one is None where there is nothing to swap.
@@ -283,7 +291,7 @@ def networks(
     check_is_file(checkpoint)
     whole = cfg.to_dict()
     model = _build(whole)
-    load_weights(model, checkpoint, name)
+    load_weights(model, checkpoint, Path(cfg.filename or 'config'))
     try:
         network = Network(parts, model)
     except ValueError as error:
@@ -368,8 +376,7 @@ def measure_trained(
     if labels:
         known &= np.stack([one.visible for one in warped])
     count, apart = int(known.sum()), back - direct
-    stride = tuple(map(float, parts.stride(unbiased=own == UNIT_LENGTH)))
-    found = Trained(checkpoint.name, data, len(people), count, own, stride)
+    found = Trained(checkpoint.name, data, len(people), count, own)
     agree = ((np.abs(apart) <= AGREE).all(-1) & known).sum() / max(count, 1)
     if agree < 0.5:
         what = f'of an image and of its mirror image agree for {agree:.0%} of'
@@ -382,13 +389,14 @@ def measure_trained(
         return found._replace(failure=MEANINGLESS.format(what))
     flip = mean_of(np.where(known, apart[..., 0], np.nan), FAR)
     measure = measure_of(parts, flip, own)
-    found = found._replace(flip=flip, measure=measure, configured=configured)
+    found = found._replace(configured=configured)
     if measure is None:
-        error = f'{flip.error:.2f} heatmap px' if np.isfinite(flip.error) else 'unknown'
-        return found._replace(
-            failure=f'{count} keypoints of {len(people)} people are too few to tell '
-            f'the measure (standard error: {error}); give more'
+        few = (
+            f'{count} keypoints of {len(people)} people are too few to tell the measure'
         )
+        return found._replace(failure=f'{few}; give more')
+    flip_px = flip.mean * float(parts.stride(unbiased=measure == UNIT_LENGTH)[0])
+    found = found._replace(flip=flip, flip_px=flip_px, measure=measure)
     # Read by another measure than they have, weights tell nothing else.
     if kept is not None and not found.wrong_measure:
         found = found._replace(kept=see(kept)[0])
@@ -440,16 +448,11 @@ def read(
             ends.append(parts.test.warp(person).end)
         predicted = network.predict(ends)[:, known[index]]
         off.append((predicted - predicted.mean(0)) / scale[index] * parts.heatmap_size)
-    # Shape (S, M, 2), heatmap px, of M keypoints: how far from where they should be.
     off = np.concatenate(off, axis=1)
     slope = 1 + np.einsum('s,smd->md', steps, off) / (steps @ steps)
     follow = (np.abs(slope - 1) < 0.5).all(-1)
-    jitter = off.std(0)
-    median = np.median(jitter, 0)
-    typical = np.abs(jitter - median).argmin(0)
-    stairs = np.stack([steps + off[:, k, axis] for axis, k in enumerate(typical)])
-    jitter = median * parts.stride(unbiased=False)
-    return Reading(jitter, stairs, source, pixel), float(follow.mean())
+    jitter = np.median(off.std(0), 0) * parts.stride(unbiased=False)
+    return Reading(jitter, off, source, pixel), float(follow.mean())
 
 
 def measure_of(parts: Parts, flip: Mean, own: str) -> Optional[str]:

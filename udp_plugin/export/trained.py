@@ -4,7 +4,7 @@ import copy
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
@@ -175,7 +175,7 @@ def check_is_file(checkpoint: Path) -> None:
         )
 
 
-def load_weights(model: nn.Module, checkpoint: Path, config: Union[str, Path]) -> None:
+def load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
     """Give a model the weights of a checkpoint, all of them.
 
     Args:
