@@ -244,6 +244,8 @@ def test_jitter_and_errors(dots, tmp_path):
     for places in found.stairs().values():
         # Where it is, give or take half a heatmap pixel.
         assert np.abs(places - np.linspace(-1, 1, places.shape[1])).max() < 0.9
+    # On the stairs it stays where it is, and then makes a step.
+    assert np.median(np.abs(np.diff(found.stairs()['configured'][1]))) < 0.01
 
     weights = write_weights(tmp_path, 'unit length')
     found = trained(

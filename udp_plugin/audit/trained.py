@@ -489,9 +489,7 @@ def label_offset(parts: Parts, best: Reading) -> Dict[str, Any]:
     (x, error), (y, _) = (mean_of(pairs[..., axis]) for axis in range(2))
     if not np.isfinite(error):
         return {}
-    sure = abs(x) >= max(OFFSET, OFFSET_SURE * error) and abs(y) < OFFSET_ACROSS * abs(
-        x
-    )
+    sure = abs(x) >= max(OFFSET, OFFSET_SURE * error) and abs(y / x) < OFFSET_ACROSS
     return dict(label_offset=Mean(-x, error), labels_are_off=bool(sure))
 
 
