@@ -43,6 +43,21 @@ CODEC_SETTINGS = (
 KERNEL_FACTOR = 2.0
 #: The toolbox's losses of Gaussian maps.
 GAUSSIAN_LOSSES = {*LOSSES, 'AdaptiveWingLoss', 'FocalHeatmapLoss'}
+#: What to do with weights, by the measure that they have.
+WEIGHTS_FIXES = {
+    PIXELS: (
+        'the stock config with MSRAHeatmap and TopdownAffine without use_udp, which '
+        '`udp-plugin convert --keep-weights` reads without bias; or train anew'
+    ),
+    CELLS: (
+        'the stock config with MegviiHeatmap, which `udp-plugin convert '
+        '--keep-weights` reads without bias; or train anew'
+    ),
+    UNIT_LENGTH: (
+        'UDPHeatmap as the codec, use_udp=True in every TopdownAffine, and '
+        "shift_heatmap=False, or this package's components (`udp-plugin convert`)"
+    ),
+}
 
 
 class Checks:
@@ -97,6 +112,8 @@ class Checks:
             self.boxes_are_padded_alike,
             self.evaluation_has_its_sigmas,
             self.sizes_are_intervals,
+            self.weights_have_the_codecs_measure,
+            self.labels_lie_where_they_belong,
         ):
             self.found += check()
         if self.audit.failure and not self.errors():
@@ -381,6 +398,33 @@ class Checks:
             effect = ', '.join(effects) or 'mirrored maps do not coincide'
             at = 'model.head.decoder', self.codec_line
             yield finding('biased', *at, effect=effect)
+
+    # --- trained weights --------------------------------------------------------------
+
+    def weights_have_the_codecs_measure(self) -> Iterator[Finding]:
+        trained = self.audit.trained
+        if trained is not None and trained.wrong_measure:
+            fix = WEIGHTS_FIXES[trained.measure]
+            at = 'model.head.decoder', self.codec_line
+            values = dict(c=self, t=trained, fix=fix, should=self.apart_by_the_codec)
+            yield finding('weights-measure', *at, **values)
+
+    @property
+    def apart_by_the_codec(self) -> float:
+        """Where the codec has mirrored maps, mirrored back, heatmap px (Eq. 36, 46)."""
+        parts, kind = self.parts, self.coding.kind
+        widths = parts.input_size[0], parts.heatmap_size[0]
+        flags = dict(unbiased=kind == UNIT_LENGTH, cells=kind == CELLS)
+        return F.flip_misalignment(*widths, **flags)
+
+    def labels_lie_where_they_belong(self) -> Iterator[Finding]:
+        trained = self.audit.trained
+        if trained is not None and trained.labels_are_off:
+            flow, off = self.parts.train or self.parts.test, trained.label_offset.mean
+            at = f'{flow.data}.ann_file', self.line(('ann_file',), flow=flow)
+            side = ('right', 'low') if off > 0 else ('left', 'high')
+            values = dict(t=trained, off=off, size=abs(off), side=side)
+            yield finding('label-offset', *at, **values)
 
     # --- flip test --------------------------------------------------------------------
 

@@ -115,14 +115,10 @@ def load(path: Path, checkpoint: Path) -> Trained:
             top-down heatmaps with this package's components, or names what is not
             registered.
     """
-    if not checkpoint.is_file():
-        raise UserError(
-            f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
-            'such as epoch_210.pth in its --work-dir'
-        )
+    check_is_file(checkpoint)
     trained = build(path)
     model, cfg = trained.model, trained.model.cfg
-    _load_weights(model, checkpoint, path)
+    load_weights(model, checkpoint, path)
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     if not loader.get('dataset'):
         raise UserError(
@@ -175,7 +171,30 @@ def _refusing(problem: str, kind: bool = False) -> Iterator[None]:
         raise UserError(f'{problem}: {text}') from error
 
 
-def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
+def check_is_file(checkpoint: Path) -> None:
+    """Refuse a checkpoint that is none, before anything is done for it.
+
+    Raises:
+        UserError: It is no file.
+    """
+    if not checkpoint.is_file():
+        raise UserError(
+            f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
+            'such as epoch_210.pth in its --work-dir'
+        )
+
+
+def load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
+    """Give a model the weights of a checkpoint, all of them.
+
+    Args:
+        model: It is changed.
+        checkpoint: As :func:`~.weights.read_weights` takes it.
+        config: The model's, for messages.
+
+    Raises:
+        UserError: The checkpoint cannot be read, or is of another model, or broken.
+    """
     with _refusing(
         f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch', kind=True
     ):
