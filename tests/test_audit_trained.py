@@ -409,3 +409,29 @@ def test_the_command_with_labels(dots, tmp_path, capsys):
     assert found['trained']['label_offset_px'] == pytest.approx(1, abs=0.3)
     told = found['trained']['errors_px']
     assert told['kept']['x']['signed'] == pytest.approx(-RATIO, abs=0.2)
+
+
+@pytest.mark.slow
+def test_networks_that_the_demo_trains(tmp_path, capsys, monkeypatch):
+    """A real training of both kinds, on drawn figures; and with configs swapped."""
+    monkeypatch.setattr(audit_trained, 'MOVED', 16)
+    out = tmp_path / 'demo'
+    given = ['--codec', 'gaussian', '--iters', '150', '--images', '240', '--out']
+    assert main(['demo', *given, str(out)]) == 0
+    for weights, config, status in (
+        ('stock', 'stock', 0),
+        ('udp_gaussian', 'udp_gaussian', 0),
+        ('stock', 'udp_gaussian', 1),
+        ('udp_gaussian', 'stock', 1),
+    ):
+        capsys.readouterr()
+        checkpoint = str(out / weights / 'iter_150.pth')
+        arguments = [str(out / f'{config}.py'), '--checkpoint', checkpoint, '--json']
+        assert main(['audit', *arguments]) == status
+        found = json.loads(capsys.readouterr().out)
+        told, stock = found['trained'], weights == 'stock'
+        assert told['measure'] == ('pixels' if stock else 'unit length')
+        assert told['flip_px'] == pytest.approx(-3 if stock else 0, abs=0.3)
+        if stock and config == 'stock':
+            jitter = told['jitter_px']
+            assert jitter['kept']['x'] < 0.5 * jitter['configured']['x']
