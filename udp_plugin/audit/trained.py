@@ -366,7 +366,6 @@ def measure_trained(
         progress: Is told what is done.
     """
     parts = network.parts
-    people = [_loaded(person, parts) for person in people]
     warped = [parts.test.warp(dict(person)) for person in people]
     progress('trained network: mirroring')
     ends = [one.end for one in warped]
@@ -441,11 +440,10 @@ def read(
     some = np.flatnonzero(known.any(1))
     for index in some[np.linspace(0, len(some) - 1, min(MOVED, len(some))).astype(int)]:
         # A person goes to the right in a crop that goes to the left.
-        ends = []
+        ends, loaded = [], _loaded(people[index], parts)
         for step in -steps[:, None] * scale[index] / parts.heatmap_size:
-            person = dict(people[index])
-            person['bbox'] = person['bbox'] + np.tile(step, 2).astype(np.float32)
-            ends.append(parts.test.warp(person).end)
+            box = loaded['bbox'] + np.tile(step, 2).astype(np.float32)
+            ends.append(parts.test.warp(dict(loaded, bbox=box)).end)
         predicted = network.predict(ends)[:, known[index]]
         off.append((predicted - predicted.mean(0)) / scale[index] * parts.heatmap_size)
     off = np.concatenate(off, axis=1)
