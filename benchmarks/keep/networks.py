@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from benchmarks.study.networks import configure, own_test
 from udp_plugin.convert.swaps import keep
-from udp_plugin.demo.configs import Data, stock_config
+from udp_plugin.demo.configs import Data
 from udp_plugin.files import write_text
 
 
@@ -79,20 +79,15 @@ def networks_of(kind: Kind) -> Sequence[str]:
     return (*kind.networks, SHIFTED)
 
 
-def network_config(
-    network: str, data: Data, iters: int, seed: int, test: Optional[str] = None
-) -> Config:
+def network_config(network: str, stock: Config, test: Optional[str] = None) -> Config:
     """The config that trains a network, or one that tests it.
 
     Args:
         network: A key of :data:`LABELS`.
-        data: What to train and test on.
-        iters: Training iterations.
-        seed: Of the weights and of the data's order.
+        stock: The demo's stock config of its data.
         test: A key of :data:`TESTS`; None is as its zoo configs do.
     """
     arm = 'stock_biased' if network == SHIFTED else network
-    stock = Config.fromstring(stock_config(data, iters, seed), '.py')
     flip = 'off' if test in ('stock_off', 'kept_off') else ''
     cfg = configure(stock, own_test(arm, flip))
     if test in ('heads', 'kept', 'kept_off'):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -11,7 +11,8 @@ from scipy.stats import trim_mean
 
 from benchmarks.page import machine, render
 from udp_plugin.demo.measures import Prediction, measure_run
-from udp_plugin.files import write_text, written
+from udp_plugin.files import write_bytes, write_text, written
+from udp_plugin.functional import PIXELS, UNIT_LENGTH
 from udp_plugin.ui import STYLE, say
 
 from .networks import LABELS, SHIFTED, TESTS, Kind, networks_of
@@ -19,6 +20,8 @@ from .networks import LABELS, SHIFTED, TESTS, Kind, networks_of
 TEMPLATE = Path(__file__).with_name('keep.md.j2')
 #: Okabe and Ito's: of what the toolbox does, and of kept weights.
 COLORS = dict(zip(TESTS, ('#D55E00', '#E69F00', '#56B4E9', '#0072B2', '#009E73')))
+#: By which networks are trained: MSRAHeatmap, and UDPHeatmap.
+MEASURES = PIXELS, UNIT_LENGTH
 #: The largest and the smallest of signed errors are left out, a part at each end:
 #: left and right mixed up is no bias.
 TRIMMED = 0.05
@@ -67,10 +70,18 @@ class Results:
         ours, stock = (self.values(kind, network, one) for one in (test, 'stock'))
         return 100 * (1 - ours / stock)
 
-    def jitter(self, kind: str, network: str, reading: str) -> List[float]:
-        """The jitter on the worse axis, input px, for each seed."""
-        found = self.told(kind, network, 'jitter_px')
-        return [max(each[reading].values()) for each in found]
+    def moved(self, kind: str, test: str) -> float:
+        """How far a flip test moves predictions of ``MSRAHeatmap`` in x, input px."""
+        both = (
+            self.values(kind, 'stock_biased', name, 'x_px').mean()
+            for name in (test, f'{test}_off')
+        )
+        return float(np.subtract(*both))
+
+    def jitter(self, kind: str, network: str, reading: str) -> List[Optional[float]]:
+        """The jitter on the worse axis, input px, for each seed; None if untold."""
+        found = (each.get(reading) for each in self.told(kind, network, 'jitter_px'))
+        return [each and max(each.values()) for each in found]
 
     def told(self, kind: str, network: str, key: str) -> list:
         """What the audit told, for each seed."""
@@ -81,7 +92,7 @@ class Results:
         return [
             where
             for where, told in self.audits.items()
-            if (told['measure'] == 'unit length') != (where[1] == 'stock_udp')
+            if told['measure'] != MEASURES[where[1] == 'stock_udp']
         ]
 
 
@@ -129,6 +140,13 @@ def report(
     write_text(paths[1], json.dumps(content, indent=1) + '\n')
     with matplotlib.rc_context(STYLE), written(paths[2]) as made:
         draw_medians(results).savefig(made)
+    # Of the first network, as the audit has drawn it.
+    first = kinds[0]
+    audit = out / first.name / 'seed0' / first.networks[0] / 'audit' / 'jitter.png'
+    if audit.exists():
+        paths.append(
+            write_bytes(paths[2].with_name('keep_staircase.png'), audit.read_bytes())
+        )
     # What was found; the page has all of it.
     say(page.read_text(encoding='utf-8').partition('![')[0])
     for line in (*paths, f'took {seconds / 60:.0f} min'):

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
+from mmengine.config import Config
 from rich.progress import Progress
 
 from benchmarks.study.networks import Budget
 from benchmarks.study.run import draw, run_all, run_once
 from udp_plugin.coco import read_coco
-from udp_plugin.demo.configs import Data
+from udp_plugin.demo.configs import Data, stock_config
 from udp_plugin.demo.own_data import metainfo_text
 from udp_plugin.demo.scripts import find_tools
 from udp_plugin.files import alone_in, write_text
@@ -94,13 +95,12 @@ def work_on(
     folder, tools = f'{kind.name}/seed{seed}', find_tools()
     shifted = with_shifted_labels(data, out / 'data' / folder)
 
-    def train_and_test(network: str) -> None:
-        home, of = out / folder / network, shifted if network == SHIFTED else data
-        settings = network, of, kind.iters, seed
+    def train_and_test(network: str, of: Data, stock: Config) -> None:
+        home = out / folder / network
 
         def run(at: Path, test: Optional[str], *call: object) -> None:
             title = f'{kind.title}, seed {seed}: {at.relative_to(home.parent)}'
-            run_once(shown, title, at, call, network_config(*settings, test))
+            run_once(shown, title, at, call, network_config(network, stock, test))
 
         run(home, None, tools / 'train.py', home / 'config.py', f'--work-dir={home}')
         weights = home / f'iter_{kind.iters}.pth'
@@ -109,10 +109,13 @@ def work_on(
             call = at / 'config.py', weights, f'--work-dir={at}'
             files = f'--out={at / "metrics.json"}', f'--dump={at / "predictions.pkl"}'
             run(at, test, tools / 'test.py', *call, *files)
-        # What the audit tells of the weights, of photographs by their labels.
-        at, known = home / 'audit', () if kind is DRAWN else (of.test_ann, of.test_img)
-        call = at / 'config.py', weights, at / 'audit.json', *known
+        # What the audit tells of the weights, by the people that they are tested on.
+        at = home / 'audit'
+        call = at / 'config.py', weights, at, of.test_ann, of.test_img
         run(at, 'stock', '-m', 'benchmarks.keep.trained', *call)
 
     for network in networks_of(kind):
-        yield partial(train_and_test, network)
+        of = shifted if network == SHIFTED else data
+        # Not in the threads, in which mmengine cannot read configs.
+        stock = Config.fromstring(stock_config(of, kind.iters, seed), '.py')
+        yield partial(train_and_test, network, of, stock)
