@@ -87,6 +87,10 @@ class Results:
         """What the audit told, for each seed."""
         return [self.audits[kind, network, seed][key] for seed in self.seeds]
 
+    def reported(self, kind: str, network: str) -> bool:
+        """Whether the audit reports the labels in each seed."""
+        return all('label-offset' in f for f in self.told(kind, network, 'findings'))
+
     def confused(self) -> List[Tuple[str, str, int]]:
         """Networks of which the audit tells another measure than was trained."""
         return [
