@@ -228,6 +228,27 @@ def test_the_measure_is_told(dots, tmp_path, codec, stride, measure, rounded, ri
     assert (found.kept is None) == (not right or codec == 'UDPGaussianHeatmap')
 
 
+def test_more_maps_than_keypoints(dots, tmp_path):
+    """Test data that choose of the model's keypoints know how their own mirror."""
+    config = write_config(tmp_path, 'DARK')
+    text = config.read_text().replace('[0.05] * 3', '[0.05] * 2')
+    top = next(line for line in text.splitlines() if "name='top'" in line)
+    text = text.replace(top, '').replace('[1.0] * 3', '[1.0] * 2')
+    # Of the third nobody knows how it mirrors, so that such configs test without.
+    text = text.replace(
+        'flip_test=True', 'flip_test=False, output_keypoint_indices=[0, 1]'
+    )
+    config.write_text(text)
+
+    def without_top(person, number):
+        person['keypoints'] = person['keypoints'][:6]
+
+    ann = changed(dots, tmp_path, without_top)
+    found = trained(config, write_weights(tmp_path, 'pixels'), ann, dots)
+    assert found.measure == 'pixels' and not found.failure
+    assert found.flip_px == pytest.approx(-3, abs=0.02)
+
+
 def test_jitter_and_errors(dots, tmp_path):
     """Of rounding, which the kept reading halves; sub-pixel maps do not tremble."""
     config = write_config(tmp_path, 'MSRAHeatmap')
@@ -384,7 +405,7 @@ def test_the_command_with_boxes_alone(dots, tmp_path, capsys):
     found = json.loads(shown.out)
     (error,) = (one for one in found['findings'] if one['severity'] == 'error')
     assert error['name'] == 'weights-measure'
-    assert 'trained by pixels' in error['what']
+    assert 'measured by their pixels' in error['what']
     assert '--keep-weights' in error['fix'] and 'config.py:4' in error['line']
     told = found['trained']
     assert (told['measure'], told['measure_of_codec']) == ('pixels', 'unit length')

@@ -65,7 +65,7 @@ def test_signed_errors_are_in_input_px_and_without_failures():
 def test_the_course(tmp_path, monkeypatch):
     monkeypatch.setattr(run, 'IMAGES', 36)
     for name in ('DRAWN', 'PHOTOGRAPHS'):
-        kind = getattr(run, name)._replace(networks=('stock_biased',), iters=2)
+        kind = getattr(run, name)._replace(networks=('stock_biased',), iters=10)
         monkeypatch.setattr(run, name, kind)
     own, out = tmp_path / 'own', tmp_path / 'out'
     for _ in write_dataset(own, dict(people=36), 1):
@@ -79,7 +79,7 @@ def test_the_course(tmp_path, monkeypatch):
     assert found['figures']['drawn/stock_biased/kept/0']['median_px'] > 0
     assert (out / 'images' / 'keep_medians.png').stat().st_size > 10_000
     # What is done is not done again.
-    weights = out / 'drawn' / 'seed0' / 'stock_biased' / 'iter_2.pth'
+    weights = out / 'drawn' / 'seed0' / 'stock_biased' / 'iter_10.pth'
     before = weights.stat().st_mtime_ns
     run.run_keep(out, 'command', *files, seeds=1)
     assert weights.stat().st_mtime_ns == before

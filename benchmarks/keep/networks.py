@@ -34,6 +34,10 @@ class Kind(NamedTuple):
 #: Both measures, and targets that are rounded or not.
 DRAWN = Kind('drawn', 'drawn figures', ('stock_biased', 'stock_dark', 'stock_udp'), 600)
 PHOTOGRAPHS = Kind('photographs', 'photographs', ('stock_biased', 'stock_udp'), 1200)
+#: All names swapped: these are trained as the others, and fine-tuned from kept weights
+#: of ``MSRAHeatmap``, for a tenth and a quarter of that.
+SWAPPED = {'udp_gaussian': '`UDPGaussianHeatmap`', 'udp_offset': '`UDPOffsetHeatmap`'}
+LADDER = 10, 4
 #: Trained and tested on labels that count from 1.
 SHIFTED = 'stock_biased_from_1'
 #: What networks are called.
@@ -77,6 +81,24 @@ def with_shifted_labels(data: Data, folder: Path) -> Data:
 def networks_of(kind: Kind) -> Sequence[str]:
     """All networks of a kind of data."""
     return (*kind.networks, SHIFTED)
+
+
+def step_of(arm: str, part: int) -> str:
+    """The folder of a fine-tuning, in that of the network whose weights it takes."""
+    return f'then_{arm}_{part}'
+
+
+def swapped_config(arm: str, stock: Config, weights: Optional[Path] = None) -> Config:
+    """The config that trains with all names swapped.
+
+    Args:
+        arm: A key of :data:`SWAPPED`.
+        stock: The demo's stock config of its data and iterations.
+        weights: To go on from, those that fit.
+    """
+    cfg = configure(stock, own_test(arm))
+    cfg.load_from = weights and str(weights)
+    return cfg
 
 
 def network_config(network: str, stock: Config, test: Optional[str] = None) -> Config:

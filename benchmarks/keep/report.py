@@ -1,6 +1,7 @@
 """What the benchmark found: ``results.json``, a picture, and the page."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -10,12 +11,23 @@ from matplotlib.figure import Figure
 from scipy.stats import trim_mean
 
 from benchmarks.page import machine, render
+from udp_plugin.demo.configs import Data
 from udp_plugin.demo.measures import Prediction, measure_run
 from udp_plugin.files import write_bytes, write_text, written
 from udp_plugin.functional import PIXELS, UNIT_LENGTH
 from udp_plugin.ui import STYLE, say
 
-from .networks import LABELS, SHIFTED, TESTS, Kind, networks_of
+from .networks import (
+    DRAWN,
+    LABELS,
+    LADDER,
+    SHIFTED,
+    SWAPPED,
+    TESTS,
+    Kind,
+    networks_of,
+    step_of,
+)
 
 TEMPLATE = Path(__file__).with_name('keep.md.j2')
 #: Okabe and Ito's: of what the toolbox does, and of kept weights.
@@ -40,12 +52,18 @@ class Results:
         figures: By kind of data, network, test and seed; see
             :func:`udp_plugin.demo.measures.measure`, besides ``x_px`` and ``y_px``.
         audits: What the audit told, by kind, network and seed.
+        ladders: By kind, arm, part of a training and seed, as ``figures``.
     """
 
     def __init__(self, out: Path, kinds: Sequence[Kind], seeds: int) -> None:
         self.kinds, self.seeds = kinds, range(seeds)
         self.figures: Dict[Tuple[str, str, str, int], Dict[str, float]] = {}
         self.audits: Dict[Tuple[str, str, int], dict] = {}
+        self.ladders: Dict[Tuple[str, str, int, int], Dict[str, float]] = {}
+        for arm, part, seed in product(SWAPPED, (1, *LADDER), self.seeds):
+            home = out / DRAWN.name / f'seed{seed}'
+            at = home / arm if part == 1 else home / 'stock_biased' / step_of(arm, part)
+            self.ladders[DRAWN.name, arm, part, seed] = measure_run(at / 'test').metrics
         for kind in kinds:
             for network in networks_of(kind):
                 for seed in self.seeds:
@@ -57,6 +75,20 @@ class Results:
                         self.figures[kind.name, network, test, seed] = found
                     told = (home / 'audit' / 'audit.json').read_text(encoding='utf-8')
                     self.audits[kind.name, network, seed] = json.loads(told)
+
+    def ladder(self, kind: str, arm: str, part: int, key: str) -> np.ndarray:
+        """A figure after a part of a training with names swapped, for each seed.
+
+        Args:
+            kind: Of data.
+            arm: A key of :data:`.networks.SWAPPED`.
+            part: 1 is a whole training from the beginning, others go on from kept
+                weights of ``MSRAHeatmap``.
+            key: As for :attr:`figures`.
+        """
+        return np.array(
+            [self.ladders[kind, arm, part, seed][key] for seed in self.seeds]
+        )
 
     def values(
         self, kind: str, network: str, test: str, key: str = 'median_px'
@@ -122,7 +154,12 @@ def draw_medians(results: Results) -> Figure:
 
 
 def report(
-    out: Path, kinds: Sequence[Kind], seeds: int, command: str, seconds: float
+    out: Path,
+    kinds: Sequence[Kind],
+    data: Dict[str, Data],
+    seeds: int,
+    command: str,
+    seconds: float,
 ) -> Path:
     """Measure and draw what is in the benchmark's folder; returns the page."""
     results = Results(out, kinds, seeds)
@@ -134,13 +171,17 @@ def report(
         networks_of=networks_of,
         labels=LABELS,
         tests=TESTS,
+        sizes=data,
         shifted=SHIFTED,
+        swapped=SWAPPED,
+        ladder=LADDER,
     )
     paths = [page, out / 'results.json', out / 'images' / 'keep_medians.png']
     figures = {'/'.join(map(str, k)): v for k, v in results.figures.items()}
     audits = {'/'.join(map(str, k)): v for k, v in results.audits.items()}
     content = dict(command=command, seconds=round(seconds), machine=machine())
-    content.update(figures=figures, audits=audits)
+    ladders = {'/'.join(map(str, k)): v for k, v in results.ladders.items()}
+    content.update(figures=figures, audits=audits, ladders=ladders)
     write_text(paths[1], json.dumps(content, indent=1) + '\n')
     with matplotlib.rc_context(STYLE), written(paths[2]) as made:
         draw_medians(results).savefig(made)

@@ -250,7 +250,7 @@ def _staircases(found: Audit) -> Figure:
     colors, labels = [], []
     axes, stairs = figure.subplots(1, 2), trained.stairs()
     for order, (name, one) in enumerate(trained.readings.items()):
-        color = COLORS[found.unbiased or name == 'kept'][0]
+        color = COLORS[name == 'kept'][0]
         x, y = one.jitter
         colors.append(color)
         labels.append(f'{names[name]}: jitter {x:.2f} px in x, {y:.2f} px in y')

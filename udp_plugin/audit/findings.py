@@ -23,7 +23,7 @@ from .lines import Lines
 from .parts import Parts, network_of, of_last_level, replaced
 from .people import sigmas_fault
 from .result import Audit, Finding, finding
-from .theory import expected_coding
+from .theory import expected_coding, misalignment
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
 
 #: Smaller than this (input px), a difference is not worth a word.
@@ -172,13 +172,13 @@ class Checks:
             place, line = self.warp_at(wrong[0].flow)
             fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
             if self.wanted != UNIT_LENGTH:
-                fix = 'UDPGaussianHeatmap or UDPOffsetHeatmap as the codec of head and '
-                fix += 'target'
+                codec = 'UDPGaussianHeatmap or UDPOffsetHeatmap as the codec of head '
+                codec += 'and target'
                 if self.kept:
-                    fix = 'TopdownAffine, by which kept weights are trained; or to '
-                    fix += f'retrain with {fix}'
+                    fix = 'TopdownAffine without use_udp=True in every pipeline, as '
+                    fix += f'these weights were trained; or retrain with {codec}'
                 else:
-                    line, fix = self.codec_line, f'UDPHeatmap, {fix}'
+                    line, fix = self.codec_line, f'UDPHeatmap, {codec}'
             values = dict(effect=back and f': {back}', fix=fix, kind=wrong[0].kind)
             yield finding('half-enabled', place, line, c=self, **values)
             return
@@ -406,24 +406,18 @@ class Checks:
         if trained is not None and trained.wrong_measure:
             fix = WEIGHTS_FIXES[trained.measure]
             at = 'model.head.decoder', self.codec_line
-            values = dict(c=self, t=trained, fix=fix, should=self.apart_by_the_codec)
+            should = misalignment(self.parts, self.coding.kind)
+            values = dict(c=self, t=trained, fix=fix, should=should)
             yield finding('weights-measure', *at, **values)
-
-    @property
-    def apart_by_the_codec(self) -> float:
-        """Where the codec has mirrored maps, mirrored back, heatmap px (Eq. 36, 46)."""
-        parts, kind = self.parts, self.coding.kind
-        widths = parts.input_size[0], parts.heatmap_size[0]
-        flags = dict(unbiased=kind == UNIT_LENGTH, cells=kind == CELLS)
-        return F.flip_misalignment(*widths, **flags)
 
     def labels_lie_where_they_belong(self) -> Iterator[Finding]:
         trained = self.audit.trained
         if trained is not None and trained.labels_are_off:
             flow, off = self.parts.train or self.parts.test, trained.label_offset.mean
             at = f'{flow.data}.ann_file', self.line(('ann_file',), flow=flow)
-            side = ('right', 'low') if off > 0 else ('left', 'high')
-            values = dict(t=trained, off=off, size=abs(off), side=side)
+            side, size = 'right' if off > 0 else 'left', abs(off)
+            mend = f'subtract {size:.1f} from' if off > 0 else f'add {size:.1f} to'
+            values = dict(t=trained, size=size, side=side, mend=mend)
             yield finding('label-offset', *at, **values)
 
     # --- flip test --------------------------------------------------------------------

@@ -34,6 +34,7 @@ from .errors import statistics
 from .flows import Warped
 from .parts import Parts
 from .people import annotated_people, boxed_people, drawn_people, has_labels
+from .theory import misalignment
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
 
 #: People who are looked at: figures that are drawn, or at most of a file.
@@ -190,7 +191,7 @@ class Trained(NamedTuple):
         """What it says, in a few sentences."""
         texts = []
         if self.measure is not None:
-            (mean, error), told = self.flip, f'trained by {self.measure}'
+            (mean, error), told = self.flip, f'maps measured by their {self.measure}'
             if self.measure == NEITHER:
                 told = 'which no measure explains'
             texts.append(
@@ -243,11 +244,14 @@ class Network:
             places = self.reading.read(maps)[0]
             found.append((places.double().numpy(), peaks.double().numpy()))
         places, peaks = map(np.concatenate, zip(*found))
+        # The data know how their own keypoints mirror, of more maps nobody does.
+        outputs = self.parts.outputs
+        places, peaks = places[:, outputs], peaks[:, outputs]
         if mirrored:
-            flip = self.parts.flip_indices()
+            flip = list(self.parts.metainfo['flip_indices'])
             places = F.mirror(places, self.parts.heatmap_size[0])[:, flip]
             peaks = peaks[:, flip]
-        return places[:, self.parts.outputs], peaks[:, self.parts.outputs]
+        return places, peaks
 
     @torch.no_grad()
     def predict(self, ends: Sequence[dict]) -> np.ndarray:
@@ -458,10 +462,8 @@ def measure_of(parts: Parts, flip: Mean, own: str) -> Optional[str]:
 
     The codec's own it is, unless another one is surely nearer.
     """
-    widths, theory = (parts.input_size[0], parts.heatmap_size[0]), {}
-    for kind in (UNIT_LENGTH, PIXELS, CELLS):
-        flags = dict(unbiased=kind == UNIT_LENGTH, cells=kind == CELLS)
-        theory[kind] = F.flip_misalignment(*widths, **flags)
+    kinds = UNIT_LENGTH, PIXELS, CELLS
+    theory = {kind: misalignment(parts, kind) for kind in kinds}
     off = {kind: abs(flip.mean - distance) for kind, distance in theory.items()}
     limit = max(TOLERANCE, SURE * flip.error)
     nearest = min(off, key=off.get)

@@ -52,10 +52,12 @@ class KeptReading(MapReading):
     def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
         """DARK's step; see :func:`udp_plugin.functional.decode_dark`.
 
-        Scores are the stock codec's.
+        Scores are the stock codec's, and 0 where there is no peak.
         """
         keypoints, scores = F.decode_dark(maps, self.blur_kernel_size)
-        return keypoints, scores / 255 + 0.5 if self.cells else scores
+        if self.cells:
+            scores = scores / 255 + 0.5 * (scores > 0)
+        return keypoints, scores
 
     def to_input(self, points: Array) -> Array:
         """Eq. 32; see :func:`udp_plugin.functional.heatmap_to_input`."""
