@@ -2,13 +2,14 @@
 
 The repositories of SimpleBaseline, HRNet, DARK and UDP-Pose call the layers of a
 network what MMPose calls them inside its backbone and its head. MMPose 0.x, with which
-UDP-Pose has weights, too, calls the head ``keypoint_head``.
+UDP-Pose has weights, too, calls the head ``keypoint_head``. HRNets of UDP-Pose's own
+repository are wider in the end, see :class:`.models.backbones.UDPPoseHRNet`.
 """
 
 import io
 import shlex
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import torch
 from mmengine.config import Config
@@ -29,6 +30,8 @@ DATA_SETS = {17: 'coco', 16: 'mpii'}
 #: Depths of ResNets by the number of blocks in their four layers.
 DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 FINAL = 'head.final_layer.weight'
+#: Only where the last fusion is wider than the finest branch.
+WIDE = 'backbone.stage4.2.fuse_layers.0.0.0.weight'
 COUNT = 'num_batches_tracked'
 #: How many keys a message lists.
 LISTED = 4
@@ -49,6 +52,7 @@ class Imported(NamedTuple):
         keypoints: Their number.
         maps: Of each keypoint: 1, or 3 with offsets.
         bgr: Whether the network takes colours in this order, not as RGB.
+        changes: What must be set in the config for the network, by full name.
     """
 
     weights: Dict[str, Tensor]
@@ -57,6 +61,7 @@ class Imported(NamedTuple):
     keypoints: int
     maps: int
     bgr: bool
+    changes: Dict[str, Any]
 
 
 def toolbox_name(name: str) -> str:
@@ -110,7 +115,12 @@ def import_weights(file: Path) -> Imported:
     keypoints, maps = of_maps[channels]
     configs = _configs(network, DATA_SETS[keypoints])
     cfg = Config.fromfile(zoo_folder() / f'{configs[0]}.py')
-    cfg.model.head.out_channels = channels
+    wide = state.get(WIDE)
+    changes: Dict[str, Any] = {}
+    if wide is not None:
+        changes['model.backbone.type'] = 'UDPPoseHRNet'
+        changes['model.head.in_channels'] = len(wide)
+    cfg.merge_from_dict({**changes, 'model.head.out_channels': channels})
     register_all_modules()
     expected = network_of(cfg).state_dict()
     try:
@@ -121,7 +131,7 @@ def import_weights(file: Path) -> Imported:
     # MMPose 0.x has all of its networks take RGB.
     bgr = network.startswith('res') and names[FINAL].startswith('final_layer')
     last = [name.rpartition('/')[-1] for name in configs]
-    return Imported(weights, network, last, keypoints, maps, bgr)
+    return Imported(weights, network, last, keypoints, maps, bgr, changes)
 
 
 def fitted(
@@ -192,8 +202,16 @@ def usage(found: Imported, path: Path) -> str:
             "Their unit is the codec's radius: 3.5 heatmap px at 48x64, as UDPv1 and "
             'MMPose have it; weights of UDP-Pose with KPD 4.0 need radius=4.0 in it.',
         ]
+    elif found.changes:
+        lines += [
+            'They are of UDP-Pose, trained by unit length:',
+            f'  {convert} --codec gaussian',
+        ]
     else:
         audit = f'udp-plugin audit {config} --checkpoint {shlex.quote(str(path))}'
+        if found.keypoints != 17:
+            # It draws figures of these alone.
+            audit += ' --ann FILE --img DIR'
         lines += [
             'Weights of SimpleBaseline, HRNet and DARK were trained by pixels, biased:',
             f'  {convert} --keep-weights',
@@ -201,6 +219,13 @@ def usage(found: Imported, path: Path) -> str:
             f'  {convert} --codec gaussian',
             'Which it was is told by:',
             f'  {audit}',
+        ]
+    if found.changes:
+        options = (f'{name}={value}' for name, value in found.changes.items())
+        lines += [
+            'The network is wider in the end, as UDP-Pose has it. Set in the converted '
+            'config, or with --cfg-options:',
+            f'  {" ".join(options)}',
         ]
     if found.bgr:
         lines.append(
