@@ -96,15 +96,14 @@ def import_weights(file: Path) -> Imported:
     names = {toolbox_name(name): name for name in weights}
     state = {name: weights[theirs] for name, theirs in names.items()}
     network = _network(state)
-    channels = len(state[FINAL]) if FINAL in state and state[FINAL].ndim else 0
+    channels = _outputs(state, FINAL)
     if not network or not channels:
-        found = ', '.join(list(weights)[:LISTED]) or 'no weights'
-        raise UserError(
-            f'FILE {file} is none of {KNOWN}: its keys begin with {found}'
-            if not network
-            else f'FILE {file} has no final_layer.weight, which makes the maps; it may '
-            'be the pretrained weights of a backbone alone'
-        )
+        keys = ', '.join(list(weights)[:LISTED]) or 'no weights'
+        found = f'is none of {KNOWN}: its keys begin with {keys}'
+        if network:
+            found = 'has no final_layer.weight, which makes the maps; it may be the '
+            found += 'pretrained weights of a backbone alone'
+        raise UserError(f'FILE {file} {found}')
     of_maps = {count * maps: (count, maps) for count in DATA_SETS for maps in (1, 3)}
     if channels not in of_maps:
         raise UserError(
@@ -115,11 +114,10 @@ def import_weights(file: Path) -> Imported:
     keypoints, maps = of_maps[channels]
     configs = _configs(network, DATA_SETS[keypoints])
     cfg = Config.fromfile(zoo_folder() / f'{configs[0]}.py')
-    wide = state.get(WIDE)
     changes: Dict[str, Any] = {}
-    if wide is not None:
+    if WIDE in state:
         changes['model.backbone.type'] = 'UDPPoseHRNet'
-        changes['model.head.in_channels'] = len(wide)
+        changes['model.head.in_channels'] = _outputs(state, WIDE)
     cfg.merge_from_dict({**changes, 'model.head.out_channels': channels})
     register_all_modules()
     expected = network_of(cfg).state_dict()
@@ -194,7 +192,9 @@ def usage(found: Imported, path: Path) -> str:
         *(f'  {name}' for name in found.configs),
     ]
     if len(found.configs) > 1:
-        lines.append('Weights do not tell the input size: one of them has it.')
+        lines.append(
+            'Weights do not tell the input size: take the one they were trained with.'
+        )
     if found.maps == 3:
         lines += [
             'They were trained with offsets, by unit length:',
@@ -230,18 +230,24 @@ def usage(found: Imported, path: Path) -> str:
     if found.bgr:
         lines.append(
             'These repositories have ResNets take BGR: test with --cfg-options '
-            'model.data_preprocessor.bgr_to_rgb=False, or set it in the config.'
+            'model.data_preprocessor.bgr_to_rgb=False, or set it in the config; those '
+            "with caffe in their names need model.backbone.style='caffe', too."
         )
     return '\n'.join(lines)
 
 
 def _network(state: Dict[str, Tensor]) -> str:
     """What the zoo's configs call the network; empty if it is none that is known."""
-    first = state.get('backbone.transition1.0.0.weight')
-    if first is not None:
-        return f'hrnet-w{len(first)}' if len(first) in (32, 48) else ''
+    width = _outputs(state, 'backbone.transition1.0.0.weight')
+    if width:
+        return f'hrnet-w{width}' if width in (32, 48) else ''
     depth = DEPTHS.get(_blocks(state))
     return f'res{depth}' if depth else ''
+
+
+def _outputs(state: Dict[str, Tensor], name: str) -> int:
+    """The number of channels that a layer makes; 0 if there is no such weight."""
+    return sum(state[name].shape[:1]) if name in state else 0
 
 
 def _blocks(state: Dict[str, Tensor]) -> Tuple[int, ...]:

@@ -1,6 +1,5 @@
 from typing import List
 
-from mmcv.cnn import build_norm_layer
 from mmpose.models.backbones import HRNet
 from mmpose.models.backbones.hrnet import HRModule
 from mmpose.registry import MODELS
@@ -35,11 +34,11 @@ class WideFusion(nn.Module):
         super().__init__()
         self.branches = module.branches
         outputs = FACTOR * module.in_channels[0]
-        paths = []
+        paths, narrow = [], module.fuse_layers[0]
         for i, inputs in enumerate(module.in_channels):
             layers: List[nn.Module] = [nn.Conv2d(inputs, outputs, 1, bias=False)]
             if i > 0:
-                norm = build_norm_layer(module.norm_cfg, outputs)[1]
+                norm = type(narrow[i][1])(outputs)
                 layers += [norm, nn.Upsample(scale_factor=2**i, mode='nearest')]
             paths.append(nn.Sequential(*layers))
         self.fuse_layers = nn.ModuleList([nn.ModuleList(paths)])
