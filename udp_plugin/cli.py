@@ -426,6 +426,32 @@ def infer(
     return 0
 
 
+def import_weights(file: Path, *, out_: Path) -> int:
+    """turn a checkpoint of an original repository into one of MMPose
+
+    Renames the weights of the repositories of SimpleBaseline, HRNet, DARK and UDP-Pose
+    (also those of MMPose 0.x), tells by their shapes to which configs of MMPose's zoo
+    they belong, checks that they fit, and says how to go on. Known are HRNet-W32 and
+    W48 and ResNet-50, 101 and 152, for COCO's 17 or MPII's 16 keypoints; other
+    networks, such as RSN, are refused. Exit status 2 means that nothing was written;
+    the message names the keys that do not fit. Of FILE the weights are read, and
+    nothing in it is run.
+
+    options:
+        file (FILE): the checkpoint, as the repository has it
+        out_ (OUT): the file to write; one that is there is replaced
+    """
+    _needs('mmpose')
+    from . import import_weights as elsewhere
+    from . import ui
+
+    keep_apart({'--out': out_}, {'FILE': file})
+    found = elsewhere.import_weights(file)
+    elsewhere.write(out_, found)
+    ui.say(f'{out_} is written\n{elsewhere.usage(found, out_)}')
+    return 0
+
+
 def doctor() -> int:
     """find what does not fit in an installation of MMPose, and what mends it
 
@@ -442,6 +468,7 @@ def doctor() -> int:
 
 COMMANDS = {
     **dict(demo=demo, audit=audit, convert=convert, list=list_),
+    **{'import-weights': import_weights},
     **dict(export=export, infer=infer, doctor=doctor),
 }
 

@@ -33,6 +33,7 @@ PACKAGES = {
     **dict.fromkeys(ESTIMATORS.values(), 'udp_plugin.models.pose_estimators'),
     **dict.fromkeys(TRANSFORMS.values(), 'udp_plugin.datasets.transforms'),
     'UDPOffsetLoss': 'udp_plugin.models.losses',
+    'UDPPoseHRNet': 'udp_plugin.models.backbones',
 }
 
 

@@ -1,0 +1,3 @@
+from .udp_pose_hrnet import UDPPoseHRNet
+
+__all__ = ['UDPPoseHRNet']
