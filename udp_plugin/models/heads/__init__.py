@@ -1,6 +1,15 @@
+from .simcc import UDPRTMCCHead, UDPRTMWHead, UDPSimCCHead
 from .udp_cpm_head import UDPCPMHead
 from .udp_heatmap_head import UDPHeatmapHead
 from .udp_mspn_head import UDPMSPNHead
 from .udp_vipnas_head import UDPViPNASHead
 
-__all__ = ['UDPCPMHead', 'UDPHeatmapHead', 'UDPMSPNHead', 'UDPViPNASHead']
+__all__ = [
+    'UDPCPMHead',
+    'UDPHeatmapHead',
+    'UDPMSPNHead',
+    'UDPRTMCCHead',
+    'UDPRTMWHead',
+    'UDPSimCCHead',
+    'UDPViPNASHead',
+]
