@@ -25,7 +25,7 @@ help:
 	@echo 'make demo    train and test a stock config and its UDP twin, and compare them'
 	@echo 'make study   the same over seeds, sizes and codecs, for docs/study.md; an hour'
 	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
-	@echo 'make keep    test weights of the stock toolbox with names swapped, for docs/kept_weights.md'
+	@echo 'make keep    test weights of the stock toolbox with names swapped, for docs/keep_your_weights.md'
 	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; a minute"
 	@echo 'make test    run the tests, in five minutes on two cores'
 	@echo 'make test-all    and those that take longer'
@@ -61,7 +61,7 @@ bench:
 keep:
 	@$(call find_python,mmpose rich matplotlib jinja2 psutil) \
 		&& "$$python" -m benchmarks keep $(ARGS) && cp work_dirs/keep/keep.md \
-		docs/kept_weights.md && cp work_dirs/keep/images/*.png docs/images/
+		docs/keep_your_weights.md && cp work_dirs/keep/images/*.png docs/images/
 
 # With annotated people: ARGS="--ann FILE --img DIR".
 paper:

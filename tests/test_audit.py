@@ -24,6 +24,7 @@ from udp_plugin.audit.result import TEXTS
 from udp_plugin.audit.run import audit
 from udp_plugin.cli import main
 from udp_plugin.codecs import UDPOffsetHeatmap
+from udp_plugin.convert.run import convert
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.errors import UserError
 
@@ -31,6 +32,7 @@ BIASED = 'td-hm_hrnet-w32_8xb64-210e_coco-256x192'
 UDP = 'td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192'
 COMBINED = 'td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192'
 MEGVII = 'td-hm_mspn50_8xb32-210e_coco-256x192'
+DARK = 'td-hm_hrnet-w32_dark-8xb64-210e_coco-256x192'
 CSPNEXT = 'cspnext-m_udp_8xb256-210e_coco-256x192'
 OURS = PROJECT / 'configs' / 'body_2d_keypoint' / 'topdown_heatmap' / 'coco'
 GAUSSIAN = OURS / 'td-hm_hrnet-w32_udp-gaussian_8xb64-210e_coco-256x192.py'
@@ -86,6 +88,12 @@ def resize(cfg, **sizes):
     for step in steps(cfg, 'encoder'):
         step.encoder.update(sizes)
     return cfg
+
+
+def kept(config):
+    """A config that keeps its weights, as ``udp-plugin convert`` makes it."""
+    with convert(config, keep_weights=True).file() as file:
+        return Config.fromfile(file)
 
 
 def mean_x(errors):
@@ -289,6 +297,42 @@ def test_planted_faults_are_found_and_named(fault, tmp_path):
         lines = file.read_text(encoding='utf-8').splitlines()
         assert lines[int(place) - 1].strip() == text
     assert found.has_errors == (severity == 'error')
+
+
+@pytest.mark.parametrize(
+    ('config', 'left'),
+    # What a rounded target leaves after a dithered flip test: half a quarter pixel.
+    [(BIASED, 0.5), (MEGVII, 0.5), (DARK, 0.0), (UDP, 0.0), (COMBINED, 0.0)],
+)
+def test_kept_weights_go_together(config, left):
+    found, stock = audit(kept(config)), audited(config)
+    rounded = {'biased'} if left else set()
+    assert names_of(found) == rounded and not found.has_errors
+    assert not [f for f in found.findings if 'flip test' in f.what]
+    # Without a flip test's bias; what it is without weights kept, the lines above tell.
+    assert np.abs(found.flip.configured).mean(0).max() < 0.01
+    for one, other in zip(found.flip[:4], stock.flip[:4]):
+        # Offset maps are read in another way, here of maps that do not go together.
+        np.testing.assert_allclose(one, other, atol=0.1 if config == COMBINED else 1e-6)
+    errors = np.abs(found.end_to_end.input_px).mean(0)
+    np.testing.assert_allclose(errors, left, rtol=0.15, atol=0.02)
+    assert np.abs(found.end_to_end.round_trip).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ('loaders', 'name', 'fix'),
+    [
+        (LOADERS, 'half-enabled', 'TopdownAffine, by which kept weights are trained'),
+        (LOADERS[1:], 'warp-differs', 'without use_udp=True (TopdownAffine)'),
+    ],
+)
+def test_kept_weights_behind_the_other_warp(loaders, name, fix):
+    cfg = kept(BIASED)
+    for step in steps(cfg, 'input_size', loaders):
+        step.type = 'TopDownAffineUDP'
+    found = audit(cfg)
+    (error,) = (f for f in found.findings if f.severity == 'error')
+    assert error.name == name and error.fix.startswith(fix)
 
 
 #: A stock head does what UDP's does with heatmaps.

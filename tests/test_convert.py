@@ -8,9 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import PURE, RUNTIME
 from mmengine.config import Config
-from mmpose.registry import KEYPOINT_CODECS
+from mmpose.registry import KEYPOINT_CODECS, MODELS
+from mmpose.utils import register_all_modules
 
 from udp_plugin.cli import main
 from udp_plugin.convert.check import check
@@ -30,6 +32,8 @@ VIPNAS = 'td-hm_vipnas-mbv3_8xb64-210e_coco-256x192'
 REGRESS = 'td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192'
 CSPNEXT = 'cspnext-m_udp_8xb256-210e_aic-coco-256x192'
 AWING = 'td-hm_hrnetv2-w18_awing-8xb64-60e_wflw-256x256'
+MERGE = 'td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge'
+HRNET_UDP = 'td-hm_hrnet-w32_udp-gaussian_8xb64-210e_coco-256x192'
 #: The zoo configs whose names a conversion changes otherwise than by its tag.
 RENAMED = {
     'cspnext-m_8xb256-210e_aic-coco-256x192': CSPNEXT,
@@ -62,7 +66,7 @@ def zoo(name):
 
 
 def kind_in(name):
-    return re.search(r'_udp-(gaussian|offset)_', name)[1]
+    return re.search(r'_udp-(gaussian|offset|kept)_', name)[1]
 
 
 def types(node):
@@ -90,7 +94,9 @@ def test_golden_and_shipped_configs(path):
     name = re.sub(f'(?<=_)udp-{kind}_', '', path.stem)
     if path.parent != GOLDEN:
         name = (path.parent.relative_to(PROJECT / 'configs') / name).as_posix()
-    found = convert(RENAMED.get(name, name), kind, path.parent)
+    kept = kind == 'kept'
+    kind = None if kept else kind
+    found = convert(RENAMED.get(name, name), kind, path.parent, kept)
     assert found.text == path.read_text(encoding='utf-8')
     assert found.name == path.name
 
@@ -234,6 +240,14 @@ def test_names_that_name_none(words, sentence, monkeypatch):
 def test_names_of_files(stem, expected):
     found = Converted(Path(f'{stem}.py'), 'offset', Path(), [])
     assert found.name == expected.format('udp-offset') + '.py'
+
+
+def test_files_of_kept_weights_are_of_one_config_each():
+    """A stock UDP config's weights are not those of its biased twin."""
+    stems = [Path(name).stem for name in convertible()]
+    named = [Converted(Path(f'{s}.py'), 'kept', Path(), []).name for s in stems]
+    assert len({*named}) == len({*stems})
+    assert all('udp-kept' in name for name in named)
 
 
 # --- users' configs -------------------------------------------------------------------
@@ -630,6 +644,78 @@ def test_on_a_terminal(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     assert printed.out == (tmp_path / 'mine_udp-gaussian.py').read_text()
     assert 'UDPHeatmapHead' in printed.err
+
+
+# --- weights kept ---------------------------------------------------------------------
+
+#: What of the stock names is left.
+BIASED = {'MSRAHeatmap', 'TopdownAffine', 'GenerateTarget'}
+
+
+def test_kept_weights_are_the_stock_ones(tmp_path, converted):
+    """They load, and make the same maps and the same loss."""
+    cfg = converted(INLINE, '--keep-weights', left=BIASED)
+    assert cfg['model']['type'] == 'UDPTopdownPoseEstimator'
+    for key in ('backbone', 'test_cfg', 'data_preprocessor'):
+        assert cfg['model'][key] == read(tmp_path / 'mine.py')['model'][key]
+    register_all_modules()
+    configs = (Config.fromfile(tmp_path / name) for name in ('mine.py', 'out.py'))
+    stock, kept = (MODELS.build(config.model).eval() for config in configs)
+    kept.load_state_dict(stock.state_dict(), strict=True)
+    inputs = torch.rand(2, 3, 256, 192)
+    with torch.no_grad():
+        maps = [model(inputs, None, mode='tensor') for model in (stock, kept)]
+    torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=0)
+
+
+def test_kept_weights_in_the_pure_python_style(tmp_path, converted):
+    write(tmp_path, RUNTIME, 'runtime.py')
+    cfg = converted(PURE, '--keep-weights', left=BIASED)
+    package = 'udp_plugin.models.pose_estimators'
+    assert cfg['model']['type'] == f'{package}.UDPTopdownPoseEstimator'
+    assert check(Config.fromfile(tmp_path / 'out.py')).maps == [(2, 17, 64, 48)]
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        VIPNAS,
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in (MSPN, REGRESS, CSPNEXT)
+        ),
+        pytest.param(MERGE, marks=pytest.mark.slow),
+    ],
+)
+def test_kept_weights_pass_the_check(name, tmp_path, capsys):
+    out = tmp_path / 'out.py'
+    assert run('convert', name, '--keep-weights', '--check', '-o', out) == 0
+    said = capsys.readouterr().out
+    # As the stock config has it: of more maps than keypoints there can be none.
+    assert f'keypoints, {"without" if name == CSPNEXT else "with"} flip test' in said
+    assert said.splitlines()[-1] == (
+        f"next: python tools/test.py {out} CHECKPOINT   (MMPose's script)"
+    )
+    # Once more, there is nothing to do.
+    assert run('convert', out, '--keep-weights', '-o', tmp_path / 'again.py') == 2
+    assert 'keeps its weights already' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'sentence'),
+    [
+        (GOLDEN / f'{HRNET_UDP}.py', [], 'its weights are those of UDP already'),
+        (VIPNAS, ['--codec', 'offset'], '--codec is for a new training'),
+        ('rtmpose-m_8xb256-420e_coco-256x192.py', [], 'It is a SimCC (RTMPose) config'),
+    ],
+)
+def test_weights_that_are_not_kept(config, options, sentence, tmp_path, capsys):
+    if str(config).startswith('rtmpose'):
+        (config,) = zoo_folder().glob(f'body_2d_keypoint/rtmpose/coco/{config}')
+    out = tmp_path / 'o.py'
+    assert run('convert', config, '--keep-weights', '-o', out, *options) == 2
+    assert sentence in ' '.join(capsys.readouterr().err.split())
+    assert not out.exists()
 
 
 # --- pure Python configs --------------------------------------------------------------

@@ -4,12 +4,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import SETUPS, build_codec, each_codec
+from helpers import SETUPS, SIZES, build_codec, each_codec
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
+from mmpose.registry import KEYPOINT_CODECS
 
 from benchmarks.bench.answers import authors_decoding
 from udp_plugin import functional as F
+from udp_plugin.codecs.kept import reading_of
 
+#: What weights were trained with that are kept.
+STOCK_CODECS = [
+    dict(type='MSRAHeatmap', sigma=2),
+    dict(type='MSRAHeatmap', sigma=2, unbiased=True),
+    dict(type='MegviiHeatmap', kernel_size=11),
+    dict(type='UDPHeatmap', sigma=2),
+    dict(type='UDPHeatmap', heatmap_type='combined'),
+]
 each_setup = pytest.mark.parametrize(
     ('input_size', 'heatmap_size', 'sigma'), SETUPS[:4]
 )
@@ -399,3 +409,74 @@ def test_decoding_can_be_learnt_through(reading):
     (keypoints.sum() + scores.sum()).backward()
     assert maps.grad.isfinite().all()
     assert maps.grad.any()
+
+
+# --- what is moved, and read with weights kept ----------------------------------------
+
+
+@pytest.mark.parametrize('distance', [(1, 0), (-2, 0), (0, 3), (3, -1), (60, 0)])
+def test_whole_pixels_are_moved_as_slices_with_repeated_edges(distance):
+    images = torch.rand(2, 3, 9, 12)
+    x, y = distance
+    padded = torch.nn.functional.pad(images, (64, 64, 64, 64), mode='replicate')
+    expected = padded[..., 64 - y : 64 - y + 9, 64 - x : 64 - x + 12]
+    torch.testing.assert_close(F.move(images, distance), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'dtype', [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+)
+@pytest.mark.parametrize('distance', [(0.75, 0.0), (-0.3, 0.5), (1.25, -2.6)])
+def test_a_gaussian_moves_by_a_fraction(distance, dtype):
+    x, y = torch.arange(40.0, dtype=torch.float64), torch.arange(30.0).double()
+    blob = torch.exp(-((y[:, None] - 14.2) ** 2 + (x - 19.6) ** 2) / 8).to(dtype)
+    for autocast in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            moved = F.move(blob, distance)
+        # Neither does autocast round what it is given, nor is it given back wider.
+        assert moved.dtype == dtype
+        moved, before = moved.double(), blob.double()
+        places = [
+            ((m.sum(0) @ x / m.sum()).item(), (m.sum(1) @ y / m.sum()).item())
+            for m in (before, moved)
+        ]
+        # bfloat16 rounds each pixel, and thereby the centroid.
+        atol = {torch.bfloat16: 5e-2, torch.float16: 5e-3}.get(dtype, 1e-4)
+        np.testing.assert_allclose(np.subtract(*places[::-1]), distance, atol=atol)
+
+
+def test_nothing_and_what_is_not_finite_are_moved_too():
+    assert F.move(torch.rand(0, 3, 8, 6), (0.5, -0.5)).shape == (0, 3, 8, 6)
+    images = torch.rand(2, 3, 8, 6)
+    assert F.move(images, (0.0, 0.0)).equal(images)
+    maps, mirrored = torch.rand(2, 2, 4, 16, 12)
+    expected = F.flip_average(maps, mirrored, [1, 0, 2, 3], 1, (-0.75, 0.5))
+    for value in (float('nan'), float('inf'), -float('inf')):
+        spoilt = mirrored.clone()
+        spoilt[0, 1, 3, 5] = value
+        found = F.flip_average(maps, spoilt, [1, 0, 2, 3], 1, (-0.75, 0.5))
+        # In the map of the keypoint's mirror image, and there alone.
+        assert found[0, 0].isfinite().all()
+        same = torch.ones(2, 4, dtype=torch.bool)
+        same[0, 0] = False
+        torch.testing.assert_close(found[same], expected[same])
+
+
+@pytest.mark.parametrize('codec', STOCK_CODECS, ids=lambda codec: codec['type'])
+def test_kept_weights_read_something_finite_of_any_map(codec):
+    reading = reading_of(KEYPOINT_CODECS.build(dict(codec, **SIZES)))
+    channels = reading.channels_per_keypoint
+    height, width = 64, 48
+    maps = torch.zeros(9, 2 * channels, height, width)
+    for index, value in enumerate((np.nan, np.inf, -np.inf, 1e30, -1.0, 0.3)):
+        maps[index] = value
+    maps[6, :, 5, 7], maps[7, :, -1, -1] = float('nan'), 1.0
+    maps[8] = torch.randn(2 * channels, height, width)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        keypoints, scores = reading.batch_decode(maps.to(dtype))
+        keypoints, scores = np.stack(keypoints), np.stack(scores)
+        assert keypoints.shape == (9, 1, 2, 2) and scores.shape == (9, 1, 2)
+        assert np.isfinite(keypoints).all() and np.isfinite(scores).all()
+        # In the input, whose edge pixels' cells are half beside it.
+        assert (keypoints >= -2.1).all() and (keypoints <= (194.1, 258.1)).all()
+    assert reading.batch_decode(maps[:0])[0] == []

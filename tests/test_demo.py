@@ -140,10 +140,17 @@ def test_a_seed_draws_the_same_images_whatever_their_number(dataset, tmp_path):
 def test_names_are_all_that_is_swapped(codec, dataset, tmp_path):
     data = configs.Data('', *[dataset] * 4, 1, 1)
     paths = configs.write_configs(tmp_path, data, [codec], iters=20, seed=0)
-    assert list(paths) == ['stock', f'udp_{codec}']
-    stock, swapped = (Config.fromfile(p)._cfg_dict.to_dict() for p in paths.values())
+    assert list(paths) == ['stock', 'kept', f'udp_{codec}']
+    stock, kept, swapped = (
+        Config.fromfile(p)._cfg_dict.to_dict() for p in paths.values()
+    )
     assert swapped.pop('custom_imports')['imports'] == ['udp_plugin']
     assert swapped == swap_names(stock, names.CODECS[codec])
+    # With weights kept, names of what does not make them.
+    model = {**stock['model'], 'type': 'UDPTopdownPoseEstimator'}
+    model['head'] = {**model['head'], 'type': 'UDPHeatmapHead'}
+    assert kept.pop('custom_imports')['imports'] == ['udp_plugin']
+    assert kept == {**stock, 'model': model}
     for name in ('MSRAHeatmap', 'HeatmapHead', 'TopdownAffine', 'GenerateTarget'):
         assert f"'{name}'" in str(stock) and f"'{name}'" not in str(swapped)
 
@@ -403,6 +410,8 @@ def test_the_conclusion_follows_the_figures(medians, says):
         name: Run([], np.array([]), dict(median_px=median))
         for name, median in zip(('stock', 'udp_offset', 'udp_gaussian'), medians)
     }
+    # It is better than what is retrained only in the test.
+    runs['kept'] = Run([], np.array([]), dict(median_px=0.62))
     assert says in Demo(None, None, 5, 0, runs, [], {}).conclusion
 
 
@@ -422,10 +431,17 @@ def test_the_whole(data, codec, request, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert status == 0, printed
     results = json.loads((out / 'results.json').read_text())
-    assert list(results['runs']) == ['stock', f'udp_{codec}']
+    assert list(results['runs']) == ['stock', 'kept', f'udp_{codec}']
     for name, metrics in results['runs'].items():
-        assert name in printed
+        assert (name if name != 'kept' else 'stock weights,') in printed
         assert np.isfinite([v for k, v in metrics.items() if k != 'codec']).all()
+        if name == 'kept':
+            # Tested with the stock weights, and not trained.
+            assert not (out / name / 'train.log').exists()
+            log = (out / name / 'test.log').read_text()
+            assert 'keeps weights of MSRAHeatmap' in log
+            assert str(out / 'stock' / 'iter_2.pth') in log
+            continue
         assert 'Iter(train) [2/2]' in (out / name / 'train.log').read_text()
     for name in ('predictions.png', 'targets.png', 'errors.png'):
         assert cv2.imread(str(out / name)) is not None

@@ -18,13 +18,15 @@ import torch
 from helpers import K
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmpose.apis import inference_topdown
+from mmpose.apis import inference_topdown, init_model
 from mmpose.registry import MODELS
 from torch import nn
 from xtcocotools.coco import COCO
 
 from udp_plugin import UDPGaussianHeatmap, UDPOffsetHeatmap
 from udp_plugin.cli import main
+from udp_plugin.codecs.kept import KeptReading
+from udp_plugin.convert.run import convert
 from udp_plugin.demo import configs, figures, measures
 from udp_plugin.errors import UserError
 from udp_plugin.export import OPSET, graph, trained, verify
@@ -381,6 +383,192 @@ def shapes_of(values) -> dict:
     }
 
 
+# --- weights that are kept ------------------------------------------------------------
+
+
+#: Stock configs by name: their codec's settings, and whether their warp is UDP's.
+KEPT = {
+    'rounded': (dict(type='MSRAHeatmap', sigma=1), False),
+    'unbiased': (dict(type='MSRAHeatmap', sigma=1, unbiased=True), False),
+    'cells': (dict(type='MegviiHeatmap', kernel_size=5), False),
+    'UDP': (dict(type='UDPHeatmap', sigma=1), True),
+}
+
+
+@MODELS.register_module()
+class Smooth(nn.Module):
+    """What a photograph has of some random patterns, blurred, so that it has peaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patterns = nn.Conv2d(3, 16, 9, stride=4, padding=4)
+
+    def forward(self, x):
+        found = self.patterns(x).relu()
+        for _ in range(3):
+            found = nn.functional.avg_pool2d(found, 5, stride=1, padding=2)
+        return (found,)
+
+
+def kept(folder: Path, name: str, **changes) -> tuple:
+    """A stock config, converted with its weights kept, and weights that give peaks."""
+    codec, use_udp = KEPT[name]
+    nowhere = dict.fromkeys(('train_ann', 'train_img', 'test_ann', 'test_img'), folder)
+    data = configs.Data(title='', **nowhere, train_count=1, test_count=1)
+    stock = Config.fromstring(configs.stock_config(data, ITERS, seed=0), '.py')
+    sizes = dict(input_size=configs.INPUT_SIZE, heatmap_size=configs.HEATMAP_SIZE)
+    stock.model.backbone = dict(type='Smooth')
+    layers = dict(in_channels=16, deconv_out_channels=None, deconv_kernel_sizes=None)
+    stock.model.head.update(layers)
+    stock.model.head.decoder = dict(codec, **sizes)
+    stock.test_dataloader.dataset.pipeline[2].use_udp = use_udp
+    del stock.train_dataloader.dataset['metainfo']
+    stock.dump(folder / 'stock.py')
+    torch.manual_seed(0)
+    weights, config = folder / 'stock.pth', folder / 'kept.py'
+    network = MODELS.build(stock.model)
+    nn.init.uniform_(network.head.final_layer.weight)
+    torch.save(network.state_dict(), weights)
+    config.write_text(convert(str(folder / 'stock.py'), None, folder, True).text)
+    if changes:
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict(changes)
+        cfg.dump(config)
+    return config, weights
+
+
+@pytest.mark.parametrize(
+    'name', ['rounded', 'unbiased', pytest.param('cells', marks=slow), 'UDP']
+)
+def test_kept_weights_give_mmpose_s_keypoints(tmp_path, coco_mini, name):
+    config, weights = kept(tmp_path, name)
+    model, path = trained.load(config, weights), tmp_path / 'model.onnx'
+    assert any(model.dither) == (name in ('rounded', 'cells'))
+    options = dict(flip_test=True, dynamic_batch=True, source_keypoints=True)
+    graph.write_model(path, model, **options)
+    exported, samples = PoseModel(path), [*verify.drawn()]
+    difference = verify.compare(path, model, samples)
+    assert difference.good and len(difference.px) == 36
+    decided = ~tied(model, exported, samples)
+    assert decided.mean() > 0.99
+    assert difference.px[decided].max() <= 1e-3
+    said = exported.measure, exported.warp
+    assert said == ('unit length' if name == 'UDP' else 'pixels', 'TopdownAffine')
+    # As whoever has the config and the weights tests them, without this package's help.
+    network = init_model(str(config), str(weights), device='cpu')
+    assert (
+        network.test_cfg['flip_test']
+        and network.cfg.model.head.decoder.type == (KEPT[name][0]['type'])
+    )
+    away = []
+    for image, boxes in photographed(coco_mini)[:3]:
+        regions = exported.regions(boxes)
+        theirs = inference_topdown(network, image, boxes)
+        theirs = np.concatenate([r.pred_instances.keypoints for r in theirs])
+        ours = exported(image, boxes).keypoints
+        pixel = regions.scales[:, None] / exported.input_size
+        away.append(np.abs((ours - theirs) / pixel).max(-1))
+    # Of ties, see above.
+    assert (np.concatenate(away) > 2e-3).mean() < 0.01
+    assert not operators(path).keys() & SLOW_OR_DYNAMIC
+
+
+BREAKS = {
+    'nothing is broken': [],
+    'no dither': [(trained.Trained, 'dither', (0.0, 0.0))],
+    'no alignment': [(KeptReading, 'misalignment', lambda self, moved: (0.0, 0.0))],
+    'another measure': [(KeptReading, 'measure', 'unit length')],
+}
+
+
+@pytest.mark.parametrize('broken', BREAKS)
+def test_the_comparison_sees_what_is_broken(tmp_path, monkeypatch, broken):
+    model, path = trained.load(*kept(tmp_path, 'rounded')), tmp_path / 'model.onnx'
+    with monkeypatch.context() as patched:
+        for change in BREAKS[broken]:
+            patched.setattr(*change)
+        graph.write_model(path, model, flip_test=True, dynamic_batch=True)
+    difference = verify.compare(path, model, list(verify.drawn())[:4])
+    assert difference.good == (not BREAKS[broken])
+    # Throughout, and not by a tie.
+    assert (difference.px > 0.01).mean() > 0.5 or difference.good
+
+
+def test_the_stock_estimator_dithers_nothing(tmp_path):
+    config = kept(tmp_path, 'rounded', **{'model.type': 'TopdownPoseEstimator'})
+    model, path = trained.load(*config), tmp_path / 'model.onnx'
+    graph.write_model(path, model, flip_test=True, dynamic_batch=True)
+    assert verify.compare(path, model, list(verify.drawn())[:4]).good
+
+
+@pytest.mark.parametrize('suffix', ['.onnx', '.pt'])
+@pytest.mark.parametrize('name', [*KEPT])
+def test_the_decoding_of_kept_weights_alone(tmp_path, name, suffix):
+    config, _ = kept(tmp_path, name)
+    done = export(str(config), None, tmp_path / f'decoding{suffix}')
+    assert done.difference.px.max() <= 1e-3 and done.difference.good
+    assert dict(done.about)['codec'] == f'{KEPT[name][0]["type"]}, weights kept'
+
+
+def test_the_command_says_that_weights_are_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verify, 'FIGURES', 2)
+    config, weights = kept(tmp_path, 'rounded')
+    arguments = [config, weights, '-o', tmp_path / 'model.onnx', '--flip-test']
+    assert main(['export', *map(str, arguments)]) == 0
+    printed = capsys.readouterr().out
+    assert 'MSRAHeatmap, weights kept' in printed
+    assert 'yes, the mirrored crop moved by -1, 2 px' in printed
+
+
+@pytest.mark.parametrize('name', ['rounded', 'UDP'])
+def test_of_a_stock_config_it_says_how_to_keep_the_weights(tmp_path, name):
+    _, weights = kept(tmp_path, name)
+    says = r'HeatmapHead .*: udp-plugin convert \S+stock.py --keep-weights keeps the'
+    with pytest.raises(UserError, match=says):
+        trained.load(tmp_path / 'stock.py', weights)
+
+
+WARP = 'test_dataloader.dataset.pipeline.2'
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        (
+            'rounded',
+            {f'{WARP}.type': 'TopDownAffineUDP', f'{WARP}.use_udp': True},
+            'TopdownAffine, once each, since the decoder MSRAHeatmap measures the '
+            'input by pixels; .*TopDownAffineUDP measures it by unit length: use that, '
+            'by which weights of MSRAHeatmap were trained',
+        ),
+        ('cells', {f'{WARP}.use_udp': True}, 'MegviiHeatmap .* by pixels; .* by unit'),
+        (
+            'UDP',
+            {f'{WARP}.use_udp': False},
+            r'TopdownAffine\(use_udp=True\), once .* by unit length; .* by pixels',
+        ),
+        (
+            'UDP',
+            {f'{WARP}.type': 'TopdownAffine3D'},
+            'cannot be built.*TopdownAffine3D',
+        ),
+        (
+            'rounded',
+            {f'{WARP}.type': 'BottomupResize'},
+            'TopdownAffine, once each; its',
+        ),
+        ('UDP', {f'{WARP}.type': 'TopDownAffineUDP'}, None),
+    ],
+)
+def test_the_warp_must_have_the_weights_measure(tmp_path, name, change, message):
+    files = kept(tmp_path, name, **change)
+    if message is None:
+        assert trained.load(*files).warp == 'TopDownAffineUDP'
+        return
+    with pytest.raises(UserError, match=f'(?s){message}'):
+        trained.load(*files)
+
+
 # --- the decoding alone ---------------------------------------------------------------
 
 
@@ -695,8 +883,19 @@ def test_the_validation_s_pipeline_stands_in_for_that_of_the_test(runs, tmp_path
     ('change', 'message'),
     [
         ({'model.backbone.type': 'NoSuchNet'}, 'NoSuchNet.*custom_imports'),
-        ({'model.head.type': 'HeatmapHead'}, 'udp-plugin convert'),
-        ({'model.head.decoder.type': 'MSRAHeatmap'}, 'cannot be built.*UDPOffset'),
+        (
+            {'model.head.type': 'HeatmapHead'},
+            r'HeatmapHead .*udp-plugin convert \S+changed.py --keep-weights keeps',
+        ),
+        (
+            {
+                'model.head.decoder': dict(
+                    _delete_=True, type='RegressionLabel', input_size=(96, 128)
+                )
+            },
+            'cannot be built.*UDPOffset',
+        ),
+        ({'model.head.decoder.type': 'MSRAHeatmap'}, 'is of another model'),
         ({'model.type': 'TopdownPoseEstimater'}, 'TopdownPoseEstimater is not in'),
         (
             {'test_dataloader.dataset.pipeline.2.type': 'TopdownAffine'},

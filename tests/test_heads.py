@@ -207,7 +207,7 @@ def test_a_stock_config_of_combined_targets_keeps_its_channel_count():
     assert head.loss_module.published
 
 
-STOCK_CODEC = dict(type='MSRAHeatmap', sigma=2, **SIZES)
+OTHER_CODEC = dict(type='SimCCLabel', input_size=(192, 256))
 UNUSED = dict(type='KeypointMSELoss', skip_empty_channel=True)
 
 
@@ -218,8 +218,8 @@ UNUSED = dict(type='KeypointMSELoss', skip_empty_channel=True)
         ('gaussian', dict(decoder=None), 'decoder of {} must .* NoneType'),
         (
             'gaussian',
-            dict(decoder=STOCK_CODEC),
-            'decoder of {} must be .* got MSRAHeatmap; swap the codec',
+            dict(decoder=OTHER_CODEC),
+            'decoder of {} must be .* stock MSRAHeatmap, .* got SimCCLabel',
         ),
         ('gaussian', dict(out_channels=0), 'out_channels of {} .* number of keypoints'),
         ('gaussian', dict(out_channels='17'), "out_channels of {} .* got '17'"),

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from mmpose.datasets.transforms import GetBBoxCenterScale
+from mmpose.datasets.transforms import GetBBoxCenterScale, TopdownAffine
 
 from udp_plugin import cli
 from udp_plugin.datasets import TopDownAffineUDP
@@ -29,6 +29,8 @@ from udp_plugin.runtime import PoseModel, draw, run
 from udp_plugin.runtime.session import METADATA
 
 INPUT = (192, 256)
+#: What a model says that keeps weights of the biased measure.
+BIASED = dict(measure='pixels', warp='TopdownAffine')
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
@@ -51,6 +53,7 @@ def metadata(**changes):
         std=STD,
         flip_test=False,
         measure='unit length',
+        warp='TopDownAffineUDP',
     )
     return {**told, **changes}
 
@@ -162,8 +165,10 @@ def farthest(found, places):
     return np.abs(found.keypoints - places).max()
 
 
+@pytest.mark.parametrize('changes', [{}, BIASED], ids=['unbiased', 'biased'])
 @pytest.mark.parametrize('seed', range(4))
-def test_blobs_of_light_are_found_where_they_were_drawn(model, seed):
+def test_blobs_of_light_are_found_where_they_were_drawn(tmp_path, seed, changes):
+    model = PoseModel(centroid_model(tmp_path / 'model.onnx', **changes))
     rng = np.random.default_rng(seed)
     places, boxes = anywhere(rng)
     image = photograph(places)
@@ -282,14 +287,31 @@ def test_the_model_says_what_it_is(model):
     assert as_json({key: getattr(model, key) for key in METADATA}) == said()
 
 
+def test_files_of_earlier_versions_do_not_say_what_crops(tmp_path):
+    earlier = centroid_model(tmp_path / 'model.onnx', entries=without('warp'))
+    assert PoseModel(earlier).warp == 'TopDownAffineUDP'
+
+
+@pytest.mark.parametrize(
+    ('warp', 'changes'),
+    [
+        (TopDownAffineUDP(INPUT), {}),
+        (TopdownAffine(INPUT), BIASED),
+        (TopdownAffine(INPUT, use_udp=True), dict(warp='TopdownAffine')),
+    ],
+    ids=['unbiased', 'biased', 'stock UDP'],
+)
 @pytest.mark.parametrize('dtype', [np.float64, np.float32])
-def test_crops_are_those_of_the_test_pipeline(model, coco_mini, dtype):
+def test_crops_are_those_of_the_test_pipeline(
+    tmp_path, coco_mini, dtype, warp, changes
+):
     """Of boxes in double precision, to the last pixel.
 
     The data sets' boxes are in single precision, and so is what MMPose makes of them.
     That moves a crop by some 1e-5 px, and OpenCV reads at multiples of 1/32 px: few
     pixels fall on the other side of the border between two of these.
     """
+    model = PoseModel(centroid_model(tmp_path / 'model.onnx', **changes))
     annotations = json.loads((coco_mini / 'test_coco.json').read_text())
     people = [one for one in annotations['annotations'] if one['bbox'][2] > 0]
     names = {one['id']: one['file_name'] for one in annotations['images']}
@@ -299,7 +321,7 @@ def test_crops_are_those_of_the_test_pipeline(model, coco_mini, dtype):
         x, y, w, h = person['bbox']
         boxes = np.array([[x, y, x + w, y + h]], dtype=dtype)
         results = GetBBoxCenterScale().transform(dict(img=image, bbox=boxes))
-        expected = TopDownAffineUDP(INPUT).transform(results)['img']
+        expected = warp.transform(results)['img']
         (crop,) = model.crop(image, model.regions(boxes))
         away = np.abs(crop.transpose(1, 2, 0).astype(int) - expected)
         differing, total = differing + (away > 0).sum(), total + away.size
@@ -399,9 +421,11 @@ OURS = r'must be a file that `udp-plugin export`'
         *[
             (without(key), {}, f'lacks the metadata {key}; export it again')
             for key in METADATA[1:]
+            if key != 'warp'
         ],
         # What does not fit the model.
-        (said(measure='pixels'), {}, "'unit length', got 'pixels'"),
+        (said(measure='cells'), {}, 'be "unit length" or "pixels", got "cells"'),
+        (said(measure='pixels'), {}, 'be unit length, since .* TopDownAffineUDP'),
         (said(input_size=(96, 128)), {}, r'crops uint8 \(B, 3, 128, 96\).*, got'),
         (said(keypoint_names=['nose']), {}, r'keypoints float \(B, 1, 2\).*, got'),
         (said(normalized=True), {}, 'inputs crops float .*, got crops uint8'),
@@ -453,7 +477,8 @@ class Wrong(str):
         ('flip_test', [None, 'no', 1]),
         ('mean', [None, 1.0, [1, 2], [1, 2, 3, 4], [1, 2, '3'], Wrong('[1, 2, NaN]')]),
         ('std', [[1, 2, 0], [1, 2, -3], [1, 2, 1e300], Wrong('[1, 2, Infinity]')]),
-        ('measure', [None, 1, ['unit length']]),
+        ('measure', [None, 1, ['unit length'], 'pixels', 'unit', '\x1b[2J']),
+        ('warp', [None, 1, ['TopdownAffine'], 'topdownaffine', {}]),
         ('mean', [Wrong('[' * 10**5)]),
     ],
 )

@@ -84,6 +84,7 @@ def demo(monkeypatch):
         name: SimpleNamespace(errors=range(900), metrics=dict(zip(names, figures)))
         for name, figures in [
             ('stock', (1.234, 1.567, 4.321, 0.123, 0.456, 78.9)),
+            ('kept', (0.987, 1.345, 4.012, 0.187, 0.567, 80.1)),
             ('udp_gaussian', (0.876, 1.234, 3.456, 0.234, 0.678, 89.1)),
             ('udp_offset', (0.765, 1.123, 3.333, 0.345, 0.789, 90.2)),
         ]

@@ -33,6 +33,8 @@ from torch import distributed, nn
 
 import udp_plugin  # noqa: F401  (registers the components)
 from udp_plugin.convert.check import sample_of_noise
+from udp_plugin.convert.run import convert
+from udp_plugin.convert.swaps import keep
 
 pytestmark = pytest.mark.filterwarnings('ignore:The metainfo config file')
 
@@ -69,6 +71,47 @@ def test_swapped_config_trains_and_tests(name, codec, settings, coco_mini, tmp_p
         check_that_training_resumes(config, tmp_path, options)
     # Checkpoints with Adam's state are large, and pytest keeps three runs.
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.slow
+def test_stock_weights_are_tested_and_trained_on_with_names_swapped(
+    coco_mini, tmp_path
+):
+    """By what ``convert --keep-weights`` writes, from the stock config's checkpoint."""
+    stock, kept = tmp_path / 'stock.py', tmp_path / 'kept.py'
+    zoo_config(RES50).dump(stock)
+    kept.write_text(convert(str(stock), folder=tmp_path, keep_weights=True).text)
+    options = dict(small_budget(coco_mini), **SMALL_RES50)
+    log_of_training(stock, tmp_path, options)
+    log = log_of_test(kept, tmp_path / 'epoch_1.pth', tmp_path, options)
+    assert log.count('UDPHeatmapHead keeps weights of MSRAHeatmap') == 1, tail(log)
+    check_that_training_resumes(kept, tmp_path, options)
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'decoder', [{}, dict(unbiased=True), dict(type='UDPHeatmap')], ids=str
+)
+def test_kept_weights_are_trained_on_as_stock_ones(decoder, seeded):
+    """A batch has the stock loss and accuracy, with the same weights."""
+    stock = zoo_config(RES50)
+    stock.model.backbone.init_cfg = None
+    stock.merge_from_dict(SMALL_RES50)
+    dataset = stock.train_dataloader.dataset
+    for codec in (stock.model.head.decoder, dataset.pipeline[6].encoder):
+        codec.update(decoder)
+    kept = Config(keep(stock.to_dict())[0])
+    batch = pseudo_collate([sample_of_noise(dataset) for _ in range(2)])
+    models = [MODELS.build(cfg.model).eval() for cfg in (stock, kept)]
+    models[1].load_state_dict(models[0].state_dict(), strict=True)
+    with torch.no_grad():
+        losses, others = (
+            model(**model.data_preprocessor(batch, training=True), mode='loss')
+            for model in models
+        )
+    assert losses.keys() == others.keys() == {'loss_kpt', 'acc_pose'}
+    assert 0 < losses['loss_kpt'] < 10 and losses['loss_kpt'].equal(others['loss_kpt'])
+    assert losses['acc_pose'] == others['acc_pose']
 
 
 def test_detected_boxes_of_nothing_do_not_end_the_test(coco_mini, tmp_path):

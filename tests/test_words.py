@@ -62,7 +62,7 @@ def test_the_demo_s_words(name, tmp_path, capsys):
     keys = [key for key, *_ in report.COLUMNS]
     runs = {
         each: Run([], np.ones(9), {**dict.fromkeys(keys, 1.0), 'median_px': px})
-        for each, px in dict(stock=2.0, udp_offset=1.0).items()
+        for each, px in dict(stock=2.0, kept=1.5, udp_offset=1.0).items()
     }
     data = SimpleNamespace(title=name)
     folder = tmp_path / name
@@ -97,8 +97,9 @@ def test_commands_in_errors(name, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['export', str(stock), '--decoding-only', '-o', str(tmp_path / 'a.pt')])
     said = capsys.readouterr().err
-    command = said[said.index('udp-plugin') : said.index('), with which')]
-    assert shlex.split(command) == ['udp-plugin', 'convert', str(stock)]
+    command = said[said.index('udp-plugin') : said.index(' keeps the checkpoint')]
+    expected = ['udp-plugin', 'convert', str(stock), '--keep-weights']
+    assert shlex.split(command) == expected
 
 
 def test_annotations_nested_too_deep(tmp_path, capsys):

@@ -123,6 +123,7 @@ def audit(
     json_: bool = False,
     ann: Optional[Path] = None,
     img: Optional[Path] = None,
+    checkpoint: Optional[Path] = None,
     maps: Optional[Path] = None,
     codec: Optional[Literal['gaussian', 'offset']] = None,
     input_size: Optional[Tuple[positive, positive]] = None,
@@ -147,6 +148,13 @@ def audit(
         ann (FILE): annotations in COCO format
         img (DIR): the images they name
 
+    what the trained network does, beside its config:
+        checkpoint (FILE): weights of CONFIG, as tools/train.py leaves them; by which
+            measure they were trained, their jitter, and their errors are measured on
+            drawn figures, or on --ann and --img, which it needs where the keypoints are
+            not COCO's 17 (boxes are enough; with labels, also whether these lie off);
+            not with --compare
+
     predictions of any framework, instead of a config:
         maps (FILE): raw output maps of images and of their mirror images: .npy of shape
             (2, N, C, H, W), or .npz with maps and mirrored
@@ -158,8 +166,14 @@ def audit(
     _check_own_data(ann, img)
     if (config is None) == (maps is None):
         raise Misuse('give either CONFIG or --maps')
-    if maps is not None and (compare or ann):
-        raise Misuse('--compare, --ann and --img are for CONFIG, not for --maps')
+    if maps is not None and (compare or ann or checkpoint):
+        raise Misuse(
+            '--compare, --ann, --img and --checkpoint are for CONFIG, not for --maps'
+        )
+    if checkpoint is not None and compare is not None:
+        raise Misuse(
+            '--checkpoint has the weights of one CONFIG, not of --compare, too'
+        )
     if maps is None:
         if input_size or flip_indices or codec:
             raise Misuse('--codec, --input-size and --flip-indices are for --maps')
@@ -175,6 +189,7 @@ def audit(
         with naming(out_):
             out_.mkdir(parents=True, exist_ok=True)
         given = {'CONFIG': config, 'CONFIG2': compare, '--maps': maps, '--ann': ann}
+        given['--checkpoint'] = checkpoint
         inputs = {name: path and Path(path) for name, path in given.items()}
         outputs = {'audit.json in --out': out_ / 'audit.json'}
         keep_apart(outputs, inputs)
@@ -194,7 +209,8 @@ def audit(
 
         with console.status('audit') as status:
             configs = filter(None, (config, compare))
-            audits = [run.audit(c, ann, img, status.update) for c in configs]
+            given = ann, img, status.update, checkpoint
+            audits = [run.audit(each, *given) for each in configs]
         print_audits(audits, console)
     content = [found.as_dict() for found in audits]
     text = json.dumps(content if compare else content[0], indent=1)

@@ -29,7 +29,7 @@ STYLE = {
     'savefig.dpi': 150,
 }
 #: Okabe and Ito's, which colour-blind readers can tell apart.
-COLORS = dict(stock='#D55E00', gaussian='#0072B2', offset='#009E73')
+COLORS = dict(stock='#D55E00', kept='#CC79A7', gaussian='#0072B2', offset='#009E73')
 
 
 class _Console(Console):

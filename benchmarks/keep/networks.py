@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from benchmarks.study.networks import configure, own_test
 from udp_plugin.convert.swaps import keep
-from udp_plugin.demo.configs import Data, stock_config
+from udp_plugin.demo.configs import Data
 from udp_plugin.files import write_text
 
 
@@ -34,6 +34,10 @@ class Kind(NamedTuple):
 #: Both measures, and targets that are rounded or not.
 DRAWN = Kind('drawn', 'drawn figures', ('stock_biased', 'stock_dark', 'stock_udp'), 600)
 PHOTOGRAPHS = Kind('photographs', 'photographs', ('stock_biased', 'stock_udp'), 1200)
+#: All names swapped: these are trained as the others, and fine-tuned from kept weights
+#: of ``MSRAHeatmap``, for a tenth and a quarter of that.
+SWAPPED = {'udp_gaussian': '`UDPGaussianHeatmap`', 'udp_offset': '`UDPOffsetHeatmap`'}
+LADDER = 10, 4
 #: Trained and tested on labels that count from 1.
 SHIFTED = 'stock_biased_from_1'
 #: What networks are called.
@@ -79,20 +83,33 @@ def networks_of(kind: Kind) -> Sequence[str]:
     return (*kind.networks, SHIFTED)
 
 
-def network_config(
-    network: str, data: Data, iters: int, seed: int, test: Optional[str] = None
-) -> Config:
+def step_of(arm: str, part: int) -> str:
+    """The folder of a fine-tuning, in that of the network whose weights it takes."""
+    return f'then_{arm}_{part}'
+
+
+def swapped_config(arm: str, stock: Config, weights: Optional[Path] = None) -> Config:
+    """The config that trains with all names swapped.
+
+    Args:
+        arm: A key of :data:`SWAPPED`.
+        stock: The demo's stock config of its data and iterations.
+        weights: To go on from, those that fit.
+    """
+    cfg = configure(stock, own_test(arm))
+    cfg.load_from = weights and str(weights)
+    return cfg
+
+
+def network_config(network: str, stock: Config, test: Optional[str] = None) -> Config:
     """The config that trains a network, or one that tests it.
 
     Args:
         network: A key of :data:`LABELS`.
-        data: What to train and test on.
-        iters: Training iterations.
-        seed: Of the weights and of the data's order.
+        stock: The demo's stock config of its data.
         test: A key of :data:`TESTS`; None is as its zoo configs do.
     """
     arm = 'stock_biased' if network == SHIFTED else network
-    stock = Config.fromstring(stock_config(data, iters, seed), '.py')
     flip = 'off' if test in ('stock_off', 'kept_off') else ''
     cfg = configure(stock, own_test(arm, flip))
     if test in ('heads', 'kept', 'kept_off'):

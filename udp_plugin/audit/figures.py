@@ -20,6 +20,7 @@ from .errors import statistics
 from .measures import pixels_of
 from .result import Audit
 from .theory import expected_flip
+from .trained import movement
 from .warps import PIXELS, UNIT_LENGTH
 
 #: For slides, larger than what pages have.
@@ -52,8 +53,8 @@ def draw(audits: Sequence[Audit], folder: Path) -> List[Path]:
     """Draw what was measured, of one audit or of two to compare.
 
     Returns:
-        The files: ``subpixel``, ``flip`` and ``errors``, and of each audit ``crop`` and
-        ``targets``.
+        The files: ``subpixel``, ``flip`` and ``errors``, of each audit ``crop`` and
+        ``targets``, and ``jitter`` where there are trained weights.
     """
     paths = []
     with matplotlib.rc_context(STYLE):
@@ -76,6 +77,9 @@ def _figures(audits: Sequence[Audit]) -> Iterator[Tuple[str, Figure]]:
         person = max(found.end_to_end.persons, key=lambda person: person.area)
         yield f'crop{number}', crops.flip_on_crop(found, person)
         yield f'targets{number}', crops.targets(found, person)
+    for found in audits:
+        if found.trained is not None and found.trained.configured is not None:
+            yield 'jitter', _staircases(found)
 
 
 # --- errors within a pixel ------------------------------------------------------------
@@ -233,6 +237,39 @@ def _distances(errors: np.ndarray) -> np.ndarray:
     """Lengths of finite errors (M, 2), sorted."""
     distances = np.linalg.norm(errors, axis=-1)
     return np.sort(distances[np.isfinite(distances)])
+
+
+# --- a trained network ----------------------------------------------------------------
+
+
+def _staircases(found: Audit) -> Figure:
+    """Predicted against true displacement of a typical keypoint on each axis."""
+    trained, stride = found.trained, found.parts.stride(unbiased=False)
+    names = dict(configured='as configured', kept='weights kept (--keep-weights)')
+    figure = Figure(figsize=(10, 5.9), layout='constrained')
+    colors, labels = [], []
+    axes, stairs = figure.subplots(1, 2), trained.stairs()
+    for order, (name, one) in enumerate(trained.readings.items()):
+        color = COLORS[name == 'kept'][0]
+        x, y = one.jitter
+        colors.append(color)
+        labels.append(f'{names[name]}: jitter {x:.2f} px in x, {y:.2f} px in y')
+        style = dict(color=color, marker='o', markersize=6, linewidth=2.5)
+        for ax, places, pixel in zip(axes, stairs[name], stride):
+            ax.plot(movement() * pixel, places * pixel, zorder=3 + order, **style)
+    for ax, axis, pixel in zip(axes, 'xy', stride):
+        ends = np.array([-1.3, 1.3]) * pixel
+        ax.plot(ends, ends, color='0.6', linewidth=5, zorder=1, alpha=0.6)
+        ax.set(xlim=ends, ylim=ends, aspect='equal')
+        ticks = np.arange(-1, 1.5, 0.5) * pixel
+        texts = [f'{tick:.3g}'.replace('-', '−') for tick in ticks]
+        ax.set_xticks(ticks, texts)
+        ax.set_yticks(ticks, texts)
+        ax.grid()
+        ax.set_xlabel(f'true displacement in {axis} (input px)')
+    axes[0].set_ylabel('predicted displacement (input px)')
+    _legend(figure, [*colors, '0.6'], [*labels, 'what moves, and a perfect prediction'])
+    return figure
 
 
 # --- what all have --------------------------------------------------------------------

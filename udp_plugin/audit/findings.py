@@ -23,7 +23,7 @@ from .lines import Lines
 from .parts import Parts, network_of, of_last_level, replaced
 from .people import sigmas_fault
 from .result import Audit, Finding, finding
-from .theory import expected_coding
+from .theory import expected_coding, misalignment
 from .warps import CELLS, NEITHER, PIXELS, UNIT_LENGTH
 
 #: Smaller than this (input px), a difference is not worth a word.
@@ -43,6 +43,21 @@ CODEC_SETTINGS = (
 KERNEL_FACTOR = 2.0
 #: The toolbox's losses of Gaussian maps.
 GAUSSIAN_LOSSES = {*LOSSES, 'AdaptiveWingLoss', 'FocalHeatmapLoss'}
+#: What to do with weights, by the measure that they have.
+WEIGHTS_FIXES = {
+    PIXELS: (
+        'the stock config with MSRAHeatmap and TopdownAffine without use_udp, which '
+        '`udp-plugin convert --keep-weights` reads without bias; or train anew'
+    ),
+    CELLS: (
+        'the stock config with MegviiHeatmap, which `udp-plugin convert '
+        '--keep-weights` reads without bias; or train anew'
+    ),
+    UNIT_LENGTH: (
+        'UDPHeatmap as the codec, use_udp=True in every TopdownAffine, and '
+        "shift_heatmap=False, or this package's components (`udp-plugin convert`)"
+    ),
+}
 
 
 class Checks:
@@ -60,7 +75,10 @@ class Checks:
         self.found: List[Finding] = []
         self.codec = type(self.parts.head.decoder).__name__
         self.codec_line = self.lines.find('type', self.codec)
-        self.our_head = isinstance(self.parts.head, UDPHead)
+        head = self.parts.head
+        self.our_head = isinstance(head, UDPHead)
+        #: Whether it is for weights that were trained with a stock codec.
+        self.kept = self.our_head and head.reading is not head.decoder
         #: How everything has to measure that goes with the target.
         self.wanted = PIXELS if self.coding.kind == CELLS else self.coding.kind
         #: Mean errors on the worse axis: of coding, and of warping there and back.
@@ -94,6 +112,8 @@ class Checks:
             self.boxes_are_padded_alike,
             self.evaluation_has_its_sigmas,
             self.sizes_are_intervals,
+            self.weights_have_the_codecs_measure,
+            self.labels_lie_where_they_belong,
         ):
             self.found += check()
         if self.audit.failure and not self.errors():
@@ -152,9 +172,13 @@ class Checks:
             place, line = self.warp_at(wrong[0].flow)
             fix = 'use_udp=True in every TopdownAffine, or TopDownAffineUDP'
             if self.wanted != UNIT_LENGTH:
-                line = self.codec_line
-                fix = 'UDPHeatmap, UDPGaussianHeatmap or UDPOffsetHeatmap as the '
-                fix += 'codec of head and target'
+                codec = 'UDPGaussianHeatmap or UDPOffsetHeatmap as the codec of head '
+                codec += 'and target'
+                if self.kept:
+                    fix = 'TopdownAffine without use_udp=True in every pipeline, as '
+                    fix += f'these weights were trained; or retrain with {codec}'
+                else:
+                    line, fix = self.codec_line, f'UDPHeatmap, {codec}'
             values = dict(effect=back and f': {back}', fix=fix, kind=wrong[0].kind)
             yield finding('half-enabled', place, line, c=self, **values)
             return
@@ -365,12 +389,36 @@ class Checks:
             effects = []
             if self.flip is not None and self.flip.configured is not None:
                 off = np.abs(self.flip.configured).mean(0)[0]
-                effects.append(f'the flip test leaves {off:.2f} px')
+                if not self.kept or off > TOLERANCE:
+                    effects.append(f'the flip test leaves {off:.2f} px')
             if self.coding_off > TOLERANCE:
                 effects.append(f'coding adds {self.coding_off:.2f} px an axis')
+            if self.kept and not effects:
+                return
             effect = ', '.join(effects) or 'mirrored maps do not coincide'
             at = 'model.head.decoder', self.codec_line
             yield finding('biased', *at, effect=effect)
+
+    # --- trained weights --------------------------------------------------------------
+
+    def weights_have_the_codecs_measure(self) -> Iterator[Finding]:
+        trained = self.audit.trained
+        if trained is not None and trained.wrong_measure:
+            fix = WEIGHTS_FIXES[trained.measure]
+            at = 'model.head.decoder', self.codec_line
+            should = misalignment(self.parts, self.coding.kind)
+            values = dict(c=self, t=trained, fix=fix, should=should)
+            yield finding('weights-measure', *at, **values)
+
+    def labels_lie_where_they_belong(self) -> Iterator[Finding]:
+        trained = self.audit.trained
+        if trained is not None and trained.labels_are_off:
+            flow, off = self.parts.train or self.parts.test, trained.label_offset.mean
+            at = f'{flow.data}.ann_file', self.line(('ann_file',), flow=flow)
+            side, size = 'right' if off > 0 else 'left', abs(off)
+            mend = f'subtract {size:.1f} from' if off > 0 else f'add {size:.1f} to'
+            values = dict(t=trained, size=size, side=side, mend=mend)
+            yield finding('label-offset', *at, **values)
 
     # --- flip test --------------------------------------------------------------------
 
@@ -514,7 +562,8 @@ class Checks:
         if self.parts.channels == 3:
             right, kind, offsets = 'CombinedTargetMSELoss', 'offset maps', True
         wrong = [name for name in names if (name in OFFSET_LOSSES) != offsets]
-        if not self.our_head and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
+        ours = self.our_head and not self.kept
+        if not ours and GAUSSIAN_LOSSES.union(OFFSET_LOSSES) & {*wrong}:
             at, name = ('model.head.loss', self.line(('type', wrong[0]))), wrong[0]
             yield finding('loss', *at, name=name, kind=kind, right=right)
             return
@@ -527,7 +576,7 @@ class Checks:
         elif failure:
             values = dict(failure=failure, right=right)
             yield finding('loss/fails', 'model.head.loss', line, **values)
-        elif offsets and not self.our_head and train_cfg.get('compute_acc', True):
+        elif offsets and not ours and train_cfg.get('compute_acc', True):
             yield finding('training-accuracy/meaningless', *at)
 
 

@@ -47,7 +47,9 @@ class Flip(NamedTuple):
 
     The first four are what the targets would give in a plain flip test, ``configured``
     what the config's head makes of them (None without a flip test): where the maps that
-    it reads have the keypoint, minus where the direct ones have it.
+    it reads have the keypoint, minus where the direct ones have it. If the mirrored
+    input is dithered, so that its targets are rounded in another way on purpose, it is
+    minus the mean of where the two inputs have it.
     """
 
     alone: np.ndarray
@@ -94,10 +96,14 @@ def measure_flip(parts: Parts, coding: Coding) -> Flip:
         )
         if flip_test:
             copies = [sample.clone() for _ in points]
-            _, variants['configured'] = parts.predict(maps, mirrored, copies)
+            dithered = parts.encode(parts.mirror(points) + parts.dither)
+            _, variants['configured'] = parts.predict(maps, dithered, copies)
         direct = locate(parts, coding, maps)
         for name, variant in variants.items():
             difference = locate(parts, coding, variant) - direct
+            if name == 'configured' and parts.dither.any():
+                other = locate(parts, coding, dithered) - parts.dither
+                difference -= (parts.mirror(other) - direct) / 2
             found.setdefault(name, []).append(difference[:, paired].reshape(-1, 2))
     arrays = {name: np.concatenate(pieces) for name, pieces in found.items()}
     return Flip(**{'configured': None, **arrays})
@@ -360,7 +366,8 @@ def _predict_people(
     if learned is not None:
         places = places - F.apply_affine(places, learned.field)
     points = network_sees(parts, places, np.stack(labelled))
-    maps, mirrored = parts.encode(points), parts.encode(parts.mirror(points))
+    maps = parts.encode(points)
+    mirrored = parts.encode(parts.mirror(points) + parts.dither)
     samples = [one.end['data_samples'] for one in warped]
     predicted, _ = parts.predict(maps, mirrored, samples)
     columns = annotated, predicted, labelled, areas, samples, warped

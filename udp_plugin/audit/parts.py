@@ -156,7 +156,7 @@ class Parts:
 
         Args:
             maps: Of the input, shape (N, C, H, W).
-            mirrored: Of the mirrored input.
+            mirrored: Of the mirrored input, dithered as the estimator does.
             samples: N data samples of the toolbox.
             flip_test: In the place of the config's own.
 
@@ -182,10 +182,17 @@ class Parts:
             test_cfg['flip_test'] = flip_test
         inputs = MARKER.expand(len(samples), 1, 1, 2)
         head = replaced(self.head, forward=forward, decode=remember)
-        with head, replaced(self.model, test_cfg=test_cfg), torch.no_grad():
+        # What stands for an input cannot be dithered; its maps are.
+        plain = dict(mirrored=lambda inputs: inputs.flip(-1), test_cfg=test_cfg)
+        with head, replaced(self.model, **plain), torch.no_grad():
             samples = self.model(inputs, list(samples), mode='predict')
         keypoints = [sample.pred_instances.keypoints[0, :, :2] for sample in samples]
         return np.stack(keypoints).astype(float), read[0]
+
+    @property
+    def dither(self) -> np.ndarray:
+        """What the estimator moves the mirrored input by, input px, shape (2,)."""
+        return np.array(getattr(self.model, 'dither', (0.0, 0.0)))
 
     def mirror(self, keypoints: np.ndarray) -> np.ndarray:
         """What the network sees in the mirrored input, shape (N, K, 2), input px."""

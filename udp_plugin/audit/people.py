@@ -3,7 +3,7 @@
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -12,6 +12,7 @@ from mmpose.evaluation.metrics import CocoMetric
 
 from udp_plugin.coco import check_coco, check_photographs, read_coco
 from udp_plugin.convert.check import results_of
+from udp_plugin.demo.figures import bounding_box, random_image
 from udp_plugin.errors import UserError
 
 from .flows import Warped
@@ -48,12 +49,86 @@ def random_people(parts: Parts, count: int) -> List[dict]:
     return people
 
 
+def drawn_people(parts: Parts, count: int) -> List[dict]:
+    """Figures, drawn with COCO's keypoints, as a data set has them."""
+    people = []
+    for index in range(1, count + 1):
+        # Another seed than the demo's, whose networks are trained on such figures.
+        image, figure, _ = random_image(np.random.default_rng([index, 2]))
+        left, top, width, height = bounding_box(figure, image.shape[1::-1])
+        box = np.array([left, top, left + width, top + height])
+        person = results_of(parts.test.metainfo, image, box, figure.keypoints)
+        people.append(dict(person, id=index, img_id=index))
+    return people
+
+
 def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
     """The people of a COCO-format file and its images, as the toolbox reads them.
 
     Raises:
         UserError: Files are missing, or have none of the test data's keypoints.
     """
+    _read_checked(parts, ann, img)
+    try:
+        with redirect_stdout(StringIO()):
+            dataset = BaseCocoStyleDataset(
+                ann_file=str(ann.resolve()),
+                data_prefix=dict(img=str(img.resolve())),
+                pipeline=[],
+                lazy_init=True,
+            )
+            # Parsed already; it may depend on the data set's other arguments.
+            dataset._metainfo = parts.test.metainfo
+            dataset.full_init()
+            people = [dataset.get_data_info(i) for i in range(len(dataset))]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f'--ann {ann} cannot be read as the toolbox reads it: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    if not people:
+        raise UserError(f'--ann {ann} has no person with a box and a keypoint')
+    return people
+
+
+def has_labels(ann: Path) -> bool:
+    """Whether a COCO-format file has a labelled keypoint."""
+    if not ann.is_file():
+        # Whoever reads it says so.
+        return True
+    keypoints = (one.get('keypoints') for one in read_coco(ann)['annotations'])
+    return any(isinstance(each, list) and any(each[2::3]) for each in keypoints)
+
+
+def boxed_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
+    """The people of a COCO-format file by their boxes alone, with nothing labelled.
+
+    Raises:
+        UserError: Files are missing or wrong, or there are no boxes.
+    """
+    content = _read_checked(parts, ann, img, labels=False)
+    paths = {image['id']: str(img / image['file_name']) for image in content['images']}
+    nothing, people = np.zeros((parts.test.metainfo['num_keypoints'], 2)), []
+    for one in content['annotations']:
+        left, top, width, height = one.get('bbox') or (0, 0, 0, 0)
+        if one.get('iscrowd') or min(width, height) <= 0:
+            continue
+        box = np.array([left, top, left + width, top + height])
+        person = results_of(parts.test.metainfo, np.zeros((1, 1, 3)), box, nothing)
+        person['keypoints_visible'][:] = 0
+        # The pipeline loads it.
+        del person['img']
+        ids = dict(id=one['id'], img_id=one['image_id'])
+        people.append({**person, **ids, 'img_path': paths[one['image_id']]})
+    if not people:
+        raise UserError(f'--ann {ann} has no person with a box')
+    return people
+
+
+def _read_checked(
+    parts: Parts, ann: Path, img: Path, labels: bool = True
+) -> Dict[str, List[dict]]:
+    """What a COCO-format file has, if it and its images are as they should be."""
     if not ann.is_file():
         raise UserError(f'--ann {ann}: no such file')
     if not img.is_dir():
@@ -61,7 +136,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
     content, wanted = read_coco(ann), parts.test.metainfo['num_keypoints']
     found = (one.get('keypoints') for one in content['annotations'])
     counts = {len(keypoints) / 3 for keypoints in found if isinstance(keypoints, list)}
-    if wanted not in counts:
+    if wanted not in counts and (labels or counts):
         shown = ', '.join(f'{count:g}' for count in sorted(counts)) or 'no'
         raise UserError(
             f'--ann {ann} has annotations of {shown} keypoints, and the test data of '
@@ -83,26 +158,7 @@ def annotated_people(parts: Parts, ann: Path, img: Path) -> List[dict]:
         ann,
         read=lambda path: load.transform(dict(img_path=str(path)))['img'],
     )
-    try:
-        with redirect_stdout(StringIO()):
-            dataset = BaseCocoStyleDataset(
-                ann_file=str(ann.resolve()),
-                data_prefix=dict(img=str(img.resolve())),
-                pipeline=[],
-                lazy_init=True,
-            )
-            # Parsed already; it may depend on the data set's other arguments.
-            dataset._metainfo = parts.test.metainfo
-            dataset.full_init()
-            people = [dataset.get_data_info(i) for i in range(len(dataset))]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(
-            f'--ann {ann} cannot be read as the toolbox reads it: '
-            f'{type(error).__name__}: {error}'
-        ) from error
-    if not people:
-        raise UserError(f'--ann {ann} has no person with a box and a keypoint')
-    return people
+    return content
 
 
 def sigmas_fault(metainfo: dict) -> str:

@@ -41,6 +41,10 @@ def print_audits(audits: Sequence[Audit], console: Console) -> None:
         number, name = f'{index} ' if several else '', (found.name, 'bold')
         console.print(Text.assemble(number, name, f'{sizes}, {found.data}'))
     print_table(_table(audits), console)
+    for trained in (found.trained for found in audits if found.trained is not None):
+        if trained.configured is not None:
+            trained.table().print(console)
+        console.print(trained.text())
     for found in audits:
         title = f'{found.name}: ' if several else ''
         if not found.findings:

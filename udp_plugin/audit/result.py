@@ -13,6 +13,7 @@ from .measures import Coding, EndToEnd, Flip
 from .mirroring import Mirroring
 from .parts import Parts
 from .theory import Expected, expected_coding, expected_flip
+from .trained import Trained
 from .warps import UNIT_LENGTH, Transform
 
 
@@ -63,6 +64,7 @@ class Audit:
     end_to_end: Optional[EndToEnd] = None
     ap: Optional[float] = None
     failure: str = ''  #: Why predicting fails.
+    trained: Optional[Trained] = None  #: Of a checkpoint's weights.
 
     @property
     def has_errors(self) -> bool:
@@ -128,5 +130,7 @@ class Audit:
             )
             found['oks'] = statistics(end.oks)
         found['ap_ceiling'] = dict(value=self.ap, theory=100.0)
+        if self.trained is not None:
+            found['trained'] = self.trained.as_dict()
         found['findings'] = [finding._asdict() for finding in self.findings]
         return found

@@ -18,8 +18,9 @@ from .lines import Lines
 from .measures import measure_coding, measure_end_to_end, measure_flip
 from .mirroring import Mirroring, measure_mirroring
 from .parts import Parts
-from .people import annotated_people, average_precision, random_people
+from .people import annotated_people, average_precision, has_labels, random_people
 from .result import Audit, Finding, finding
+from .trained import measure_trained, networks, people_of
 from .warps import measure_transform
 
 #: People at random places, without annotations.
@@ -31,18 +32,21 @@ def audit(
     ann: Optional[Path] = None,
     img: Optional[Path] = None,
     progress: Callable[[str], None] = lambda text: None,
+    checkpoint: Optional[Path] = None,
 ) -> Audit:
-    """Audit a top-down heatmap config.
+    """Audit a top-down heatmap config, and the weights that it trained.
 
     Args:
         config: A path, a name in MMPose's zoo, or a config; it is left as it is.
         ann: Annotations in COCO format to take people from; random people without.
         img: The images that they name.
         progress: Is told what is done.
+        checkpoint: Weights to measure, too, see :mod:`.trained`: on figures that are
+            drawn, or on the people of ``ann``, whose boxes are enough.
 
     Raises:
         UserError: There is no such config, it is of another kind, or ``ann`` and
-            ``img`` do not fit.
+            ``img`` or the checkpoint do not fit.
 
     Example::
 
@@ -67,8 +71,15 @@ def audit(
         if found.findings:
             return found
         people = random_people(parts, RANDOM_PEOPLE)
-        if ann is not None and img is not None:
+        labelled = ann is not None and (checkpoint is None or has_labels(ann))
+        if ann is not None and img is not None and labelled:
             people, found.data = annotated_people(parts, ann, img), ann.name
+        with _failures_are_findings(found):
+            # What is wrong with it is said before what takes long.
+            weights = checkpoint and networks(cfg, parts, checkpoint)
+            seen = checkpoint and people_of(parts, ann, img)
+        if found.findings:
+            return found
         with _failures_are_findings(found):
             progress('mirroring')
             found.mirrorings, found.findings = _mirrorings(parts)
@@ -93,6 +104,10 @@ def audit(
         if found.end_to_end is not None:
             persons = found.end_to_end.persons
             found.ap, found.failure = _attempt(average_precision, parts, persons)
+        if checkpoint is not None:
+            given = *weights, checkpoint, *seen, found.coding.kind, progress
+            found.trained, failure = _attempt(measure_trained, *given)
+            found.failure = found.failure or failure
         progress('findings')
         found.findings = Checks(found, cfg).run()
     return found

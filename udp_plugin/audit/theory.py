@@ -17,6 +17,15 @@ class Expected(NamedTuple):
     equation: str = ''
 
 
+def misalignment(parts: Parts, kind: str, shifted: bool = False) -> float:
+    """Where a measure has mirrored maps, mirrored back, heatmap px to the right.
+
+    By Eq. 36, 39 and 46; see :func:`udp_plugin.functional.flip_misalignment`.
+    """
+    widths, unbiased = (parts.input_size[0], parts.heatmap_size[0]), kind == UNIT_LENGTH
+    return F.flip_misalignment(*widths, unbiased, shifted, cells=kind == CELLS)
+
+
 def expected_flip(parts: Parts, coding: Coding) -> Dict[str, Expected]:
     """Mean distance of mirrored maps from direct ones, for each variant.
 
@@ -27,10 +36,9 @@ def expected_flip(parts: Parts, coding: Coding) -> Dict[str, Expected]:
     pixel = parts.stride(unbiased)[0]
     found = {}
     for shifted in (False, True):
-        widths, cells = (parts.input_size[0], parts.heatmap_size[0]), kind == CELLS
-        distance = F.flip_misalignment(*widths, unbiased, shifted, cells)
+        distance = misalignment(parts, kind, shifted)
         equation = 'Eq. 46' if unbiased else 'Eq. 39' if shifted else 'Eq. 36'
-        equation = 'as Eq. 36, cells' if cells else equation
+        equation = 'as Eq. 36, cells' if kind == CELLS else equation
         distance = abs(float(distance * pixel))
         alone, averaged = Expected(distance, 0.0, equation), distance / 2
         if kind == NEITHER:

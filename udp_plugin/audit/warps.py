@@ -10,14 +10,12 @@ import numpy as np
 
 from udp_plugin import functional as F
 from udp_plugin.convert.check import results_of
+from udp_plugin.functional.geometry import PIXELS, UNIT_LENGTH
 
 from .flows import Flow, Warped
 from .parts import Parts
 from .people import IMAGE_SIZE
 
-#: How a component measures a space.
-UNIT_LENGTH = 'unit length'
-PIXELS = 'pixels'
 #: As pixels, with a keypoint in the middle of its cell of ``s`` input px (Megvii).
 CELLS = 'cells'
 NEITHER = 'neither'

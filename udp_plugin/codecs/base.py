@@ -72,6 +72,9 @@ class MapReading(ABC):
 
     #: Maps a keypoint.
     channels_per_keypoint: int
+    #: By what it measures: :data:`~udp_plugin.functional.geometry.UNIT_LENGTH` or
+    #: :data:`~udp_plugin.functional.geometry.PIXELS`.
+    measure = F.UNIT_LENGTH
 
     input_size: Tuple[int, int]
     heatmap_size: Tuple[int, int]

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from udp_plugin import functional as F
 
+# Modules, not their names: importing one of them may be what has imported MMPose, with
+# which the heads are registered.
+from . import udp_gaussian_heatmap, udp_offset_heatmap
 from .base import Array, Distance, MapReading, check_size
-from .udp_gaussian_heatmap import UDPGaussianHeatmap
-from .udp_offset_heatmap import UDPOffsetHeatmap
 
 
 class KeptReading(MapReading):
@@ -30,6 +31,7 @@ class KeptReading(MapReading):
     """
 
     channels_per_keypoint = 1
+    measure = F.PIXELS
 
     def __init__(self, codec) -> None:
         self.stock = type(codec).__name__
@@ -50,10 +52,12 @@ class KeptReading(MapReading):
     def read(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
         """DARK's step; see :func:`udp_plugin.functional.decode_dark`.
 
-        Scores are the stock codec's.
+        Scores are the stock codec's, and 0 where there is no peak.
         """
         keypoints, scores = F.decode_dark(maps, self.blur_kernel_size)
-        return keypoints, scores / 255 + 0.5 if self.cells else scores
+        if self.cells:
+            scores = scores / 255 + 0.5 * (scores > 0)
+        return keypoints, scores
 
     def to_input(self, points: Array) -> Array:
         """Eq. 32; see :func:`udp_plugin.functional.heatmap_to_input`."""
@@ -79,7 +83,7 @@ class KeptReading(MapReading):
         return float(apart - moved[0] / s[0]), float(moved[1] / s[1])
 
 
-def reading_of(codec: object) -> MapReading:
+def reading_of(codec: object, name: str = 'codec') -> MapReading:
     """How the maps of a codec are read: one of this package reads them itself.
 
     ``UDPHeatmap`` has the unbiased measure, so that its maps are read as those of the
@@ -87,6 +91,7 @@ def reading_of(codec: object) -> MapReading:
 
     Args:
         codec: As the toolbox's registry builds it.
+        name: What an error calls it.
 
     Raises:
         ValueError: It is none of this package's and none of those that they replace, or
@@ -99,11 +104,13 @@ def reading_of(codec: object) -> MapReading:
         return KeptReading(codec)
     if type(codec) is not UDPHeatmap:
         raise ValueError(
-            'it must be UDPGaussianHeatmap or UDPOffsetHeatmap, or the stock '
+            f'{name} must be UDPGaussianHeatmap or UDPOffsetHeatmap, or the stock '
             'MSRAHeatmap, MegviiHeatmap or UDPHeatmap with which weights were trained, '
             f'got {type(codec).__name__}'
         )
     sizes = codec.input_size, codec.heatmap_size
     if codec.heatmap_type == 'gaussian':
-        return UDPGaussianHeatmap(*sizes, codec.sigma, codec.blur_kernel_size)
-    return UDPOffsetHeatmap(*sizes, radius_factor=codec.radius_factor)
+        gaussian = udp_gaussian_heatmap.UDPGaussianHeatmap
+        return gaussian(*sizes, codec.sigma, codec.blur_kernel_size)
+    offset = udp_offset_heatmap.UDPOffsetHeatmap
+    return offset(*sizes, radius_factor=codec.radius_factor)

@@ -16,13 +16,13 @@ class UDPSimCCLabel(SimCCLabel):
     """SimCC's vectors with bins of unit length, and targets at their exact place.
 
     Takes the arguments of ``SimCCLabel`` and stands in for it by name; vectors have the
-    same lengths. Mirroring an input reverses its vectors. Vectors are read at parts of a
-    bin whatever ``use_dark`` says.
+    same lengths. Mirroring an input reverses its vectors. They are read at parts of a
+    bin, whatever ``use_dark`` says.
 
     Args:
         input_size: ``(width, height)`` of the network's input in pixels.
-        smoothing_type: ``'gaussian'``; or ``'standard'``, whose bin is split between the
-            two beside the keypoint.
+        smoothing_type: ``'gaussian'``; or ``'standard'``, whose bin is split between
+            the two beside the keypoint.
         sigma: Of the Gaussian, and of the blur of the reading, bins.
         simcc_split_ratio: Bins a px.
         **kwargs: As ``SimCCLabel``.

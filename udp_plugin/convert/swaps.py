@@ -35,11 +35,12 @@ WHY = {
     'TopdownAffine': 'warps by unit lengths, Eq. 41',
     'GenerateTarget': 'target of its codec',
 }
-#: Why an estimator and a head are, where weights are kept.
-WHY_KEPT = (
-    'dithers the flip test, if targets were rounded',
-    'mirrored maps aligned by Eq. 36; read in batches by DARK',
-)
+#: Why an estimator is swapped where weights are kept, and a head, by its codec.
+WHY_KEPT = {
+    'estimator': 'dithers the flip test, if targets were rounded',
+    'head': 'mirrored maps aligned by Eq. 36; read in batches by DARK',
+    'UDPHeatmap': 'unbiased already; read in batches',
+}
 ALL_CODECS = (*STOCK_CODECS, *CODECS.values())
 ALL_HEADS = (*HEADS, *HEADS.values())
 #: The settings that every loss has.
@@ -308,7 +309,9 @@ class _Swapper:
                 _check_counterpart(codec, f'The codec of {place}')
             if name in kept_swaps():
                 node['type'] = _like(node['type'], kept_swaps()[name])
-                self._note(place, name, kept_swaps()[name], WHY_KEPT[name in HEADS])
+                why = WHY_KEPT['head' if name in HEADS else 'estimator']
+                why = WHY_KEPT.get(type_name(node.get('decoder')), why)
+                self._note(place, name, kept_swaps()[name], why)
         if self.swaps:
             self._import()
 

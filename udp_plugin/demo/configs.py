@@ -1,7 +1,11 @@
-"""The configs that the demo trains: a stock one, and the same with swapped names."""
+"""The demo's configs: a stock one, and the same with swapped names.
+
+In one of them only those names are swapped that keep the stock weights, so that it is
+tested with them, and not trained.
+"""
 
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from udp_plugin import names
 from udp_plugin.files import write_text
@@ -14,9 +18,11 @@ HEATMAP_SIZE = (24, 32)
 SIGMA = 1
 BATCH_SIZE = 32
 
+#: The config that keeps the stock weights.
+KEPT = 'kept'
 #: The configs by their names, and the codec of each.
 RUNS = {
-    'stock': 'MSRAHeatmap',
+    **dict.fromkeys(('stock', KEPT), 'MSRAHeatmap'),
     **{f'udp_{kind}': codec for kind, codec in names.CODECS.items()},
 }
 IMPORTS = "custom_imports = dict(imports=['udp_plugin'], allow_failed_imports=False)"
@@ -32,6 +38,7 @@ codec = dict(
     heatmap_size={heatmap_size},
     sigma={sigma})
 model = dict(
+    type='TopdownPoseEstimator',
     backbone=dict(
         depth=18,
         num_stages=3,
@@ -134,7 +141,11 @@ def swap_names(config: str, codec: str) -> str:
         config: The stock config.
         codec: A key of :data:`udp_plugin.names.CODECS`.
     """
-    for stock, unbiased in names.swaps(codec).items():
+    return _swapped(config, names.swaps(codec))
+
+
+def _swapped(config: str, swaps: Mapping[str, str]) -> str:
+    for stock, unbiased in swaps.items():
         config = config.replace(f"type='{stock}'", f"type='{unbiased}'")
     base, rest = config.split('\n\n', 1)
     return f'{base}\n{IMPORTS}\n\n{rest}'
@@ -188,13 +199,14 @@ def write_configs(
     """Write the stock config and its UDP twins into a folder.
 
     Returns:
-        The files by the names of the runs: ``stock`` first, then
+        The files by the names of the runs: ``stock`` first, then ``kept``, and
         ``udp_gaussian`` or ``udp_offset``.
     """
     stock = stock_config(data, iters, seed)
     twins = {f'udp_{codec}': swap_names(stock, codec) for codec in codecs}
     paths = {}
-    for name, text in {'stock': stock, **twins}.items():
+    kept = _swapped(stock, names.kept_swaps())
+    for name, text in {'stock': stock, KEPT: kept, **twins}.items():
         paths[name] = folder / f'{name}.py'
         write_text(paths[name], text)
     return paths

@@ -244,6 +244,20 @@ def bounding_box(figure: Figure, size: Sequence[int]) -> np.ndarray:
     return np.concatenate((low, high - low)).round(2)
 
 
+def random_image(rng: np.random.Generator) -> Tuple[np.ndarray, Figure, int]:
+    """An image (H, W, 3), uint8, of a figure; the figure, and its area in source px."""
+    size = rng.integers(150, 220), rng.integers(190, 260)
+    figure = random_figure(rng, size)
+    background = random_background(rng, size)
+    image = draw_figure(background, figure)
+    area = int((image != background).any(-1).sum())
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
+    noise = rng.integers(-6, 7, image.shape, dtype=np.int16)
+    image = np.clip(image + noise * rng.uniform(0, 1), 0, 255).astype(np.uint8)
+    return image, figure, area
+
+
 def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
     """Draw a data set in COCO's format.
 
@@ -260,20 +274,12 @@ def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
         images, annotations = [], []
         for i in range(count):
             rng = np.random.default_rng([seed, split_index, i])
-            size = rng.integers(150, 220), rng.integers(190, 260)
-            figure = random_figure(rng, size)
-            background = random_background(rng, size)
-            image = draw_figure(background, figure)
-            area = int((image != background).any(-1).sum())
-            if rng.random() < 0.5:
-                image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
-            noise = rng.integers(-6, 7, image.shape, dtype=np.int16)
-            image = np.clip(image + noise * rng.uniform(0, 1), 0, 255).astype(np.uint8)
+            image, figure, area = random_image(rng)
+            height, width = image.shape[:2]
             # Lossless, and read ten times as fast as PNG.
             name = f'{i + 1:06d}.bmp'
             content = cv2.imencode('.bmp', image)[1].tobytes()
             write_bytes(folder / split / name, content)
-            width, height = map(int, size)
             images.append(dict(id=i + 1, file_name=name, width=width, height=height))
             keypoints = np.column_stack((figure.keypoints, np.full(17, 2)))
             annotations.append(
@@ -281,7 +287,7 @@ def write_dataset(folder: Path, counts: Dict[str, int], seed: int = 0):
                     id=i + 1,
                     image_id=i + 1,
                     category_id=1,
-                    bbox=bounding_box(figure, size).tolist(),
+                    bbox=bounding_box(figure, (width, height)).tolist(),
                     area=area,
                     iscrowd=0,
                     num_keypoints=17,

@@ -21,11 +21,15 @@ from udp_plugin import functional as F
 from udp_plugin import ui
 from udp_plugin.files import write_text, written
 
-from .configs import BATCH_SIZE, HEATMAP_SIZE, INPUT_SIZE, RUNS, SIGMA
+from .configs import BATCH_SIZE, HEATMAP_SIZE, INPUT_SIZE, KEPT, RUNS, SIGMA
 from .measures import Demo, Prediction, Run
 
 COLORS = {name: ui.COLORS[name.replace('udp_', '')] for name in RUNS}
-LABELS = {**RUNS, 'stock': f'stock: {RUNS["stock"]}'}
+LABELS = {
+    **RUNS,
+    'stock': f'stock: {RUNS["stock"]}',
+    KEPT: 'stock weights, kept',
+}
 #: Keypoints as annotated and as predicted, with a light rim.
 HALO = [withStroke(linewidth=3.2, foreground='white')]
 CROSS = dict(
@@ -46,7 +50,7 @@ COLUMNS = [
 def table(found: Demo) -> ui.Table:
     """The errors of each config; the best of each column stands out."""
     runs = found.runs.values()
-    columns = [list(found.runs)]
+    columns = [[LABELS[KEPT] if name == KEPT else name for name in found.runs]]
     for key, _, form, best in COLUMNS:
         figures = [run.metrics[key] for run in runs]
         column, winner = [*map(form.format, figures)], form.format(best(figures))

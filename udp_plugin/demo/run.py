@@ -11,7 +11,7 @@ from udp_plugin import names, ui
 from udp_plugin.errors import UserError
 from udp_plugin.files import alone_in, is_empty, naming, write_text
 
-from .configs import RUNS, Data, write_configs
+from .configs import KEPT, RUNS, Data, write_configs
 from .figures import write_dataset
 from .measures import Demo, measure_run
 from .own_data import read_own_data
@@ -81,10 +81,11 @@ def demo(
                 folder = out / name
                 outputs = [f'--out={folder / "metrics.json"}']
                 outputs += [f'--dump={folder / "predictions.pkl"}']
+                weights = out / ('stock' if name == KEPT else name)
                 for script, total, arguments in (
                     ('train', iters, []),
-                    ('test', None, [folder / f'iter_{iters}.pth', *outputs]),
-                ):
+                    ('test', None, [weights / f'iter_{iters}.pth', *outputs]),
+                )[name == KEPT :]:
                     title, log = f'{script} {name}', folder / f'{script}.log'
                     call = [tools / f'{script}.py', config, *arguments]
                     call += ['--work-dir', folder]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from udp_plugin import functional as F
-from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.codecs.base import MapReading
 from udp_plugin.errors import UserError
 from udp_plugin.runtime.metadata import LONGEST_NAME, plain
 from udp_plugin.runtime.session import BOX_INPUTS, DATA, IDENTITY
@@ -39,7 +39,7 @@ class Decoding(nn.Module):
     2.7 or later to ``torch.export.export``. The number of samples is free.
     """
 
-    def __init__(self, codec: UDPCodec) -> None:
+    def __init__(self, codec: MapReading) -> None:
         super().__init__()
         self.codec = codec
 
@@ -65,6 +65,7 @@ class CropsToKeypoints(nn.Module):
         self.model, self.head = trained.model, trained.head
         self.decoding, self.chosen = Decoding(trained.codec), trained.chosen
         self.flip_indices = trained.flip_indices if flip_test else None
+        self.dither = trained.dither
         self.normalized = normalized
 
     def forward(
@@ -88,9 +89,9 @@ class CropsToKeypoints(nn.Module):
             keypoints, scores = keypoints[:, self.chosen], scores[:, self.chosen]
         if centers is None:
             return keypoints, scores
-        input_size = self.decoding.codec.input_size
-        box = centers, scales, rotations
-        return keypoints, scores, F.input_to_source(keypoints, *box, input_size)
+        box = centers, scales, rotations, self.decoding.codec.input_size
+        unbiased = self.decoding.codec.measure == F.UNIT_LENGTH
+        return keypoints, scores, F.input_to_source(keypoints, *box, unbiased)
 
     def maps(self, crops: Tensor) -> Tensor:
         """The maps (B, K * channels, H, W) to be read."""
@@ -99,14 +100,19 @@ class CropsToKeypoints(nn.Module):
             inputs = inputs.flip(1)
         if not self.normalized and preprocessor._enable_normalize:
             inputs = (inputs - preprocessor.mean) / preprocessor.std
-        flips = self.flip_indices is not None
+        if self.flip_indices is None:
+            return self.head._outputs(self.model.extract_feat(inputs))[-1]
+        mirrored = inputs.flip(-1)
+        if any(self.dither):
+            mirrored = F.move(mirrored, self.dither)
         # Mirror images as further samples, so that the graph has one network.
-        both = torch.cat((inputs, inputs.flip(-1))) if flips else inputs
+        both = torch.cat((inputs, mirrored))
         maps = self.head._outputs(self.model.extract_feat(both))[-1]
-        if not flips:
-            return maps
-        count, channels = crops.shape[0], self.decoding.codec.channels_per_keypoint
-        return F.flip_average(maps[:count], maps[count:], self.flip_indices, channels)
+        count, codec = crops.shape[0], self.decoding.codec
+        flips = self.flip_indices, codec.channels_per_keypoint
+        apart = codec.misalignment(self.dither)
+        with ONNXForms() if torch.onnx.is_in_onnx_export() else nullcontext():
+            return F.flip_average(maps[:count], maps[count:], *flips, apart)
 
 
 def write_model(
@@ -169,6 +175,7 @@ def write_model(
         flip_pairs=[pair for pair in enumerate(mirrors) if pair[0] < pair[1]],
         skeleton=metainfo['skeleton_links'],
         padding=trained.padding,
+        warp=trained.warp,
         flip_test=flip_test,
         normalized=normalized,
         color=color if channels == 3 else 'GRAY',
@@ -179,7 +186,7 @@ def write_model(
     write_onnx(path, module, inputs, outputs, metadata, dynamic, opset)
 
 
-def as_metadata(codec: UDPCodec, **others: Any) -> Dict[str, str]:
+def as_metadata(codec: MapReading, **others: Any) -> Dict[str, str]:
     """What a file says of its codec, and other values, each in JSON.
 
     :class:`~udp_plugin.runtime.PoseModel` reads it.
@@ -190,13 +197,13 @@ def as_metadata(codec: UDPCodec, **others: Any) -> Dict[str, str]:
         codec=dict(type=type(codec).__name__, **vars(codec)),
         input_size=codec.input_size,
         heatmap_size=codec.heatmap_size,
-        measure='unit length',
+        measure=codec.measure,
         **others,
     )
     return {name: json.dumps(value) for name, value in values.items()}
 
 
-def write_decoding(path: Path, codec: UDPCodec, keypoints: int, opset: int) -> None:
+def write_decoding(path: Path, codec: MapReading, keypoints: int, opset: int) -> None:
     """Write a codec's reading of maps alone, of any number of samples.
 
     Args:

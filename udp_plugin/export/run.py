@@ -7,6 +7,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 import numpy as np
 from rich.table import Table
 
+from udp_plugin.codecs.base import UDPCodec
 from udp_plugin.convert.zoo import find_config
 from udp_plugin.errors import UserError
 from udp_plugin.files import written
@@ -121,7 +122,13 @@ def export(
     color = 'BGR' if channels == 3 else 'grey'
     form, _ = DECODINGS[out.suffix]
     shown = ('radius', 'reading') if codec.channels_per_keypoint == 3 else ('sigma',)
-    settings = ', '.join(f'{name} {getattr(codec, name)}' for name in shown)
+    if isinstance(trained.head.decoder, UDPCodec):
+        settings = [f'{name} {getattr(codec, name)}' for name in shown]
+    else:
+        settings = ['weights kept']
+    settings = ', '.join([type(trained.head.decoder).__name__, *settings])
+    x, y = trained.dither
+    flips = f'yes, the mirrored crop moved by {x:g}, {y:g} px' if x or y else 'yes'
     pixels = '× 2, in pixels of the'
     px, agreeing = difference.px, ~difference.beyond
     most, score = px[agreeing].max(initial=0), difference.score[agreeing]
@@ -139,8 +146,8 @@ def export(
         (in_source, 'centers, scales', f'{batch} {pixels} photograph'),
         (in_source, 'rotations', f'{batch}, in degrees'),
         (in_source, 'source_keypoints', f'{shape} {pixels} photograph'),
-        (True, 'codec', f'{type(codec).__name__}, {settings}'),
-        (weights, 'flip test', 'yes' if options.get('flip_test') else 'no'),
+        (True, 'codec', settings),
+        (weights, 'flip test', flips if options.get('flip_test') else 'no'),
         (weights, 'opset', str(opset)),
         (size >= 1e5, 'size', f'{size / 1e6:.1f} MB'),
         (size < 1e5, 'size', f'{size / 1e3:.0f} kB'),

@@ -4,18 +4,19 @@ import copy
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor, revert_sync_batchnorm
 from mmengine.utils import import_modules_from_strings
-from mmpose.datasets.transforms import GetBBoxCenterScale
+from mmpose.datasets.transforms import GetBBoxCenterScale, TopdownAffine
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import MODELS, TRANSFORMS
 from mmpose.utils import register_all_modules
 from torch import nn
 
-from udp_plugin.codecs.base import UDPCodec
+from udp_plugin import functional as F
+from udp_plugin.codecs.base import Distance, MapReading, UDPCodec
 from udp_plugin.convert.check import forget_weights, loads_grey, metainfo_of
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.errors import UserError
@@ -35,24 +36,31 @@ class Trained(NamedTuple):
         model: The estimator, in evaluation, with its ``cfg`` and, if it has weights,
             its ``dataset_meta``, as MMPose's ``inference_topdown`` asks for them.
         head: The head that makes the maps, also if ``VisPredictHead`` holds it.
-        codec: Of the head.
+        codec: What reads the head's maps: its codec, or what stands in for a stock one.
         num_keypoints: Of which there are maps.
         chosen: Which of these the estimator gives, in which order; None is all. Models
             of several data sets have it.
         flip_indices: For each keypoint its mirror image's, by the data set.
         padding: Of boxes, see :func:`~udp_plugin.functional.box_center_scale`.
+        warp: The name of the transform that crops.
         channels: Of crops: 3, or 1 where the pipeline loads grey photographs.
     """
 
     name: str
     model: TopdownPoseEstimator
     head: nn.Module
-    codec: UDPCodec
+    codec: MapReading
     num_keypoints: int
     chosen: Optional[List[int]]
     flip_indices: Sequence[int] = ()
     padding: float = 1.0
+    warp: str = 'TopDownAffineUDP'
     channels: int = 3
+
+    @property
+    def dither(self) -> Distance:
+        """What the estimator moves a mirrored input by, input px right and down."""
+        return getattr(self.model, 'dither', (0.0, 0.0))
 
 
 def build(path: Path) -> Trained:
@@ -77,8 +85,8 @@ def build(path: Path) -> Trained:
     if not isinstance(model, TopdownPoseEstimator) or not isinstance(head, UDPHead):
         raise UserError(
             f"{path} has {type(head).__name__} as its head, not one of this package's; "
-            f'convert the config ({_conversion(path)}), with which checkpoints '
-            'of a stock UDP model work as they are'
+            f'convert the config: {_conversion(path, "--keep-weights")} keeps the '
+            'checkpoint'
         )
     preprocessor = model.data_preprocessor
     if not isinstance(preprocessor, ImgDataPreprocessor):
@@ -87,7 +95,7 @@ def build(path: Path) -> Trained:
             'it is not known what it does to crops; take PoseDataPreprocessor, or '
             "export the decoding alone (--decoding-only) for what's after your own"
         )
-    codec, divisor = head.decoder, preprocessor.pad_size_divisor
+    codec, divisor = head.reading, preprocessor.pad_size_divisor
     if any(pixels % divisor for pixels in codec.input_size):
         raise UserError(
             f'data_preprocessor of {path} pads crops of {codec.input_size} to '
@@ -107,14 +115,10 @@ def load(path: Path, checkpoint: Path) -> Trained:
             top-down heatmaps with this package's components, or names what is not
             registered.
     """
-    if not checkpoint.is_file():
-        raise UserError(
-            f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
-            'such as epoch_210.pth in its --work-dir'
-        )
+    check_is_file(checkpoint)
     trained = build(path)
     model, cfg = trained.model, trained.model.cfg
-    _load_weights(model, checkpoint, path)
+    load_weights(model, checkpoint, path)
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     if not loader.get('dataset'):
         raise UserError(
@@ -127,7 +131,7 @@ def load(path: Path, checkpoint: Path) -> Trained:
         inner = innermost.get('dataset') or innermost.get('datasets')
     if not dataset.get('pipeline'):
         dataset.pipeline = innermost.get('pipeline')
-    padding = _padding(dataset, trained, path)
+    padding, warp = _cropping(dataset, trained, path)
     metainfo = metainfo_of(dataset if dataset.get('metainfo') else innermost)
     keypoints = len(trained.chosen or range(trained.num_keypoints))
     if metainfo['num_keypoints'] != keypoints:
@@ -139,14 +143,15 @@ def load(path: Path, checkpoint: Path) -> Trained:
     cfg.test_dataloader, model.dataset_meta = dict(dataset=dataset), metainfo
     return trained._replace(
         padding=padding,
+        warp=warp,
         flip_indices=metainfo['flip_indices'],
         channels=1 if loads_grey(dataset.pipeline) else 3,
     )
 
 
-def _conversion(path: Path) -> str:
+def _conversion(path: Path, *options: str) -> str:
     """The command, as a shell reads it."""
-    return shlex.join(['udp-plugin', 'convert', str(path)])
+    return shlex.join(['udp-plugin', 'convert', str(path), *options])
 
 
 @contextmanager
@@ -166,7 +171,30 @@ def _refusing(problem: str, kind: bool = False) -> Iterator[None]:
         raise UserError(f'{problem}: {text}') from error
 
 
-def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
+def check_is_file(checkpoint: Path) -> None:
+    """Refuse a checkpoint that is none, before anything is done for it.
+
+    Raises:
+        UserError: It is no file.
+    """
+    if not checkpoint.is_file():
+        raise UserError(
+            f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
+            'such as epoch_210.pth in its --work-dir'
+        )
+
+
+def load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
+    """Give a model the weights of a checkpoint, all of them.
+
+    Args:
+        model: It is changed.
+        checkpoint: As :func:`~.weights.read_weights` takes it.
+        config: The model's, for messages.
+
+    Raises:
+        UserError: The checkpoint cannot be read, or is of another model, or broken.
+    """
     with _refusing(
         f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch', kind=True
     ):
@@ -198,24 +226,41 @@ def _load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
             raise UserError(f'CHECKPOINT {checkpoint} {problem} {listed}{rest}')
 
 
-def _padding(dataset: dict, trained: Trained, path: Path) -> float:
-    """The padding of boxes in a test pipeline, which is that of this package."""
+def _cropping(dataset: dict, trained: Trained, path: Path) -> Tuple[float, str]:
+    """The padding of boxes in a test pipeline, and the name of what warps them."""
     pipeline = f'the test pipeline of {path}'
     with _refusing(f'{pipeline} cannot be built'):
         steps = [TRANSFORMS.build(step) for step in dataset.get('pipeline') or []]
     boxes = [step for step in steps if isinstance(step, GetBBoxCenterScale)]
-    warps = [step for step in steps if isinstance(step, TopDownAffineUDP)]
+    warps = [
+        step
+        for step in steps
+        if isinstance(step, TopDownAffineUDP) or type(step) is TopdownAffine
+    ]
+    codec, decoder = trained.codec, trained.head.decoder
+    if isinstance(decoder, UDPCodec):
+        right, cure = 'TopDownAffineUDP', f'convert the config: {_conversion(path)}'
+    else:
+        udp = '(use_udp=True)' if codec.measure == F.UNIT_LENGTH else ''
+        right, learnt = f'TopdownAffine{udp}', type(decoder).__name__
+        cure = f'use that, by which weights of {learnt} were trained'
+    names = ', '.join(type(step).__name__ for step in steps) or 'none'
+    must = f'{pipeline} must crop with GetBBoxCenterScale and {right}, once each'
     if len(boxes) != 1 or len(warps) != 1:
-        names = ', '.join(type(step).__name__ for step in steps) or 'none'
+        raise UserError(f'{must}; its steps are {names}')
+    (warp,) = warps
+    name = type(warp).__name__
+    measure = F.UNIT_LENGTH if warp.use_udp else F.PIXELS
+    if measure != codec.measure:
         raise UserError(
-            f'{pipeline} must crop with GetBBoxCenterScale and TopDownAffineUDP, once '
-            f'each; its steps are {names}. If it has TopdownAffine, convert the '
-            f'config: {_conversion(path)}'
+            f'{must}, since the decoder {type(decoder).__name__} measures the input by '
+            f'{codec.measure}; its steps are {names}, and {name} measures it by '
+            f'{measure}: {cure}'
         )
-    size, expected = tuple(warps[0].input_size), trained.codec.input_size
+    size, expected = tuple(warp.input_size), codec.input_size
     if size != expected:
         raise UserError(
-            f"TopDownAffineUDP in {pipeline} has input_size {size}, the head's codec "
-            f'{expected}; they must be the same'
+            f"{name} in {pipeline} has input_size {size}, the head's codec {expected}; "
+            'they must be the same'
         )
-    return float(boxes[0].padding)
+    return float(boxes[0].padding), name

@@ -16,7 +16,8 @@ import torch
 from mmpose.apis import inference_topdown
 
 from udp_plugin import functional as F
-from udp_plugin.codecs.base import UDPCodec
+from udp_plugin.codecs import UDPGaussianHeatmap
+from udp_plugin.codecs.base import MapReading, UDPCodec
 from udp_plugin.demo import figures
 from udp_plugin.errors import UserError
 from udp_plugin.runtime import PoseModel
@@ -170,8 +171,10 @@ def compare(
         results = inference_topdown(model, loaded, boxes)
         theirs = [result.pred_instances for result in results]
         right = np.concatenate([each.keypoints for each in theirs])
-        pixel = (regions.scales / F.unit_length(exported.input_size))[:, None]
-        away = np.abs(np.diff([right, *found], axis=0) / pixel).max(0)
+        unbiased = exported.measure == F.UNIT_LENGTH
+        crops = *regions, exported.input_size, unbiased
+        in_crops = [F.source_to_input(points, *crops) for points in (right, *found)]
+        away = np.abs(np.diff(in_crops, axis=0)).max(0)
         distances.append(np.hypot(away[..., 0], away[..., 1]))
         right = np.concatenate([each.keypoint_scores for each in theirs])
         scores.append(np.abs(ours.scores - right) / np.maximum(np.abs(right), 1))
@@ -185,7 +188,7 @@ def compare(
     return Difference(np.concatenate(distances), np.concatenate(scores))
 
 
-def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
+def compare_decoding(path: Path, codec: MapReading, keypoints: int) -> Difference:
     """Run a codec's decoding of K keypoints, and the file of it, on the same maps.
 
     Maps as a network makes them, noise, and what is not finite, flat or empty.
@@ -193,7 +196,10 @@ def compare_decoding(path: Path, codec: UDPCodec, keypoints: int) -> Difference:
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor(F.unit_length(codec.input_size))
     points = torch.rand(8, keypoints, 2, generator=generator) * size
-    maps, _ = codec.encode_batch(points)
+    drawing = codec
+    if not isinstance(codec, UDPCodec):
+        drawing = UDPGaussianHeatmap(codec.input_size, codec.heatmap_size)
+    maps, _ = drawing.encode_batch(points)
     maps = maps + 0.1 * (torch.rand(maps.shape, generator=generator) - 0.5)
     odd = torch.rand(6, *maps.shape[1:], generator=generator)
     odd[1], odd[2], odd[3], odd[4] = 0.0, float('nan'), 3.0, -1.0

@@ -14,7 +14,7 @@ _NAMES = {
         *('heatmap_to_input', 'heatmap_to_source', 'input_to_heatmap'),
         *('input_to_source', 'input_to_toolbox', 'invert_affine', 'rotate'),
         *('source_to_input', 'stride', 'toolbox_to_input', 'unit_length'),
-        *('warp_matrix', 'widen'),
+        *('warp_matrix', 'widen', 'PIXELS', 'UNIT_LENGTH'),
     ),
     # Keypoints to targets.
     'encoding': ('gaussian_target', 'in_double', 'offset_target'),

@@ -137,11 +137,11 @@ def full_precision(function: Callable) -> Callable:
     """
 
     @wraps(function)
-    def in_full_precision(maps: Tensor, *args):
+    def in_full_precision(maps: Tensor, *args, **kwargs):
         if maps.device.type not in ('cpu', 'cuda'):
-            return function(maps, *args)
+            return function(maps, *args, **kwargs)
         with torch.autocast(maps.device.type, enabled=False):
-            return function(maps, *args)
+            return function(maps, *args, **kwargs)
 
     return in_full_precision
 

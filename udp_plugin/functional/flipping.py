@@ -137,6 +137,9 @@ def move(images: Tensor, distance: Tuple[float, float]) -> Tensor:
         >>> move(torch.tensor([[1., 2., 3., 5.]]), (1, 0))
         tensor([[1., 1., 2., 3.]])
     """
+    if images.dtype in (torch.float16, torch.bfloat16):
+        # Weights would be rounded, and CPUs do not multiply all of these.
+        return move(images.float(), distance).to(images.dtype)
     height, width = map(int, images.shape[-2:])
     moved = images.clone()
     if distance[0]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 Array = Union[np.ndarray, 'Tensor']
 
+#: The two measures, by the names that reports and exported models have for them.
+UNIT_LENGTH = 'unit length'
+PIXELS = 'pixels'
+
 
 def library_of(values) -> ModuleType:
     """The library that computes with ``values``: torch with tensors, else NumPy."""

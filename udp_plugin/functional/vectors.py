@@ -1,11 +1,11 @@
 """Vectors of bins along x and y, as SimCC, RTMPose and RTMW make them: targets, flips
 and readings.
 
-A vector's bins are samples of the network's input at ``split ratio`` bins a px. The
-*biased* bins of the toolbox lie at ``b = r i``, so that reversing a vector does not mirror
-it; bins of *unit length* at ``b = i (W - 1) / (pw - 1)``, so that it does. Coordinates
-are in bins, counted from the first one's centre. Arrays give arrays and tensors give
-tensors on their device.
+A vector has ``r`` bins (the split ratio) for each px of the network's input. The
+*biased* bins of the toolbox lie at ``b = r i``, so that reversing a vector does not
+mirror it; bins of *unit length* lie at ``b = i (W - 1) / (pw - 1)``, so that it does.
+Coordinates are in bins, counted from the first one's centre. Arrays give arrays and
+tensors give tensors on their device.
 """
 
 import math
@@ -19,12 +19,11 @@ from torch import Tensor
 from .blurring import finite, full_precision
 from .checks import check_positive
 from .constants import FLAT
-from .encoding import in_double
 from .geometry import Array, constant, library_of, unit_length
 
 #: So often the window of a reading is moved to where its step led.
 ROUNDS = 3
-#: A reading blurs as far as this many sigma.
+#: A reading's blur reaches so many sigma.
 REACH = 3
 
 
@@ -94,8 +93,8 @@ def split_vector(
 
     Their mean is the place. ``smoothing`` of it is spread evenly over the other bins.
 
-    Args and returns are those of :func:`gaussian_vector`; keypoints within half a bin of
-    the vector count.
+    Args and returns are those of :func:`gaussian_vector`; what counts are keypoints
+    within half a bin of the vector.
 
     Example:
         >>> split_vector(np.array([1.25]), np.ones(1), 4)[0]
@@ -120,10 +119,10 @@ def split_vector(
 def decode_vectors(vectors: Tensor, sigma: float) -> Tuple[Tensor, Tensor]:
     """Read vectors at parts of a bin: the maximum of the blurred vector.
 
-    From the argmax, Newton's steps lead to where the vector, blurred by a Gaussian, is
-    highest. That is exact for whatever is symmetric about the keypoint, a Gaussian or the
-    parabola of its logarithm, which networks learn up to a constant. No step leads
-    farther than ``sigma``.
+    From the argmax, Newton's steps lead to where the blurred vector is highest. That is
+    exact for what is symmetric about the keypoint: a Gaussian, or the parabola of its
+    logarithm, which networks learn up to a constant. No step leads farther than
+    ``sigma``.
 
     Args:
         vectors: Shape (..., W); a bin that is not finite counts as the lowest.
@@ -191,8 +190,9 @@ def _highest_near(g1: Tensor, g2: Tensor, g3: Tensor, g4: Tensor) -> Tensor:
 def _stencils(length: int, sigma: float) -> np.ndarray:
     """By bin, the weights of a blurred vector's first four derivatives there.
 
-    The blur is about a Gaussian that ends smoothly at three sigma: ``(1 - (x / R)^2)^5``.
-    At the ends of the vector it shrinks to the bins that there are on both sides.
+    The blur is about a Gaussian, and ends smoothly at R, three sigma:
+    ``(1 - (x / R)^2)^5``. At the ends of the vector it shrinks to the bins that there
+    are on both sides.
 
     Returns:
         Shape (length, 4, P): of the P bins around, moved onto the vector.

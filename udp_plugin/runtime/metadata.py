@@ -4,6 +4,8 @@ import json
 from numbers import Real
 from typing import Any, Callable, Dict, Tuple
 
+from udp_plugin.functional.geometry import PIXELS, UNIT_LENGTH
+
 #: Of the network's input and output, in pixels; no crop is larger.
 LONGEST = 2**13
 #: Of a name, in characters, and of keypoints.
@@ -12,6 +14,10 @@ LONGEST_NAME, MOST_KEYPOINTS = 200, 10_000
 BRIGHTEST, WIDEST = 1e6, 100
 #: How many channels the crops have, by ``color``.
 COLORS = {'BGR': 3, 'RGB': 3, 'GRAY': 1}
+#: By which the crops' input is measured.
+MEASURES = (UNIT_LENGTH, PIXELS)
+#: The transforms that crops may be made as by, and the measures that each has.
+WARPS = {'TopDownAffineUDP': (UNIT_LENGTH,), 'TopdownAffine': MEASURES}
 #: What a message shows of a value.
 SHOWN = 80
 AGAIN = 'export it again with this version of udp-plugin'
@@ -87,8 +93,14 @@ ENTRIES: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
     'mean': ('numbers', lambda value: _numbers(value, -BRIGHTEST, BRIGHTEST)),
     'std': ('numbers above 0', lambda value: _numbers(value, 0, BRIGHTEST)),
     'flip_test': SWITCH,
-    'measure': NAME,
+    'measure': ('"unit length" or "pixels"', lambda value: value in MEASURES),
+    'warp': (
+        '"TopDownAffineUDP" or "TopdownAffine"',
+        lambda value: isinstance(value, str) and value in WARPS,
+    ),
 }
+#: Of files of earlier versions, which have them not.
+EARLIER = {'warp': '"TopDownAffineUDP"'}
 
 
 def read_metadata(path: object, found: Dict[str, str]) -> Dict[str, Any]:
@@ -102,7 +114,7 @@ def read_metadata(path: object, found: Dict[str, str]) -> Dict[str, Any]:
         ValueError: The file is not one that ``udp-plugin export`` wrote, or an entry is
             missing or not what it must be.
     """
-    told = {}
+    told, found = {}, {**EARLIER, **found}
     for key in ENTRIES:
         if key in found:
             try:
@@ -125,11 +137,9 @@ def read_metadata(path: object, found: Dict[str, str]) -> Dict[str, Any]:
         if len(told[key]) != channels:
             must = f'as many numbers as {told["color"]} has channels, {channels}'
             raise _not_as_it_must_be(path, key, must, found[key])
-    if told['measure'] != 'unit length':
-        raise ValueError(
-            f"model {path} must measure by 'unit length', got {told['measure']!r}; "
-            f'{AGAIN}'
-        )
+    if told['measure'] not in WARPS[told['warp']]:
+        must = f'{" or ".join(WARPS[told["warp"]])}, since its warp is {told["warp"]}'
+        raise _not_as_it_must_be(path, 'measure', must, found['measure'])
     return {key: _tuples(value) for key, value in told.items()}
 
 

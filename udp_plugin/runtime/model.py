@@ -5,9 +5,9 @@ the network, the flip test and the decoding; what is left to do around it are fo
 steps, each a method of :class:`PoseModel`:
 
 1. :meth:`~PoseModel.regions`: a person's box, enlarged, is a region of the photograph,
-2. :meth:`~PoseModel.crop` warps it to the network's input (Eq. 41),
+2. :meth:`~PoseModel.crop` warps it to the network's input (Eq. 41, or 30 if biased),
 3. :meth:`~PoseModel.predict` runs the model, for keypoints in input px,
-4. :meth:`~PoseModel.to_source` maps these back (Eq. 47).
+4. :meth:`~PoseModel.to_source` maps these back (Eq. 47, or 33 if biased).
 
 Coordinates are continuous; a pixel's *centre* has the pixel's integer index. Equations
 are those of Huang et al., arXiv:1911.07524v2, and the only place that knows them is
@@ -128,7 +128,7 @@ class PoseModel(ExportedModel):
         crops = np.empty(shape, dtype=np.uint8)
         if self.channels == 1:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        for i, matrix in enumerate(F.warp_matrix(*regions, self.input_size)):
+        for i, matrix in enumerate(self.warp_matrices(regions)):
             warped = cv2.warpAffine(image, matrix, self.input_size)
             crops[i] = warped.reshape(shape[1:])
         if self.color == 'RGB':
@@ -136,6 +136,28 @@ class PoseModel(ExportedModel):
         if self.normalized:
             crops = (crops - np.float32(self.mean)) / np.float32(self.std)
         return np.ascontiguousarray(crops.transpose(0, 3, 1, 2))
+
+    def warp_matrices(self, regions: Regions) -> np.ndarray:
+        """The affine maps from source px to input px: Eq. 41, or Eq. 30 if biased.
+
+        The toolbox's own ``TopdownAffine`` rounds them to single precision, or the
+        points that give them. That moves a crop by some 1e-5 px, and some of its pixels
+        by a level.
+
+        Returns:
+            Shape (N, 2, 3).
+        """
+        if self.measure == F.UNIT_LENGTH:
+            matrices = F.warp_matrix(*regions, self.input_size)
+            single = self.warp == 'TopdownAffine'
+            return matrices.astype(np.float32) if single else matrices
+        # The input's middle, that of its left edge, and from there as far down.
+        middle = np.array(self.input_size) / 2
+        points = np.array([middle, middle * [0, 1]])
+        inputs = _with_third(points)
+        sources = F.input_to_source(points, *regions, self.input_size, unbiased=False)
+        matrices = [cv2.getAffineTransform(_with_third(s), inputs) for s in sources]
+        return np.reshape(matrices, (-1, 2, 3))
 
     def predict(
         self,
@@ -182,7 +204,15 @@ class PoseModel(ExportedModel):
 
     def to_source(self, keypoints: np.ndarray, regions: Regions) -> np.ndarray:
         """Keypoints (N, K, 2) in input px to source px, in float64: step 4."""
-        return F.input_to_source(keypoints, *regions, self.input_size)
+        unbiased = self.measure == F.UNIT_LENGTH
+        return F.input_to_source(keypoints, *regions, self.input_size, unbiased)
+
+
+def _with_third(points: np.ndarray) -> np.ndarray:
+    """Two points, and the first turned about the second by 90 degrees, in float32."""
+    first, second = points.astype(np.float32)
+    x, y = first - second
+    return np.array([first, second, second + np.array([-y, x])])
 
 
 def whole(image: np.ndarray) -> np.ndarray:

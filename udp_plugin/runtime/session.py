@@ -47,6 +47,10 @@ class ExportedModel:
             they are uint8, and the model does that.
         mean, std: A number for each channel, in the order of ``color``.
         flip_test: Whether the model averages over the mirrored crop, too.
+        measure: By what the network was trained to measure its input: ``'unit length'``
+            (UDP), or ``'pixels'`` if it keeps the weights of a stock config.
+        warp: The transform as by which crops are made, of those that have this measure:
+            ``'TopDownAffineUDP'`` or the toolbox's own ``'TopdownAffine'``.
         config, version: The config that it was exported from, and by which version of
             this package.
         takes_any_number: Of crops at a time; else one.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from udp_plugin import functional as F
 from udp_plugin.codecs.base import UDPCodec
-from udp_plugin.codecs.kept import reading_of
+from udp_plugin.codecs.kept import KeptReading, reading_of
 from udp_plugin.names import full_type_name, type_name
 
 #: The losses of offset maps: the toolbox's, and the one that replaces it.
@@ -179,18 +179,16 @@ class UDPHead:
         arguments = given.arguments
         decoder = arguments['decoder']
         codec = KEYPOINT_CODECS.build(decoder) if isinstance(decoder, dict) else None
-        try:
-            #: How maps are read.
-            reading = reading_of(codec)
-        except ValueError as error:
-            raise ValueError(f'decoder of {owner}: {error}') from error
+        reading = reading_of(codec, f'decoder of {owner}')
         #: ``out_channels`` as it was given, and how many of it are a keypoint.
         given_channels, each = arguments['out_channels'], reading.channels_per_keypoint
         if isinstance(codec, UDPCodec):
             keypoints = self._fit_to_codec(arguments, codec, owner)
             each = given_channels // keypoints
         super().__init__(*given.args, **given.kwargs)
-        self.reading, self._given = reading, (given_channels, each)
+        #: How maps are read: by the decoder itself, unless that is a stock one.
+        self.reading = reading_of(self.decoder)
+        self._given = given_channels, each
         self._said: Set[str] = set()
 
     @staticmethod
@@ -315,13 +313,18 @@ class UDPHead:
             )
 
     def _comment_kept_weights(self) -> None:
-        if self.reading is not self.decoder:
-            self._say_once(
-                f'keeps weights of {type(self.decoder).__name__}: mirrored maps are '
-                'moved by what the measure of this codec puts them apart, and all are '
-                'read in one batch, Gaussians by the step of DARK. Swapping the other '
-                'names, too (`udp-plugin convert`), and retraining also mends targets.'
+        if self.reading is self.decoder:
+            return
+        done = 'its maps, which are unbiased already, are read in one batch'
+        if isinstance(self.reading, KeptReading):
+            done = (
+                'mirrored maps are moved by what the measure of this codec puts them '
+                "apart, and all are read in one batch by DARK's step"
             )
+        self._say_once(
+            f'keeps weights of {type(self.decoder).__name__}: {done}. Swapping the '
+            'other names, too (`udp-plugin convert`), and retraining mends the targets.'
+        )
 
     def _say_once(self, text: str, level: int = logging.INFO) -> None:
         if text not in self._said:

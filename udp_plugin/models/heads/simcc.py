@@ -29,17 +29,17 @@ Vectors = Tuple[Tensor, Tensor]
 class UDPVectorHead:
     """Mixed into a stock SimCC head, in front of it, this makes a UDP head of it.
 
-    It leaves the stock head's layers and loss, so that its checkpoints load. In the flip
-    test mirrored vectors, reversed, are moved by what the measure puts them apart: by
-    nothing with ``UDPSimCCLabel``, by ``r - 1`` bins with the stock ``SimCCLabel`` of
-    kept weights. Vectors are read at parts of a bin, a batch at once on its device.
+    It leaves the stock head's layers and loss, so that its checkpoints load. In the
+    flip test mirrored vectors, reversed, are moved by what the measure puts them apart:
+    by nothing with ``UDPSimCCLabel``, by ``r - 1`` bins with the stock ``SimCCLabel``
+    of kept weights. Vectors are read at parts of a bin, a batch at once on its device.
 
     Args:
         decoder (dict): ``UDPSimCCLabel``, or to keep weights ``SimCCLabel``; required.
         **kwargs: As the stock head.
 
     Raises:
-        ValueError: The codec is none of these, or its settings are not as they should be.
+        ValueError: The codec is none of these, or a setting is not as it should be.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -73,9 +73,9 @@ class UDPVectorHead:
             test_cfg: ``flip_test`` and ``output_heatmaps`` count.
 
         Returns:
-            A list of ``InstanceData`` as the stock head's. With ``output_heatmaps`` they
-            have ``keypoint_x_labels`` and ``keypoint_y_labels``, and there is a list of
-            ``PixelData``, too, as the stock head makes it.
+            A list of ``InstanceData`` as the stock head's. With ``output_heatmaps``
+            they have ``keypoint_x_labels`` and ``keypoint_y_labels``, and there is a
+            list of ``PixelData``, too, as the stock head makes it.
 
         Raises:
             ValueError: ``flip_test`` is set but there are not two sets of features, or
@@ -101,7 +101,7 @@ class UDPVectorHead:
     def vectors(
         self, feats: Features, samples: OptSampleList, test_cfg: ConfigType
     ) -> Vectors:
-        """The vectors (B, K, W) and (B, K, H) to be read, of the flip test if it is on."""
+        """The vectors (B, K, W) and (B, K, H) to be read, averaged in a flip test."""
         if not test_cfg.get('flip_test', False):
             return self.forward(feats)
         if not isinstance(feats, list) or len(feats) != 2:
@@ -129,7 +129,8 @@ class UDPVectorHead:
         if len(found) != keypoints:
             raise ValueError(
                 f'flip_indices names {len(found)} keypoints, and {owner} has '
-                f'out_channels={keypoints}; for these data set out_channels={len(found)}'
+                f'out_channels={keypoints}; for these data set '
+                f'out_channels={len(found)}'
             )
         return list(found)
 

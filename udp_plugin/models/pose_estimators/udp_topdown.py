@@ -17,8 +17,8 @@ class UDPTopdownPoseEstimator(TopdownPoseEstimator):
 
     - Where the head keeps weights that were trained on rounded targets, the mirrored
       input is moved by :func:`udp_plugin.functional.dither`, so that one pass rounds up
-      what the other rounds down. Nothing else of the flip test changes, and nothing
-      without it.
+      what the other rounds down. The head moves its maps back, and without a flip test
+      nothing changes. (Visibilities of ``VisPredictHead`` come from the moved input.)
     - Of boxes that are rotated at test time, predictions are mapped back by Eq. 47. The
       rotation comes from :class:`TopDownAffineUDP`, through ``PackPoseInputs``, in
       ``gt_instances.bbox_rotations`` (shape (1,), degrees); a sample without it has an
