@@ -1,4 +1,4 @@
-"""SimCC's, RTMPose's and RTMW's heads under UDP."""
+"""What UDP adds to a head of vectors, the same for SimCC, RTMPose and RTMW."""
 
 import logging
 from typing import List, Sequence, Set, Tuple
@@ -7,9 +7,7 @@ import numpy as np
 from mmengine.logging import print_log
 from mmengine.structures import InstanceData, PixelData
 from mmpose.codecs import SimCCLabel
-from mmpose.models.heads import RTMCCHead, SimCCHead
-from mmpose.models.heads.coord_cls_heads.rtmw_head import RTMWHead
-from mmpose.registry import MODELS
+from mmpose.models.heads import SimCCHead
 from mmpose.utils.typing import (
     ConfigType,
     Features,
@@ -20,7 +18,7 @@ from mmpose.utils.typing import (
 from torch import Tensor
 
 from udp_plugin import functional as F
-from udp_plugin.codecs import UDPSimCCLabel
+from udp_plugin.codecs.udp_simcc_label import UDPSimCCLabel
 from udp_plugin.codecs.vectors import VectorReading
 
 Vectors = Tuple[Tensor, Tensor]
@@ -160,27 +158,3 @@ class UDPVectorHead:
         if text not in self._said:
             self._said.add(text)
             print_log(f'{type(self).__name__} {text}', logger='current', level=level)
-
-
-@MODELS.register_module()
-class UDPSimCCHead(UDPVectorHead, SimCCHead):
-    """``SimCCHead`` under UDP; stands in for it by name.
-
-    Takes the arguments of ``SimCCHead``; see :class:`UDPVectorHead`.
-    """
-
-
-@MODELS.register_module()
-class UDPRTMCCHead(UDPVectorHead, RTMCCHead):
-    """``RTMCCHead``, of RTMPose, under UDP; stands in for it by name.
-
-    Takes the arguments of ``RTMCCHead``; see :class:`UDPVectorHead`.
-    """
-
-
-@MODELS.register_module()
-class UDPRTMWHead(UDPVectorHead, RTMWHead):
-    """``RTMWHead`` under UDP; stands in for it by name.
-
-    Takes the arguments of ``RTMWHead``; see :class:`UDPVectorHead`.
-    """
