@@ -209,6 +209,23 @@ def test_noise_is_read_better_than_by_the_highest_bin():
     assert ours < 0.2 * argmax
 
 
+def test_the_kernel_reads_as_the_definition(monkeypatch):
+    random = torch.manual_seed(0)
+    vectors = torch.rand((40, 200), generator=random)
+    places = torch.linspace(-3, 203, 30)[:, None]
+    bumps = torch.exp(-((torch.arange(200) - places) ** 2) / 40)
+    vectors[:30] = bumps + 0.1 * vectors[:30] - 0.5
+    vectors[30, 50], vectors[31, 60:] = np.nan, np.inf
+    vectors[32], vectors[33], vectors[34] = 0, np.nan, -3
+    for sigma in (1.0, 4.9, 60.0):
+        fused = F.decode_vectors(vectors, sigma)
+        with monkeypatch.context() as patch:
+            patch.setattr(F.kernels, 'fit', lambda maps: False)
+            defined = F.decode_vectors(vectors, sigma)
+        for one, other in zip(fused, defined):
+            np.testing.assert_allclose(one, other, atol=2e-3)
+
+
 def test_what_does_not_go_together_is_named():
     with pytest.raises(ValueError, match='decoder of UDPSimCCHead must be.*UDPSimCC'):
         MODELS.build(

@@ -10,12 +10,13 @@ tensors give tensors on their device.
 
 import math
 from functools import lru_cache
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import kernels
 from .blurring import finite, full_precision
 from .checks import check_positive
 from .constants import FLAT
@@ -115,7 +116,6 @@ def split_vector(
     return (vectors.float() if xp is torch else vectors.astype(np.float32)), near
 
 
-@full_precision
 def decode_vectors(vectors: Tensor, sigma: float) -> Tuple[Tensor, Tensor]:
     """Read vectors at parts of a bin: the maximum of the blurred vector.
 
@@ -142,7 +142,16 @@ def decode_vectors(vectors: Tensor, sigma: float) -> Tuple[Tensor, Tensor]:
     """
     check_positive(sigma, 'sigma')
     shape, length = vectors.shape[:-1], vectors.shape[-1]
-    flat = vectors.reshape(-1, length)
+    if kernels.fit(vectors):
+        stencils = _stencils(length, float(sigma))
+        return kernels.decode_vectors(vectors, stencils, float(sigma), ROUNDS)
+    return _read(vectors.reshape(-1, length), sigma, shape)
+
+
+@full_precision
+def _read(flat: Tensor, sigma: float, shape: Sequence[int]) -> Tuple[Tensor, Tensor]:
+    """:func:`decode_vectors` of vectors (N, W): the definition."""
+    length = flat.shape[-1]
     known = flat.isfinite()
     flat = finite(flat)
     lowest = flat.amin(-1, keepdim=True)
