@@ -17,6 +17,13 @@ HEADS = {
     'CPMHead': 'UDPCPMHead',
     'MSPNHead': 'UDPMSPNHead',
 }
+#: Heads of SimCC's vectors, and their codec.
+VECTOR_HEADS = {
+    'SimCCHead': 'UDPSimCCHead',
+    'RTMCCHead': 'UDPRTMCCHead',
+    'RTMWHead': 'UDPRTMWHead',
+}
+VECTOR_CODECS = {'SimCCLabel': 'UDPSimCCLabel'}
 TRANSFORMS = {
     'TopdownAffine': 'TopDownAffineUDP',
     'GenerateTarget': 'OffsetTargetGenerator',
@@ -29,7 +36,9 @@ LOSSES = ('KeypointMSELoss', 'KeypointOHKMMSELoss')
 #: The package of each component of ours.
 PACKAGES = {
     **dict.fromkeys(CODECS.values(), 'udp_plugin.codecs'),
+    **dict.fromkeys(VECTOR_CODECS.values(), 'udp_plugin.codecs'),
     **dict.fromkeys(HEADS.values(), 'udp_plugin.models.heads'),
+    **dict.fromkeys(VECTOR_HEADS.values(), 'udp_plugin.models.heads'),
     **dict.fromkeys(ESTIMATORS.values(), 'udp_plugin.models.pose_estimators'),
     **dict.fromkeys(TRANSFORMS.values(), 'udp_plugin.datasets.transforms'),
     'UDPOffsetLoss': 'udp_plugin.models.losses',

@@ -25,7 +25,12 @@ _NAMES = {
     ),
     'blurring': ('blur', 'gaussian_kernel_sigma'),
     # The flip test.
-    'flipping': ('flip_average', 'flip_maps', 'move'),
+    'flipping': ('flip_average', 'flip_average_vectors', 'flip_maps', 'move'),
+    # SimCC's vectors.
+    'vectors': (
+        *('decode_vectors', 'gaussian_vector', 'split_vector', 'vector_length'),
+        'vector_misalignment',
+    ),
     'loss': ('offset_loss',),
     'constants': ('RADIUS_PER_SIGMA',),
     'checks': ('check_kernel_size', 'check_positive'),

@@ -90,6 +90,35 @@ def flip_average(
     return back.add_(maps).mul_(0.5)
 
 
+def flip_average_vectors(
+    vectors: Tensor,
+    mirrored: Tensor,
+    flip_indices: Sequence[int],
+    misalignment: float = 0.0,
+) -> Tensor:
+    """Average direct vectors along x and those from the mirrored input.
+
+    Args:
+        vectors: From the input, shape (B, K, W).
+        mirrored: From the mirrored input, the same shape.
+        flip_indices: For each of the K keypoints its counterpart's index.
+        misalignment: Where the mirrored vectors, reversed, lie from the direct ones,
+            bins to the right; see :func:`~.vectors.vector_misalignment`.
+
+    Returns:
+        New vectors of the same shape.
+
+    Example:
+        >>> flip_average_vectors(torch.eye(2)[None], torch.eye(2)[None], [1, 0])
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    back = mirrored[:, list(flip_indices)].flip(-1)
+    if misalignment:
+        back = move(finite(back), (-misalignment, 0.0))
+    return (vectors + back) / 2
+
+
 @full_precision
 def move(images: Tensor, distance: Tuple[float, float]) -> Tensor:
     """Move images or maps by a part of a pixel, or by more; edge pixels are repeated.
@@ -111,14 +140,13 @@ def move(images: Tensor, distance: Tuple[float, float]) -> Tensor:
     if images.dtype in (torch.float16, torch.bfloat16):
         # Weights would be rounded, and CPUs do not multiply all of these.
         return move(images.float(), distance).to(images.dtype)
-    width, height = images.shape[-1], images.shape[-2]
-    across, down = (
-        constant(_moving(int(length), float(px)), images)
-        for length, px in zip((width, height), distance)
-    )
+    height, width = map(int, images.shape[-2:])
+    moved = images.clone()
     if distance[0]:
-        images = images @ across.T
-    return down @ images if distance[1] else images.clone()
+        moved = moved @ constant(_moving(width, float(distance[0])), images).T
+    if distance[1]:
+        moved = constant(_moving(height, float(distance[1])), images) @ moved
+    return moved
 
 
 #: How many pixels an interpolated one is computed from.

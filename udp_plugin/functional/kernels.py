@@ -393,6 +393,57 @@ def _offset(
         scores[n] = score
 
 
+@_compiled
+def _within(value, low, high):
+    return min(max(value, low), high)
+
+
+@_compiled
+def _vectors(vectors, stencils, sigma, rounds, places, scores, start, stop):
+    """:func:`~.vectors.decode_vectors` of (N, W), from ``start`` to ``stop``."""
+    length, size = vectors.shape[1], stencils.shape[2]
+    for n in range(start, stop):
+        v, low, high, peak, known = vectors[n], np.inf, -np.inf, 0, 0
+        for x in range(length):
+            value = v[x]
+            if abs(value) < np.inf:
+                known += 1
+                low = min(low, value)
+                if value > high:
+                    high, peak = value, x
+        if known < length:
+            # What is not finite counts as the lowest, or as 0 if that is lower.
+            low = min(low, 0.0)
+            high = max(high, low)
+        found = high - low > FLAT * abs(high)
+        begin = float(peak if found else length // 2)
+        place = begin
+        for _ in range(rounds if found else 0):
+            pixel = int(_within(np.rint(place), 0, length - 1))
+            first = min(max(pixel - size // 2, 0), length - size)
+            g1 = g2 = g3 = g4 = 0.0
+            weights = stencils[pixel]
+            for j in range(size):
+                value = v[first + j]
+                value = (value if abs(value) < np.inf else low) - high
+                g1 += weights[0, j] * value
+                g2 += weights[1, j] * value
+                g3 += weights[2, j] * value
+                g4 += weights[3, j] * value
+            if g2 >= 0:
+                break
+            step = _within(-g1 / g2, -1.0, 1.0)
+            for _ in range(2):
+                slope = g1 + step * (g2 + step * (g3 / 2 + step * g4 / 6))
+                curvature = g2 + step * (g3 + step * g4 / 2)
+                step -= slope / (curvature if curvature < 0 else g2)
+                step = _within(step, -1.0, 1.0)
+            moved = min(max(pixel, 1), length - 2) + step
+            moved = _within(moved, begin - sigma, begin + sigma)
+            place = _within(moved, 0.0, length - 1.0)
+        places[n], scores[n] = place, high if found else 0.0
+
+
 @lru_cache(maxsize=64)
 def _taps(kernel_size: int, dtype: np.dtype) -> np.ndarray:
     """Weights of blurs that reach 0, 1, 2 ... pixels, by row, followed by zeros.
@@ -491,6 +542,19 @@ def decode_offset(
     arguments = pixels, pixels.view(integers), infinite, *taps, float(radius), disc
     _in_threads(partial(_offset, *arguments, *flat), len(pixels), *pixels.shape[2:])
     return keypoints, scores
+
+
+def decode_vectors(
+    vectors: Tensor, stencils: np.ndarray, sigma: float, rounds: int
+) -> Tuple[Tensor, Tensor]:
+    """Places (...), bins, and scores (...) of vectors (..., W) that fit."""
+    bins = _pixels(vectors)
+    each = bins.reshape(-1, bins.shape[-1])
+    places, scores = (np.empty(bins.shape[:-1], bins.dtype) for _ in range(2))
+    answers = places.reshape(-1), scores.reshape(-1)
+    work = partial(_vectors, each, stencils, sigma, rounds, *answers)
+    _in_threads(work, len(each), 1, each.shape[1])
+    return torch.from_numpy(places), torch.from_numpy(scores)
 
 
 def _pixels(maps: Tensor) -> np.ndarray:
