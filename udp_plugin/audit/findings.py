@@ -43,21 +43,6 @@ CODEC_SETTINGS = (
 KERNEL_FACTOR = 2.0
 #: The toolbox's losses of Gaussian maps.
 GAUSSIAN_LOSSES = {*LOSSES, 'AdaptiveWingLoss', 'FocalHeatmapLoss'}
-#: What to do with weights, by the measure that they have.
-WEIGHTS_FIXES = {
-    PIXELS: (
-        'the stock config with MSRAHeatmap and TopdownAffine without use_udp, which '
-        '`udp-plugin convert --keep-weights` reads without bias; or train anew'
-    ),
-    CELLS: (
-        'the stock config with MegviiHeatmap, which `udp-plugin convert '
-        '--keep-weights` reads without bias; or train anew'
-    ),
-    UNIT_LENGTH: (
-        'UDPHeatmap as the codec, use_udp=True in every TopdownAffine, and '
-        "shift_heatmap=False, or this package's components (`udp-plugin convert`)"
-    ),
-}
 
 
 class Checks:
@@ -404,11 +389,10 @@ class Checks:
     def weights_have_the_codecs_measure(self) -> Iterator[Finding]:
         trained = self.audit.trained
         if trained is not None and trained.wrong_measure:
-            fix = WEIGHTS_FIXES[trained.measure]
             at = 'model.head.decoder', self.codec_line
             should = misalignment(self.parts, self.coding.kind)
-            values = dict(c=self, t=trained, fix=fix, should=should)
-            yield finding('weights-measure', *at, **values)
+            key = f'weights-measure/{trained.measure}'
+            yield finding(key, *at, c=self, t=trained, should=should)
 
     def labels_lie_where_they_belong(self) -> Iterator[Finding]:
         trained = self.audit.trained
