@@ -228,7 +228,8 @@ def test_the_network_computes_the_same(case, tmp_path, capsys):
     assert main([*command, '-o', str(tmp_path / 'c.py')]) == 0
     cfg = Config.fromfile(tmp_path / 'c.py')
     options = re.findall(r'(model\.[\w.]+)=(\w+)', printed)
-    cfg.merge_from_dict({n: int(v) if v.isdigit() else v for n, v in options})
+    values = {'False': False, '128': 128, '192': 192}
+    cfg.merge_from_dict({name: values.get(value, value) for name, value in options})
     model = network_of(cfg).to_empty(device='cpu')
     load_checkpoint(model, str(tmp_path / 'b.pth'), 'cpu', strict=True)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
