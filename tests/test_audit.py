@@ -322,7 +322,11 @@ def test_kept_weights_go_together(config, left):
 @pytest.mark.parametrize(
     ('loaders', 'name', 'fix'),
     [
-        (LOADERS, 'half-enabled', 'TopdownAffine, by which kept weights are trained'),
+        (
+            LOADERS,
+            'half-enabled',
+            'TopdownAffine without use_udp=True in every pipeline',
+        ),
         (LOADERS[1:], 'warp-differs', 'without use_udp=True (TopdownAffine)'),
     ],
 )

@@ -48,7 +48,7 @@ def vector_misalignment(pixels: int, split_ratio: float) -> float:
         >>> vector_misalignment(192, 2)
         1.0
     """
-    return vector_length(pixels, split_ratio) - 1 - split_ratio * (pixels - 1)
+    return float(vector_length(pixels, split_ratio) - 1 - split_ratio * (pixels - 1))
 
 
 def gaussian_vector(
