@@ -146,6 +146,8 @@ def test_rounded_heatmap_is_msra_s_on_unit_lengths():
 
 
 def test_the_default_loss_is_one_of_those_tried():
+    # Others may come to the same by chance.
+    torch.manual_seed(0)
     target, _ = F.offset_target(
         torch.rand(2, 17, 2) * 20, torch.ones(2, 17), (24, 32), radius=1.75
     )
