@@ -25,6 +25,11 @@ SIZES = {
     3: ((96, 144), (32, 48)),
     4.5: ((216, 252), (48, 56)),
 }
+#: Of which some are left to the slow tests.
+STRIDES = [
+    pytest.param(stride, marks=[pytest.mark.slow] * (stride in (2, 3, 16)))
+    for stride in SIZES
+]
 CODECS = {
     'MSRAHeatmap': dict(sigma=2),
     'MSRAHeatmap, unbiased': dict(sigma=2, unbiased=True),
@@ -151,7 +156,7 @@ def sample_of(size: np.ndarray) -> PoseDataSample:
     return sample
 
 
-@pytest.mark.parametrize('stride', SIZES)
+@pytest.mark.parametrize('stride', STRIDES)
 @pytest.mark.parametrize('name', CODECS)
 def test_sub_pixel_maps_come_back_exactly(name, stride):
     """Dithered, and with the stock estimator as well."""
@@ -160,7 +165,7 @@ def test_sub_pixel_maps_come_back_exactly(name, stride):
         assert np.abs(errors_of(model, name, stride, 40)).max() < 1e-3
 
 
-@pytest.mark.parametrize('stride', SIZES)
+@pytest.mark.parametrize('stride', STRIDES)
 @pytest.mark.parametrize('name', ['MSRAHeatmap', 'MegviiHeatmap'])
 def test_rounded_targets_lose_half_as_much(name, stride):
     """Of targets on whole pixels a quarter pixel is lost; dithered, an eighth."""
@@ -177,7 +182,7 @@ def test_rounded_targets_lose_half_as_much(name, stride):
     assert np.abs(plain[..., 1]).mean() > 1.8 * np.abs(errors[..., 1]).mean()
 
 
-@pytest.mark.parametrize('stride', [2, 4, 8, 16])
+@pytest.mark.parametrize('stride', [s for s in STRIDES if s.values[0] in (2, 4, 8, 16)])
 def test_the_stock_head_is_half_a_pixel_off(stride):
     """The bias that is mended here is there: the figure is not zero by construction."""
     stock = dict(estimator='TopdownPoseEstimator', head='HeatmapHead')
