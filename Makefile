@@ -27,7 +27,7 @@ help:
 	@echo 'make bench   measure speed and memory, for docs/bench.md; about ten minutes'
 	@echo 'make keep    test weights of the stock toolbox with names swapped, for docs/keep_your_weights.md'
 	@echo "make paper   measure the claims of UDP's paper, for docs/paper.md; a minute"
-	@echo 'make test    run the tests, in five minutes on two cores'
+	@echo 'make test    run the tests, in some minutes on two cores'
 	@echo 'make test-all    and those that take longer'
 	@echo 'make lint    check style and format with ruff'
 	@echo "make zoo     try UDP on all configs of MMPose's zoo, for docs/zoo.md"
