@@ -58,7 +58,7 @@ def trained():
 
 @pytest.mark.parametrize('new', [True, False], ids=['zip', 'legacy'])
 def test_weights_of_a_training_are_read(new, tmp_path):
-    from udp_plugin.export.weights import read_weights
+    from udp_plugin.weights import read_weights
 
     state, content = trained()
     options = dict(_use_new_zipfile_serialization=new)

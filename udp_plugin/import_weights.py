@@ -19,8 +19,8 @@ from torch import Tensor
 from .audit.parts import network_of
 from .convert.zoo import zoo_folder
 from .errors import UserError
-from .export.weights import read_weights
 from .files import write_bytes
+from .weights import read_weights
 
 #: The names of parts, or their beginnings, as the repositories have them.
 BACKBONE = ('conv1', 'conv2', 'bn1', 'bn2', 'layer', 'transition', 'stage')

@@ -1,4 +1,4 @@
-"""Statistics of errors, the same for configs and for maps."""
+"""Statistics of errors, the same for configs and for maps; and what failures say."""
 
 from functools import partial
 from typing import Dict, Optional
@@ -38,3 +38,9 @@ def by_axis(x: np.ndarray, y: np.ndarray) -> Dict[str, Statistics]:
 def mean_of_worse_axis(errors: np.ndarray) -> float:
     """The mean absolute error of (M, 2) on the axis where it is larger."""
     return float(np.abs(errors).mean(0).max())
+
+
+def in_words(error: Exception) -> str:
+    """An error's type, and the first line of its message."""
+    lines = str(error).strip().splitlines() or ['without a message']
+    return f'{type(error).__name__}: {lines[0][:200]}'

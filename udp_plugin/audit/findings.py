@@ -4,7 +4,6 @@ from functools import cached_property
 from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmpose.evaluation.metrics import CocoMetric
 from mmpose.registry import KEYPOINT_CODECS, METRICS
@@ -20,7 +19,7 @@ from udp_plugin.names import LOSSES
 from .errors import mean_of_worse_axis
 from .flows import Flow
 from .lines import Lines
-from .parts import Parts, network_of, of_last_level, replaced
+from .parts import network_of, of_last_level
 from .people import sigmas_fault
 from .result import Audit, Finding, finding
 from .theory import expected_coding, misalignment
@@ -553,9 +552,9 @@ class Checks:
             return
         line = self.line(('type', names[0]))
         train_cfg = self.parts.model.train_cfg or {}
-        failure = _loss_failure(self.parts, train_cfg)
+        failure = self.parts.loss_failure(train_cfg)
         at = 'model.train_cfg.compute_acc', self.line(('compute_acc',)) or line
-        if failure and not _loss_failure(self.parts, dict(compute_acc=False)):
+        if failure and not self.parts.loss_failure(dict(compute_acc=False)):
             yield finding('training-accuracy', *at, failure=failure)
         elif failure:
             values = dict(failure=failure, right=right)
@@ -588,27 +587,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     return tuple(value) if isinstance(value, (list, tuple)) else value
-
-
-def _loss_failure(parts: Parts, train_cfg: dict) -> str:
-    """Why the loss of a perfect prediction cannot be computed, or nothing."""
-    head = parts.head
-    if hasattr(head, 'num_stages'):
-        # Outputs of stages and units have levels of targets of their own.
-        return ''
-    keypoints = np.full((2, parts.num_keypoints, 2), np.asarray(parts.input_size) / 3)
-    maps = parts.encode(keypoints)
-    samples = [parts.train.run_through()['data_samples'] for _ in range(2)]
-    try:
-        with torch.no_grad(), replaced(head, forward=lambda feats: maps):
-            losses = head.loss(maps, samples, train_cfg=train_cfg)
-        finite = all(torch.isfinite(torch.as_tensor(v)).all() for v in losses.values())
-        return '' if finite else 'it is not finite'
-    except Exception as error:
-        return in_words(error)
-
-
-def in_words(error: Exception) -> str:
-    """An error's type, and the first line of its message."""
-    lines = str(error).strip().splitlines() or ['without a message']
-    return f'{type(error).__name__}: {lines[0][:200]}'

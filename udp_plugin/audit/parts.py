@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from udp_plugin import functional as F
 from udp_plugin.errors import UserError
 
+from .errors import in_words
 from .flows import are_alike, are_equal, each_once, flows_of
 
 #: Maps that are made, flipped and read at once: as many numbers as fit well in memory.
@@ -193,6 +194,25 @@ class Parts:
     def dither(self) -> np.ndarray:
         """What the estimator moves the mirrored input by, input px, shape (2,)."""
         return np.array(getattr(self.model, 'dither', (0.0, 0.0)))
+
+    def loss_failure(self, train_cfg: dict) -> str:
+        """Why the loss of a perfect prediction cannot be computed, or nothing."""
+        head = self.head
+        if hasattr(head, 'num_stages'):
+            # Outputs of stages and units have levels of targets of their own.
+            return ''
+        keypoints = np.full((2, self.num_keypoints, 2), np.asarray(self.input_size) / 3)
+        maps = self.encode(keypoints)
+        samples = [self.train.run_through()['data_samples'] for _ in range(2)]
+        try:
+            with torch.no_grad(), replaced(head, forward=lambda feats: maps):
+                losses = head.loss(maps, samples, train_cfg=train_cfg)
+            finite = all(
+                torch.isfinite(torch.as_tensor(v)).all() for v in losses.values()
+            )
+            return '' if finite else 'it is not finite'
+        except Exception as error:
+            return in_words(error)
 
     def mirror(self, keypoints: np.ndarray) -> np.ndarray:
         """What the network sees in the mirrored input, shape (N, K, 2), input px."""

@@ -12,7 +12,8 @@ from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import type_name
 from udp_plugin.ui import quiet
 
-from .findings import Checks, in_words
+from .errors import in_words
+from .findings import Checks
 from .flows import Flow
 from .lines import Lines
 from .measures import measure_coding, measure_end_to_end, measure_flip

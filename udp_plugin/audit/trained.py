@@ -27,8 +27,8 @@ from udp_plugin.convert.check import forget_weights
 from udp_plugin.convert.swaps import keep
 from udp_plugin.demo.figures import KEYPOINTS
 from udp_plugin.errors import UserError
-from udp_plugin.export.trained import check_is_file, load_weights
 from udp_plugin.ui import Table
+from udp_plugin.weights import check_is_file, load_weights
 
 from .errors import statistics
 from .flows import Warped

@@ -21,11 +21,7 @@ from udp_plugin.convert.check import forget_weights, loads_grey, metainfo_of
 from udp_plugin.datasets import TopDownAffineUDP
 from udp_plugin.errors import UserError
 from udp_plugin.models.heads.base import UDPHead
-
-from .weights import read_weights
-
-#: So many names a message lists.
-LISTED = 4
+from udp_plugin.weights import check_is_file, load_weights
 
 
 class Trained(NamedTuple):
@@ -169,61 +165,6 @@ def _refusing(problem: str, kind: bool = False) -> Iterator[None]:
             )
         text = f'{type(error).__name__}: {text}' if kind else text
         raise UserError(f'{problem}: {text}') from error
-
-
-def check_is_file(checkpoint: Path) -> None:
-    """Refuse a checkpoint that is none, before anything is done for it.
-
-    Raises:
-        UserError: It is no file.
-    """
-    if not checkpoint.is_file():
-        raise UserError(
-            f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
-            'such as epoch_210.pth in its --work-dir'
-        )
-
-
-def load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
-    """Give a model the weights of a checkpoint, all of them.
-
-    Args:
-        model: It is changed.
-        checkpoint: As :func:`~.weights.read_weights` takes it.
-        config: The model's, for messages.
-
-    Raises:
-        UserError: The checkpoint cannot be read, or is of another model, or broken.
-    """
-    with _refusing(
-        f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch', kind=True
-    ):
-        state = read_weights(checkpoint)
-    mismatched, missing, unexpected = [], [], []
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        mismatched = [line.strip() for line in str(error).splitlines()[1:]]
-    # Of other things that are in checkpoints, none is of a part of the model.
-    parts = {name for name, _ in model.named_children()}
-    unexpected = [name for name in unexpected if name.split('.')[0] in parts]
-    weights = model.state_dict()
-    broken = [name for name, each in weights.items() if not each.isfinite().all()]
-    another = f'is of another model than {config}'
-    theirs = '; give the config that it was trained with'
-    before = '; take one from before the training broke down'
-    for names, problem, rest in (
-        (mismatched, f'{another}:', theirs),
-        (missing, 'has no weights for', f' of {config}{theirs}'),
-        (unexpected, f'{another}, which has no', theirs),
-        (broken, 'has weights that are NaN or infinite:', before),
-    ):
-        if names:
-            more = len(names) - LISTED
-            listed = ', '.join(names[:LISTED]) + (
-                f' and {more} more' if more > 0 else ''
-            )
-            raise UserError(f'CHECKPOINT {checkpoint} {problem} {listed}{rest}')
 
 
 def _cropping(dataset: dict, trained: Trained, path: Path) -> Tuple[float, str]:

@@ -1,4 +1,4 @@
-"""Reads the weights of a checkpoint, and nothing that would run code.
+"""Reads the weights of a checkpoint, and nothing that would run code; loads them.
 
 A checkpoint is a pickle, which can call any function of Python as it is read. torch's
 own ``weights_only`` refuses what mmengine's trainings leave beside the weights, such as
@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, Dict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from udp_plugin.errors import UserError
+
+#: So many names a message lists.
+LISTED = 4
 
 #: What makes weights, and may be called. Storages torch makes itself.
 KNOWN = {
@@ -96,3 +101,62 @@ def read_weights(path: Path) -> Dict[str, Tensor]:
         for name, each in state.items()
         if isinstance(each, Tensor)
     }
+
+
+def check_is_file(checkpoint: Path) -> None:
+    """Refuse a checkpoint that is none, before anything is done for it.
+
+    Raises:
+        UserError: It is no file.
+    """
+    if not checkpoint.is_file():
+        raise UserError(
+            f'CHECKPOINT {checkpoint} is no file; tools/train.py leaves checkpoints '
+            'such as epoch_210.pth in its --work-dir'
+        )
+
+
+def load_weights(model: nn.Module, checkpoint: Path, config: Path) -> None:
+    """Give a model the weights of a checkpoint, all of them.
+
+    Args:
+        model: It is changed.
+        checkpoint: As :func:`read_weights` takes it.
+        config: The model's, for messages.
+
+    Raises:
+        UserError: The checkpoint cannot be read, or is of another model, or broken.
+    """
+    try:
+        state = read_weights(checkpoint)
+    except Exception as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise UserError(
+            f'CHECKPOINT {checkpoint} cannot be read as one of PyTorch: '
+            f'{type(error).__name__}: {reason}'
+        ) from error
+    mismatched, missing, unexpected = [], [], []
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        mismatched = [line.strip() for line in str(error).splitlines()[1:]]
+    # Of other things that are in checkpoints, none is of a part of the model.
+    parts = {name for name, _ in model.named_children()}
+    unexpected = [name for name in unexpected if name.split('.')[0] in parts]
+    weights = model.state_dict()
+    broken = [name for name, each in weights.items() if not each.isfinite().all()]
+    another = f'is of another model than {config}'
+    theirs = '; give the config that it was trained with'
+    before = '; take one from before the training broke down'
+    for names, problem, rest in (
+        (mismatched, f'{another}:', theirs),
+        (missing, 'has no weights for', f' of {config}{theirs}'),
+        (unexpected, f'{another}, which has no', theirs),
+        (broken, 'has weights that are NaN or infinite:', before),
+    ):
+        if names:
+            more = len(names) - LISTED
+            listed = ', '.join(names[:LISTED]) + (
+                f' and {more} more' if more > 0 else ''
+            )
+            raise UserError(f'CHECKPOINT {checkpoint} {problem} {listed}{rest}')
