@@ -55,14 +55,16 @@ def convert_to(
     if path and path.exists():
         raise UserError(f'{path} exists; remove it, or name another file with -o.')
     if not found.swaps:
-        other = OTHER.get(found.kind)
-        nothing = f'{found.source} has UDP of this package throughout already; train '
-        nothing += f'it as it is, or take the other codec with --codec {other}.'
         if keep_weights:
             nothing = (
                 f'{found.source} keeps its weights already; test it as it is, or swap '
                 'the rest, too, for a training: udp-plugin convert without '
                 '--keep-weights.'
+            )
+        else:
+            nothing = (
+                f'{found.source} has UDP of this package throughout already; train it '
+                f'as it is, or take the other codec with --codec {OTHER[found.kind]}.'
             )
         if not with_check:
             raise UserError(nothing)

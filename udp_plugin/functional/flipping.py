@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .blurring import finite, full_precision
-from .geometry import constant
+from .geometry import constant, unit_length
 
 
 def flip_maps(maps: Tensor, flip_indices: Sequence[int], channels: int = 1) -> Tensor:
@@ -162,7 +162,8 @@ def _moving(length: int, distance: float) -> np.ndarray:
     others = [near[near != k] for k in near]
     weights = [np.prod((part - rest) / (k - rest)) for k, rest in zip(near, others)]
     matrix, pixels = np.zeros((length, length)), np.arange(length)
+    (last,) = unit_length((length,))
     for k, weight in zip(near, weights):
-        source = (pixels + whole + k).clip(0, length - 1)
+        source = (pixels + whole + k).clip(0, last)
         np.add.at(matrix, (pixels, source), weight)
     return matrix

@@ -48,7 +48,9 @@ def vector_misalignment(pixels: int, split_ratio: float) -> float:
         >>> vector_misalignment(192, 2)
         1.0
     """
-    return float(vector_length(pixels, split_ratio) - 1 - split_ratio * (pixels - 1))
+    size = vector_length(pixels, split_ratio), pixels
+    bins, length = unit_length(size)
+    return float(bins - split_ratio * length)
 
 
 def gaussian_vector(
@@ -77,7 +79,8 @@ def gaussian_vector(
     xp = library_of(places)
     known = xp.isfinite(places)
     places = xp.where(known, places, constant(0.0, places))
-    near = known & (places >= -3 * sigma) & (places <= length - 1 + 3 * sigma)
+    (last,) = unit_length((length,))
+    near = known & (places >= -3 * sigma) & (places <= last + 3 * sigma)
     bins = constant(np.arange(length), places)
     away = (bins - places[..., None]) / (math.sqrt(2) * sigma)
     # Single precision is quicker by half, and as exact as what is kept of it.
@@ -104,14 +107,13 @@ def split_vector(
     xp = library_of(places)
     known = xp.isfinite(places)
     places = xp.where(known, places, constant(0.0, places))
-    near = known & (places >= -0.5) & (places < length - 0.5)
+    (last,) = unit_length((length,))
+    near = known & (places >= -0.5) & (places < last + 0.5)
     bins = constant(np.arange(length), places)
-    places = places.clip(0, length - 1) if xp is np else places.clamp(0, length - 1)
-    share = 1 - abs(bins - places[..., None])
-    share = share.clip(0) if xp is np else share.clamp(min=0)
-    vectors = smoothing / (length - 1) + share * (
-        1 - smoothing - smoothing / (length - 1)
-    )
+    # Tensors and arrays both have it.
+    share = (1 - abs(bins - places.clip(0, last)[..., None])).clip(0)
+    others = smoothing / last
+    vectors = others + share * (1 - smoothing - others)
     vectors = vectors * (near & (visible >= 0.5))[..., None]
     return (vectors.float() if xp is torch else vectors.astype(np.float32)), near
 
@@ -152,6 +154,7 @@ def decode_vectors(vectors: Tensor, sigma: float) -> Tuple[Tensor, Tensor]:
 def _read(flat: Tensor, sigma: float, shape: Sequence[int]) -> Tuple[Tensor, Tensor]:
     """:func:`decode_vectors` of vectors (N, W): the definition."""
     length = flat.shape[-1]
+    (last,) = unit_length((length,))
     known = flat.isfinite()
     flat = finite(flat)
     lowest = flat.amin(-1, keepdim=True)
@@ -164,22 +167,18 @@ def _read(flat: Tensor, sigma: float, shape: Sequence[int]) -> Tuple[Tensor, Ten
     steps = torch.arange(size, device=flat.device)
     start = place = peak.to(flat.dtype)
     for _ in range(ROUNDS):
-        pixel = place.round().long().clamp(0, length - 1)
+        pixel = place.round().long().clamp(0, last)
         first = (pixel - size // 2).clamp(0, length - size)
         # Relative to the highest, since sums of a constant would cancel.
         window = flat.gather(1, first[:, None] + steps) - score[:, None]
         g1, g2, g3, g4 = (stencils[pixel] * window[:, None]).sum(-1).unbind(-1)
         step = _highest_near(g1, g2, g3, g4)
-        moved = _center(pixel, length) + step
+        # At the ends, the window is about the bin beside the last.
+        moved = pixel.clamp(1, last - 1) + step
         moved = torch.minimum(torch.maximum(moved, start - sigma), start + sigma)
-        place = torch.where(g2 < 0, moved, place).clamp(0, length - 1)
+        place = torch.where(g2 < 0, moved, place).clamp(0, last)
     place = torch.where(found, place, start)
     return place.reshape(shape), (score * found).reshape(shape)
-
-
-def _center(pixel: Tensor, length: int) -> Tensor:
-    """The bin about which a window is: at the ends, the one beside the last."""
-    return pixel.clamp(1, length - 2)
 
 
 def _highest_near(g1: Tensor, g2: Tensor, g3: Tensor, g4: Tensor) -> Tensor:

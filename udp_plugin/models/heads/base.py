@@ -137,7 +137,51 @@ def batch_targets(batch_data_samples: OptSampleList) -> List[Tuple[Tensor, Tenso
     return [(torch.stack(m), torch.cat(w)) for m, w in levels]
 
 
-class UDPHead:
+class SaysOnce:
+    """A head that says what it does differently, each sentence once."""
+
+    def _say_once(self, text: str, level: int = logging.INFO) -> None:
+        # Made here, since a constructor would hide the stock head's, which is read.
+        said: Set[str] = vars(self).setdefault('_said', set())
+        if text not in said:
+            said.add(text)
+            print_log(f'{type(self).__name__} {text}', logger='current', level=level)
+
+
+def two_views(feats: Features) -> Features:
+    """Features of the input and of its mirror image, if they are that."""
+    if not isinstance(feats, list) or len(feats) != 2:
+        raise ValueError(
+            'feats must be a list of two sets of features (of the input and of its '
+            'mirror image) with flip_test=True'
+        )
+    return feats
+
+
+def flip_indices_of(sample: BaseDataElement, owner: str) -> Sequence[int]:
+    """For each keypoint its mirror image's, as a sample says that a head is given."""
+    found = sample.metainfo.get('flip_indices')
+    if found is None:
+        raise ValueError(
+            f"{owner} needs 'flip_indices' of the samples with flip_test=True; "
+            'name it in meta_keys of PackPoseInputs in the test pipeline, or leave '
+            'meta_keys out'
+        )
+    return found
+
+
+def without_nobody(preds: InstanceList, samples: OptSampleList) -> InstanceList:
+    """Predictions, with scores of 0 where ``input_scale`` is not positive.
+
+    Of a box of nothing, see TopDownAffineUDP, there is nobody to be seen.
+    """
+    for pred, sample in zip(preds, samples):
+        if not np.all(np.asarray(sample.metainfo.get('input_scale', 1)) > 0):
+            pred.keypoint_scores = np.zeros_like(pred.keypoint_scores)
+    return preds
+
+
+class UDPHead(SaysOnce):
     """Mixed into a stock heatmap head, in front of it, this makes a UDP head of it.
 
     It leaves the stock head's layers, so that its checkpoints load. A batch is decoded
@@ -189,7 +233,6 @@ class UDPHead:
         #: How maps are read: by the decoder itself, unless that is a stock one.
         self.reading = reading_of(self.decoder)
         self._given = given_channels, each
-        self._said: Set[str] = set()
 
     @staticmethod
     def _fit_to_codec(arguments: dict, codec: UDPCodec, owner: str) -> int:
@@ -247,12 +290,7 @@ class UDPHead:
         """
         channels = self.reading.channels_per_keypoint
         if test_cfg.get('flip_test', False):
-            if not isinstance(feats, list) or len(feats) != 2:
-                raise ValueError(
-                    'feats must be a list of two sets of features (of the input and '
-                    'of its mirror image) with flip_test=True'
-                )
-            both = [self._outputs(view)[-1] for view in feats]
+            both = [self._outputs(view)[-1] for view in two_views(feats)]
             flip_indices = self._flip_indices(batch_data_samples[0], both[0])
             moved = test_cfg.get('dither', (0.0, 0.0))
             apart = self.reading.misalignment(moved)
@@ -262,11 +300,7 @@ class UDPHead:
             maps = self._outputs(feats)[-1]
 
         self._comment_kept_weights()
-        preds = self.decode(maps)
-        for pred, sample in zip(preds, batch_data_samples):
-            # Of a box of nothing, see TopDownAffineUDP, there is nobody to be seen.
-            if not np.all(np.asarray(sample.metainfo.get('input_scale', 1)) > 0):
-                pred.keypoint_scores = np.zeros_like(pred.keypoint_scores)
+        preds = without_nobody(self.decode(maps), batch_data_samples)
         if not test_cfg.get('output_heatmaps', False):
             return preds
         return preds, [PixelData(heatmaps=m) for m in maps.detach()[:, ::channels]]
@@ -278,14 +312,8 @@ class UDPHead:
 
     def _flip_indices(self, sample: BaseDataElement, maps: Tensor) -> Sequence[int]:
         """The mirror images of the maps' keypoints, as a sample of test data says."""
-        found = sample.metainfo.get('flip_indices')
         owner, (given, each) = type(self).__name__, self._given
-        if found is None:
-            raise ValueError(
-                f"{owner} needs 'flip_indices' of the samples with flip_test=True; "
-                'name it in meta_keys of PackPoseInputs in the test pipeline, or leave '
-                'meta_keys out'
-            )
+        found = flip_indices_of(sample, owner)
         if maps.shape[1] != len(found) * self.reading.channels_per_keypoint:
             raise ValueError(
                 f'flip_indices names {len(found)} keypoints, and {owner} has '
@@ -325,11 +353,6 @@ class UDPHead:
             f'keeps weights of {type(self.decoder).__name__}: {done}. Swapping the '
             'other names, too (`udp-plugin convert`), and retraining mends the targets.'
         )
-
-    def _say_once(self, text: str, level: int = logging.INFO) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            print_log(f'{type(self).__name__} {text}', logger='current', level=level)
 
     def loss(
         self,

@@ -1,11 +1,9 @@
 """What UDP adds to a head of vectors, the same for SimCC, RTMPose and RTMW."""
 
-import logging
-from typing import List, Sequence, Set, Tuple
+from typing import List, Tuple
 
 import numpy as np
-from mmengine.logging import print_log
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmpose.codecs import SimCCLabel
 from mmpose.models.heads import SimCCHead
 from mmpose.utils.typing import (
@@ -21,10 +19,12 @@ from udp_plugin import functional as F
 from udp_plugin.codecs.udp_simcc_label import UDPSimCCLabel
 from udp_plugin.codecs.vectors import VectorReading
 
+from .base import SaysOnce, flip_indices_of, two_views, without_nobody
+
 Vectors = Tuple[Tensor, Tensor]
 
 
-class UDPVectorHead:
+class UDPVectorHead(SaysOnce):
     """Mixed into a stock SimCC head, in front of it, this makes a UDP head of it.
 
     It leaves the stock head's layers and loss, so that its checkpoints load. In the
@@ -54,7 +54,6 @@ class UDPVectorHead:
         self.reading = (
             VectorReading(codec, unbiased=False) if self._keeps else codec.reading
         )
-        self._said: Set[str] = set()
 
     def predict(
         self,
@@ -84,14 +83,10 @@ class UDPVectorHead:
             self._say_once(
                 'keeps weights of SimCCLabel: mirrored vectors are moved by '
                 f'{self.reading.misalignment:g} bins, and all are read at parts of a '
-                'bin. Swapping the other names, too (`udp-plugin convert`), and '
-                'retraining also mends the targets.'
+                'bin. UDPSimCCLabel as the codec of head and target, TopDownAffineUDP '
+                'for the warp, and retraining also mend the targets.'
             )
-        preds = self.decode(vectors)
-        for pred, sample in zip(preds, batch_data_samples):
-            # Of a box of nothing, see TopDownAffineUDP, there is nobody to be seen.
-            if not np.all(np.asarray(sample.metainfo.get('input_scale', 1)) > 0):
-                pred.keypoint_scores = np.zeros_like(pred.keypoint_scores)
+        preds = without_nobody(self.decode(vectors), batch_data_samples)
         if not test_cfg.get('output_heatmaps', False):
             return preds
         return preds, self._fields(vectors, preds)
@@ -102,28 +97,18 @@ class UDPVectorHead:
         """The vectors (B, K, W) and (B, K, H) to be read, averaged in a flip test."""
         if not test_cfg.get('flip_test', False):
             return self.forward(feats)
-        if not isinstance(feats, list) or len(feats) != 2:
-            raise ValueError(
-                'feats must be a list of two sets of features (of the input and of its '
-                'mirror image) with flip_test=True'
-            )
-        (x, y), (mirrored_x, mirrored_y) = map(self.forward, feats)
-        flip = self._flip_indices(samples[0].metainfo.get('flip_indices'), x.shape[1])
+        (x, y), (mirrored_x, mirrored_y) = map(self.forward, two_views(feats))
+        flip = self._flip_indices(samples[0], x.shape[1])
         apart = self.reading.misalignment
         return (
             F.flip_average_vectors(x, mirrored_x, flip, apart),
             (y + mirrored_y[:, flip]) / 2,
         )
 
-    def _flip_indices(self, found: Sequence[int], keypoints: int) -> List[int]:
+    def _flip_indices(self, sample: BaseDataElement, keypoints: int) -> List[int]:
         """The mirror images of the keypoints, as a sample of test data says."""
         owner = type(self).__name__
-        if found is None:
-            raise ValueError(
-                f"{owner} needs 'flip_indices' of the samples with flip_test=True; "
-                'name it in meta_keys of PackPoseInputs in the test pipeline, or leave '
-                'meta_keys out'
-            )
+        found = flip_indices_of(sample, owner)
         if len(found) != keypoints:
             raise ValueError(
                 f'flip_indices names {len(found)} keypoints, and {owner} has '
@@ -153,8 +138,3 @@ class UDPVectorHead:
             pred.keypoint_x_labels, pred.keypoint_y_labels = x[None], y[None]
         x, y = shown
         return [PixelData(heatmaps=maps) for maps in y[..., None] * x[..., None, :]]
-
-    def _say_once(self, text: str, level: int = logging.INFO) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            print_log(f'{type(self).__name__} {text}', logger='current', level=level)
